@@ -1,0 +1,135 @@
+/*
+ * kafka/consumer.h
+ *		Reading partitions of one topic, assigned explicitly, never subscribed.
+ *
+ * No function here waits without checking for interrupts, and none may be called
+ * with a lock held.  A consumer hangs on the memory context it was created in: its
+ * reset callback destroys the librdkafka handle, so an ERROR leaves no thread and no
+ * descriptor behind.
+ */
+#ifndef MR_KAFKA_CONSUMER_H
+#define MR_KAFKA_CONSUMER_H
+
+#include "kafka/conf.h"
+
+typedef struct MrConsumer MrConsumer;
+
+/*
+ * A message as librdkafka delivered it, used in place.  key and value are NULL when
+ * Kafka's are null (a value of NULL is a tombstone); they are never NUL-terminated.
+ */
+typedef struct MrMessage
+{
+	int32		partition;
+	int64		offset;
+	int64		timestamp_ms;	/* milliseconds since the Unix epoch; -1: none */
+	const char *key;
+	size_t		key_len;
+	const char *value;
+	size_t		value_len;
+	void	   *handle;			/* rd_kafka_message_t */
+} MrMessage;
+
+typedef struct MrPartitionOffset
+{
+	int32		partition;
+	int64		offset;
+} MrPartitionOffset;
+
+/* What a partition told us besides messages, since the last time it was asked. */
+typedef struct MrPartitionStatus
+{
+	int32		partition;
+	int64		position;		/* offset after the last message handed out */
+	int64		eof;			/* end offset at the last end-of-partition report,
+								 * control records and aborted messages included;
+								 * -1: more is known to follow.  At the end,
+								 * max(position, eof) is where the reader stands */
+	bool		out_of_range;	/* the broker does not have the next offset */
+} MrPartitionStatus;
+
+typedef enum MrErrorKind
+{
+	MR_KAFKA_OK,
+	MR_KAFKA_TRANSIENT,			/* broker down, timed out, no leader: keep polling */
+	MR_KAFKA_NO_TOPIC,			/* topic or partition does not exist (yet) */
+	MR_KAFKA_AUTH,				/* authentication or authorization refused */
+	MR_KAFKA_FATAL				/* the consumer is of no more use */
+} MrErrorKind;
+
+/*
+ * props: List of MrProperty *, user's first.  Sets what millrace owns:
+ * enable.auto.commit=false, auto.offset.reset=error, enable.partition.eof=true,
+ * isolation.level=read_committed unless the user said otherwise, group.id, log.queue,
+ * allow.auto.create.topics=false.  Does not wait for the broker.  group_id is only a
+ * name for outside lag tools.
+ */
+extern MrConsumer *mr_consumer_create(List *props, const char *topic, const char *group_id);
+extern void mr_consumer_destroy(MrConsumer *consumer);
+
+/*
+ * Start reading these partitions at these offsets (exact, no fallback); replaces any
+ * former assignment.  Partitions can be added to a running one by _add, and one moved
+ * to another offset by _seek.
+ */
+extern void mr_consumer_assign(MrConsumer *consumer, const MrPartitionOffset *parts, int n);
+extern void mr_consumer_add(MrConsumer *consumer, const MrPartitionOffset *parts, int n);
+extern void mr_consumer_seek(MrConsumer *consumer, int32 partition, int64 offset);
+
+/*
+ * Take up to max messages into msgs, waiting at most timeout_ms for the first one
+ * (on the latch and librdkafka's queue descriptor together; returns early with 0 when
+ * the process latch is set; never consumes the latch's event without returning).
+ * Returns the number taken.  0 with timeout 0 means nothing was queued.  Never throws
+ * for broker trouble: see mr_consumer_error.
+ */
+extern int	mr_consumer_poll(MrConsumer *consumer, MrMessage *msgs, int max, int timeout_ms);
+
+/* give messages back to librdkafka; every message taken must come back */
+extern void mr_consumer_release(MrConsumer *consumer, MrMessage *msgs, int n);
+
+/* headers of a message as jsonb Datum (object name -> string; last wins), isnull when none */
+extern Datum mr_message_headers(const MrMessage *msg, bool *isnull);
+
+/* rough bytes that librdkafka holds for a message while we keep it */
+extern size_t mr_message_memory(const MrMessage *msg);
+
+/* status of all assigned partitions; array lives in the consumer, valid until the next call */
+extern const MrPartitionStatus *mr_consumer_status(MrConsumer *consumer, int *n);
+
+/*
+ * The trouble the consumer is in now, MR_KAFKA_OK when it is in none; message is
+ * librdkafka's, without secrets, valid until the next call.  Trouble ends when any
+ * broker answers again (a message, an end of partition).
+ */
+extern MrErrorKind mr_consumer_error(MrConsumer *consumer, const char **message);
+
+/*
+ * Questions to the broker.  They wait up to timeout_ms, checking for interrupts at
+ * least every 100 ms, and throw ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION (with
+ * librdkafka's reason) unless missing_ok / error_ok is said.
+ *
+ * mr_consumer_partitions: number of partitions, 0 when the topic does not exist, -1 on
+ * other errors if error_ok (mr_consumer_error tells).
+ * mr_consumer_watermarks: low and high (the last stable offset under read_committed)
+ * for each partition given; false on failure if error_ok.
+ * mr_consumer_offsets_for_time: first offset whose timestamp is >= the given one, the
+ * end when there is none.
+ */
+extern int	mr_consumer_partitions(MrConsumer *consumer, int timeout_ms, bool error_ok);
+extern bool mr_consumer_watermarks(MrConsumer *consumer, const int32 *partitions, int n,
+								   int64 *low, int64 *high, int timeout_ms, bool error_ok);
+extern void mr_consumer_offsets_for_time(MrConsumer *consumer, int64 timestamp_ms,
+										 MrPartitionOffset *parts, int n, int timeout_ms);
+
+/* watermarks as the last fetch answers told, without asking; -1 when not known */
+extern void mr_consumer_cached_watermarks(MrConsumer *consumer, int32 partition,
+										  int64 *low, int64 *high);
+
+/* tell the group coordinator, for lag tools only; asynchronous, errors ignored */
+extern void mr_consumer_commit_courtesy(MrConsumer *consumer, const MrPartitionOffset *parts, int n);
+
+/* the cluster's id, or NULL when unknown yet */
+extern const char *mr_consumer_cluster_id(MrConsumer *consumer, int timeout_ms);
+
+#endif							/* MR_KAFKA_CONSUMER_H */

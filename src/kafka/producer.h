@@ -1,0 +1,56 @@
+/*
+ * kafka/producer.h
+ *		A transactional producer.
+ *
+ * One MrProducer is one librdkafka handle with a transactional.id of its own; it can
+ * be used for many transactions, one after the other.  It hangs on the memory context
+ * it was created in.  All waits check for interrupts at least every 100 ms.
+ */
+#ifndef MR_KAFKA_PRODUCER_H
+#define MR_KAFKA_PRODUCER_H
+
+#include "kafka/conf.h"
+
+typedef struct MrProducer MrProducer;
+
+typedef struct MrHeader
+{
+	const char *name;
+	const char *value;			/* NULL: null */
+	size_t		value_len;
+} MrHeader;
+
+typedef struct MrOutMessage
+{
+	int32		partition;		/* -1: the partitioner decides (murmur2_random unless
+								 * the user set "partitioner") */
+	int64		timestamp_ms;	/* 0: now */
+	const char *key;			/* NULL: none */
+	size_t		key_len;
+	const char *value;			/* NULL: tombstone */
+	size_t		value_len;
+	const MrHeader *headers;
+	int			nheaders;
+} MrOutMessage;
+
+/*
+ * Does not wait.  transactional_id: unique per live producer; a second one with the same
+ * id fences the first, which is how the open transaction of a killed backend ends.
+ */
+extern MrProducer *mr_producer_create(List *props, const char *transactional_id);
+extern void mr_producer_destroy(MrProducer *producer);
+
+/*
+ * begin (with init_transactions the first time), send, commit.  Any trouble is an ERROR
+ * (ERRCODE_FDW_ERROR or ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION) with librdkafka's
+ * reason, the topic named; after it the producer must be destroyed or aborted.  send
+ * copies the message, never loses one silently, and waits when the local queue is full.
+ * commit returns when the broker has acknowledged every message and the transaction.
+ * abort never throws; it returns false when the handle is of no more use.
+ */
+extern void mr_producer_begin(MrProducer *producer);
+extern void mr_producer_send(MrProducer *producer, const char *topic, const MrOutMessage *msg);
+extern void mr_producer_commit(MrProducer *producer);
+extern bool mr_producer_abort(MrProducer *producer);
+
+#endif							/* MR_KAFKA_PRODUCER_H */

@@ -1,0 +1,70 @@
+/*
+ * stream/batch.h
+ *		Messages of one stream, decoded once for all views: rows and rejects.
+ *
+ * In an ingest worker, a foreign scan of the stream returns the rows of the current
+ * batch instead of reading the topic.
+ */
+#ifndef MR_STREAM_BATCH_H
+#define MR_STREAM_BATCH_H
+
+#include "kafka/consumer.h"
+#include "stream/option.h"
+
+/* turns messages into rows; kept across batches */
+typedef struct MrBatchDecoder MrBatchDecoder;
+
+typedef struct MrRejected
+{
+	int			message;		/* index into the messages given */
+	MrReject	reject;
+} MrRejected;
+
+typedef struct MrBatch
+{
+	Oid			relid;
+	int			ncols;
+	const AttrNumber *attnums;	/* ncols, ascending */
+	int			nrows;
+	Datum	   *values;			/* row-major: values[row * ncols + col] */
+	bool	   *isnull;
+	int		   *message;		/* nrows: index of the message a row came from */
+	const MrMessage *messages;
+	int			nmessages;
+	MrRejected *rejected;
+	int			nrejected;
+	int64		tombstones;
+} MrBatch;
+
+/*
+ * attrs: attribute numbers wanted (plain attnums, no offset).  Lives in the current context.
+ */
+extern MrBatchDecoder *mr_batch_decoder_create(const MrStream *stream, const Bitmapset *attrs);
+
+/*
+ * Decode all messages into a batch in the current memory context.  Must run inside a
+ * transaction with an active snapshot when an input function may be called (subtransactions
+ * isolate the messages that make one throw; an error that is not the message's fault,
+ * such as out of memory or a cancel, goes on to the caller).
+ */
+extern MrBatch *mr_batch_decode(MrBatchDecoder *decoder, const MrMessage *messages, int n);
+
+/*
+ * What scans of streams return from here on in this process: rows [first, last) of batch
+ * whose message lies at or after start[partition] (start may be NULL, and partitions >=
+ * nstart have no bound).  Other streams are empty.  NULL ends it: scans read topics again.
+ */
+typedef struct MrScanSource
+{
+	const MrBatch *batch;
+	int			first;
+	int			last;
+	const int64 *start;
+	int			nstart;
+	int			row;			/* row that a scan returned last, for error contexts; -1: none */
+} MrScanSource;
+
+extern void mr_scan_source_set(MrScanSource *source);
+extern MrScanSource *mr_scan_source(void);
+
+#endif							/* MR_STREAM_BATCH_H */

@@ -1,0 +1,40 @@
+/*
+ * view/aggregate.h
+ *		Aggregates as states: combining, serializing and finishing them outside of an
+ *		Agg node.
+ *
+ * A state is stored as the transition type itself, or as bytea (serialized) when that is
+ * internal.
+ */
+#ifndef MR_VIEW_AGGREGATE_H
+#define MR_VIEW_AGGREGATE_H
+
+#include "millrace.h"
+
+#include "nodes/primnodes.h"
+
+typedef struct MrAggregate MrAggregate;
+
+/* type in which an aggregate's state is stored; ERROR 0A000 when it cannot be combined */
+extern Oid	mr_aggregate_state_type(const Aggref *aggref);
+
+/* ready to combine; lives in the current memory context */
+extern MrAggregate *mr_aggregate_create(const Aggref *aggref);
+
+/*
+ * Combine two stored states into one, allocated in the current memory context (temporary
+ * data too: call it in a short-lived context).  Semantics of nodeAgg.c's combine step.
+ */
+extern Datum mr_aggregate_combine(MrAggregate *agg, Datum a, bool a_null, Datum b, bool b_null,
+								  bool *isnull);
+
+/* the stored state of no rows at all */
+extern Datum mr_aggregate_initial(MrAggregate *agg, bool *isnull);
+
+/*
+ * Expression that finishes the stored state in state_expr: state_expr itself when there is
+ * no final function, else a call of millrace.finalize().
+ */
+extern Expr *mr_aggregate_finalize_expr(const Aggref *aggref, Expr *state_expr);
+
+#endif							/* MR_VIEW_AGGREGATE_H */

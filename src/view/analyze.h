@@ -1,0 +1,57 @@
+/*
+ * view/analyze.h
+ *		From a declared SELECT to its two halves: what a batch computes (the partial
+ *		query) and what a reader computes (the reader query) over the matrel in between.
+ */
+#ifndef MR_VIEW_ANALYZE_H
+#define MR_VIEW_ANALYZE_H
+
+#include "millrace.h"
+
+#include "nodes/bitmapset.h"
+#include "nodes/parsenodes.h"
+#include "nodes/pg_list.h"
+
+/* One column of the matrel, and of the partial query's output, in the same order. */
+typedef struct MrMatrelColumn
+{
+	char	   *name;			/* unique in the matrel */
+	Oid			type;			/* as stored: for a state, see aggregate.h */
+	int32		typmod;
+	Oid			collation;
+	bool		is_key;			/* a group column: part of the unique key */
+	Aggref	   *aggref;			/* state of this aggregate; NULL for others */
+} MrMatrelColumn;
+
+typedef struct MrStreamUse
+{
+	Oid			relid;
+	Bitmapset  *attrs;			/* attribute numbers the query reads anywhere (plain
+								 * attnums; a whole-row reference means all) */
+} MrStreamUse;
+
+typedef struct MrViewAnalysis
+{
+	Query	   *declared;
+	Query	   *partial;		/* not yet rewritten; aggregates still whole.  Its target
+								 * list is columns, one to one, no junk */
+	List	   *columns;		/* of MrMatrelColumn *; keys first */
+	int			nkeys;			/* 0 with aggregates: exactly one row */
+	bool		has_aggregates;	/* false: rows are appended */
+	List	   *streams;		/* of MrStreamUse *, by relid, at least one */
+} MrViewAnalysis;
+
+/*
+ * query: as analyzed by the parser, not rewritten.  Constructs that cannot be maintained
+ * are an ERROR 0A000 that names the construct and hints what to write instead.  Pure: the
+ * same query gives the same columns in the same order every time (workers rely on it).
+ */
+extern MrViewAnalysis *mr_view_analyze(Query *query);
+
+/*
+ * The reader's query over the matrel: column i of the analysis is attribute i + 1 of it.
+ * Result names and types are those of the declared query.
+ */
+extern Query *mr_view_reader_query(const MrViewAnalysis *analysis, Oid matrel);
+
+#endif							/* MR_VIEW_ANALYZE_H */

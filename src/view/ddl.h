@@ -1,0 +1,26 @@
+/*
+ * view/ddl.h
+ *		Creating a continuous view's relations, and following what DDL does to them.
+ */
+#ifndef MR_VIEW_DDL_H
+#define MR_VIEW_DDL_H
+
+#include "catalog.h"
+#include "view/analyze.h"
+
+/* the declared query of a view, from its definition's rule; locks what it refers to */
+extern Query *mr_view_declared_query(const MrView *view);
+
+/*
+ * Let name, schema and owner of a view's matrel and definition, and SELECT on the matrel,
+ * follow the view.  Cheap when nothing differs.
+ */
+extern void mr_view_sync(const MrView *view);
+
+/* settings that a view keeps, as they are now: List of char *, name=value */
+extern List *mr_view_capture_settings(void);
+
+/* (re)create the row that a view without GROUP BY always has; needs RowExclusiveLock or more */
+extern void mr_view_insert_initial_row(const MrViewAnalysis *analysis, Oid matrel);
+
+#endif							/* MR_VIEW_DDL_H */

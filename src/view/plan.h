@@ -1,0 +1,23 @@
+/*
+ * view/plan.h
+ *		Planning a view's partial query, and running it over the current batch.
+ */
+#ifndef MR_VIEW_PLAN_H
+#define MR_VIEW_PLAN_H
+
+#include "view/analyze.h"
+
+#include "nodes/plannodes.h"
+#include "tcop/dest.h"
+
+/*
+ * Rewrite (rules, row security) and plan the partial query; its top Agg emits stored
+ * states (AGGSPLIT_INITIAL_SERIAL), so that the plan's rows are rows of the matrel.
+ * Result lives in the current memory context.  Call it as the view's owner.
+ */
+extern PlannedStmt *mr_plan_partial(const MrViewAnalysis *analysis);
+
+/* run a plan once, rows go to dest; needs an active snapshot.  Returns rows emitted */
+extern uint64 mr_plan_run(PlannedStmt *plan, DestReceiver *dest);
+
+#endif							/* MR_VIEW_PLAN_H */
