@@ -45,19 +45,19 @@ processes_below() {
 	done
 }
 
-# Kills what processes_below finds, first politely, then for good.
+# Ends what processes_below finds: PostgreSQL by an immediate shutdown, so that
+# it takes its shared memory along, and Java, which has none, at once.
 kill_below() {
-	local pids i
-	pids=$(processes_below "$1")
-	[ -n "$pids" ] || return 0
-	# shellcheck disable=SC2086
-	kill -QUIT $pids 2>/dev/null
-	for i in 1 2 3 4 5 6 7 8 9 10; do
+	local pid i
+	for i in 1 2 3 4 5 6 7 8 9 10 11 12; do
+		for pid in $(processes_below "$1"); do
+			case "$i $(readlink "/proc/$pid/exe" 2>/dev/null)" in
+				1\ */java | 12\ *) kill -KILL "$pid" 2>/dev/null ;;
+				1\ *) kill -QUIT "$pid" 2>/dev/null ;;
+			esac
+		done
+		[ -n "$(processes_below "$1")" ] || return 0
 		sleep 0.1
-		pids=$(processes_below "$1")
-		[ -n "$pids" ] || return 0
 	done
-	# shellcheck disable=SC2086
-	kill -KILL $pids 2>/dev/null
 	return 0
 }
