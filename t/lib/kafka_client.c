@@ -1,0 +1,500 @@
+/*-------------------------------------------------------------------------
+ *
+ * kafka_client.c
+ *		A Kafka client that does as it is told on standard input, for tests.
+ *
+ * MillraceTest.pm builds and drives it.  It is a process of its own rather than
+ * the extension's INSERT, because a test must be able to put into a topic what
+ * the extension never would, and to hold a transaction open.
+ *
+ * usage: kafka_client BOOTSTRAP [PROPERTY=VALUE]...
+ *
+ * One command a line, fields separated by tabs, with \xHH for any byte and \N
+ * for NULL.  Every command but "send" is answered by one line, "ok ..." or
+ * "error ...".  With the property transactional.id, sends belong between
+ * "begin" and "commit" or "abort".
+ *
+ *	send TOPIC PARTITION TIMESTAMP KEY VALUE [NAME VALUE]...	-1, 0: default
+ *	flush								waits for all acknowledgements
+ *	begin
+ *	commit, abort						waits until readers see the end of it
+ *	create TOPIC PARTITIONS REPLICATION [NAME VALUE]...
+ *	delete TOPIC
+ *	partitions TOPIC COUNT				adds partitions up to COUNT
+ *	truncate TOPIC PARTITION OFFSET		deletes what lies before
+ *	watermarks TOPIC PARTITION			answers with the first and the next offset,
+ *										at most that of an open transaction's
+ *										beginning, if not told otherwise by
+ *										isolation.level=read_uncommitted
+ *
+ *-------------------------------------------------------------------------
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <librdkafka/rdkafka.h>
+
+#define MAX_FIELDS 256
+#define TIMEOUT_MS 60000
+
+typedef struct Field
+{
+	char	   *data;			/* NULL: \N */
+	size_t		len;
+}			Field;
+
+static rd_kafka_t *rk;
+static char failure[512];		/* the first since the last answer, or empty */
+static long delivered;			/* since the last answer */
+
+/* Where the current transaction wrote, and the last offset there. */
+#define MAX_WRITTEN 64
+static struct
+{
+	char		topic[256];
+	int32_t		partition;
+	int64_t		offset;
+}			written[MAX_WRITTEN];
+static int	nwritten;
+
+static void
+fail(const char *fmt,...)
+{
+	va_list		args;
+
+	if (failure[0] != '\0')
+		return;
+	va_start(args, fmt);
+	vsnprintf(failure, sizeof(failure), fmt, args);
+	va_end(args);
+}
+
+static void
+remember_written(const rd_kafka_message_t *message)
+{
+	const char *topic = rd_kafka_topic_name(message->rkt);
+	int			i;
+
+	for (i = 0; i < nwritten; i++)
+		if (written[i].partition == message->partition && strcmp(written[i].topic, topic) == 0)
+			break;
+	if (i == MAX_WRITTEN)
+		return;
+	if (i == nwritten)
+	{
+		snprintf(written[i].topic, sizeof(written[i].topic), "%s", topic);
+		written[i].partition = message->partition;
+		nwritten++;
+	}
+	written[i].offset = message->offset;
+}
+
+static void
+on_delivery(rd_kafka_t *handle, const rd_kafka_message_t *message, void *opaque)
+{
+	if (message->err)
+		fail("%s", rd_kafka_err2str(message->err));
+	else
+	{
+		delivered++;
+		remember_written(message);
+	}
+}
+
+static void
+on_log(const rd_kafka_t *handle, int level, const char *fac, const char *buf)
+{
+}
+
+static void
+check(rd_kafka_error_t *error)
+{
+	if (error == NULL)
+		return;
+	fail("%s", rd_kafka_error_string(error));
+	rd_kafka_error_destroy(error);
+}
+
+static int
+hex(char c)
+{
+	return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
+}
+
+/* Splits a line in place. */
+static int
+split(char *line, size_t len, Field * fields)
+{
+	char	   *end = line + len;
+	int			n = 0;
+
+	while (n < MAX_FIELDS)
+	{
+		char	   *to = line;
+
+		fields[n].data = line;
+		if (end - line >= 2 && line[0] == '\\' && line[1] == 'N')
+		{
+			fields[n].data = NULL;
+			line += 2;
+		}
+		while (line < end && *line != '\t')
+		{
+			if (*line == '\\' && end - line >= 4 && line[1] == 'x')
+			{
+				*to++ = (char) (hex(line[2]) * 16 + hex(line[3]));
+				line += 4;
+			}
+			else
+				*to++ = *line++;
+		}
+		fields[n].len = fields[n].data ? (size_t) (to - fields[n].data) : 0;
+		n++;
+		if (line >= end)
+		{
+			*to = '\0';
+			break;
+		}
+		line++;
+		*to = '\0';
+	}
+	return n;
+}
+
+static void
+send_message(Field * f, int n)
+{
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(4);
+	rd_kafka_resp_err_t err;
+	int			i;
+
+	for (i = 6; i + 1 < n; i += 2)
+		rd_kafka_header_add(headers, f[i].data, (ssize_t) f[i].len,
+							f[i + 1].data, (ssize_t) f[i + 1].len);
+
+	for (;;)
+	{
+		rd_kafka_headers_t *copy = rd_kafka_headers_copy(headers);
+
+		err = rd_kafka_producev(rk,
+								RD_KAFKA_V_TOPIC(f[1].data),
+								RD_KAFKA_V_PARTITION(atoi(f[2].data)),
+								RD_KAFKA_V_TIMESTAMP(atoll(f[3].data)),
+								RD_KAFKA_V_KEY(f[4].data, f[4].len),
+								RD_KAFKA_V_VALUE(f[5].data, f[5].len),
+								RD_KAFKA_V_HEADERS(copy),
+								RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+								RD_KAFKA_V_END);
+		if (err)
+			rd_kafka_headers_destroy(copy);
+		if (err != RD_KAFKA_RESP_ERR__QUEUE_FULL)
+			break;
+		rd_kafka_poll(rk, 100);
+	}
+	rd_kafka_headers_destroy(headers);
+	if (err)
+		fail("%s", rd_kafka_err2str(err));
+	rd_kafka_poll(rk, 0);
+}
+
+/*
+ * The coordinator answers before it has written the markers that end the
+ * transaction.  Waits until readers get past what was written, or, where
+ * somebody else's transaction is in the way, for two seconds.
+ */
+static void
+wait_markers(void)
+{
+	int			i,
+				tries;
+
+	rd_kafka_poll(rk, 0);
+	for (i = 0; i < nwritten && failure[0] == '\0'; i++)
+		for (tries = 0; tries < 200; tries++)
+		{
+			int64_t		low,
+						high;
+
+			if (rd_kafka_query_watermark_offsets(rk, written[i].topic, written[i].partition,
+												 &low, &high, 5000) == RD_KAFKA_RESP_ERR_NO_ERROR &&
+				high > written[i].offset + 1)
+				break;
+			rd_kafka_poll(rk, 10);
+		}
+}
+
+/* Waits for the answer to an administrative request. */
+static void
+admin_answer(rd_kafka_queue_t *queue)
+{
+	rd_kafka_event_t *event = rd_kafka_queue_poll(queue, TIMEOUT_MS);
+	const rd_kafka_topic_result_t **results = NULL;
+	size_t		n = 0,
+				i;
+
+	if (event == NULL)
+	{
+		fail("timed out");
+		return;
+	}
+	if (rd_kafka_event_error(event))
+		fail("%s", rd_kafka_event_error_string(event));
+	else if (rd_kafka_event_CreateTopics_result(event))
+		results = rd_kafka_CreateTopics_result_topics(rd_kafka_event_CreateTopics_result(event), &n);
+	else if (rd_kafka_event_DeleteTopics_result(event))
+		results = rd_kafka_DeleteTopics_result_topics(rd_kafka_event_DeleteTopics_result(event), &n);
+	else if (rd_kafka_event_CreatePartitions_result(event))
+		results = rd_kafka_CreatePartitions_result_topics(rd_kafka_event_CreatePartitions_result(event), &n);
+	else if (rd_kafka_event_DeleteRecords_result(event))
+	{
+		const rd_kafka_topic_partition_list_t *offsets =
+		rd_kafka_DeleteRecords_result_offsets(rd_kafka_event_DeleteRecords_result(event));
+
+		if (offsets->elems[0].err)
+			fail("%s", rd_kafka_err2str(offsets->elems[0].err));
+	}
+	for (i = 0; i < n; i++)
+		if (rd_kafka_topic_result_error(results[i]))
+			fail("%s", rd_kafka_topic_result_error_string(results[i]));
+	rd_kafka_event_destroy(event);
+}
+
+/*
+ * The broker answers before it leads the new partitions, or has forgotten the
+ * old ones; waits until there are count partitions that can be asked for their
+ * offsets, 0 for no topic.
+ */
+static void
+wait_partitions(const char *name, int count)
+{
+	int			tries;
+
+	for (tries = 0; tries < TIMEOUT_MS / 50 && failure[0] == '\0'; tries++)
+	{
+		rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
+		const struct rd_kafka_metadata *metadata;
+		int			led = 0,
+					i;
+
+		if (rd_kafka_metadata(rk, 0, topic, &metadata, 5000) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		{
+			for (i = 0; i < metadata->topics[0].partition_cnt; i++)
+			{
+				int64_t		low,
+							high;
+
+				if (rd_kafka_query_watermark_offsets(rk, name, i, &low, &high,
+													 5000) == RD_KAFKA_RESP_ERR_NO_ERROR)
+					led++;
+			}
+			rd_kafka_metadata_destroy(metadata);
+		}
+		else
+			led = -1;
+		rd_kafka_topic_destroy(topic);
+		if (led == count)
+			return;
+		rd_kafka_poll(rk, 50);
+	}
+	fail("topic \"%s\" did not get %d partitions", name, count);
+}
+
+static void
+administer(Field * f, int n)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+	const char *command = f[0].data;
+	char	   *topic = f[1].data;
+	char		err[256] = "";
+	int			i;
+
+	if (strcmp(command, "create") == 0)
+	{
+		rd_kafka_NewTopic_t *new = rd_kafka_NewTopic_new(topic, atoi(f[2].data), atoi(f[3].data),
+														 err, sizeof(err));
+
+		for (i = 4; new != NULL && i + 1 < n; i += 2)
+			rd_kafka_NewTopic_set_config(new, f[i].data, f[i + 1].data);
+		if (new != NULL)
+		{
+			rd_kafka_CreateTopics(rk, &new, 1, NULL, queue);
+			rd_kafka_NewTopic_destroy(new);
+		}
+	}
+	else if (strcmp(command, "delete") == 0)
+	{
+		rd_kafka_DeleteTopic_t *old = rd_kafka_DeleteTopic_new(topic);
+
+		rd_kafka_DeleteTopics(rk, &old, 1, NULL, queue);
+		rd_kafka_DeleteTopic_destroy(old);
+	}
+	else if (strcmp(command, "partitions") == 0)
+	{
+		rd_kafka_NewPartitions_t *more = rd_kafka_NewPartitions_new(topic, (size_t) atoi(f[2].data),
+																	err, sizeof(err));
+
+		if (more != NULL)
+		{
+			rd_kafka_CreatePartitions(rk, &more, 1, NULL, queue);
+			rd_kafka_NewPartitions_destroy(more);
+		}
+	}
+	else
+	{
+		rd_kafka_topic_partition_list_t *before = rd_kafka_topic_partition_list_new(1);
+		rd_kafka_DeleteRecords_t *records;
+
+		rd_kafka_topic_partition_list_add(before, topic, atoi(f[2].data))->offset = atoll(f[3].data);
+		records = rd_kafka_DeleteRecords_new(before);
+		rd_kafka_DeleteRecords(rk, &records, 1, NULL, queue);
+		rd_kafka_DeleteRecords_destroy(records);
+		rd_kafka_topic_partition_list_destroy(before);
+	}
+
+	if (err[0] != '\0')
+		fail("%s", err);
+	else
+		admin_answer(queue);
+	rd_kafka_queue_destroy(queue);
+
+	if (strcmp(command, "create") == 0 || strcmp(command, "partitions") == 0)
+		wait_partitions(topic, atoi(f[2].data));
+	else if (strcmp(command, "delete") == 0)
+		wait_partitions(topic, 0);
+}
+
+static void
+answer(const char *text)
+{
+	if (failure[0] != '\0')
+		printf("error %s\n", failure);
+	else
+		printf("ok %s\n", text);
+	fflush(stdout);
+	failure[0] = '\0';
+	delivered = 0;
+}
+
+static void
+execute(Field * f, int n)
+{
+	static const struct
+	{
+		const char *name;
+		int			fields;
+	}			commands[] =
+	{
+		{"send", 6}, {"flush", 1}, {"begin", 1}, {"commit", 1}, {"abort", 1},
+		{"create", 4}, {"delete", 2}, {"partitions", 3}, {"truncate", 4}, {"watermarks", 3}
+	};
+	const int	ncommands = sizeof(commands) / sizeof(commands[0]);
+	const char *command = f[0].data;
+	char text[	128] = "";
+	int			i;
+
+	for (i = 0; i < ncommands && strcmp(command, commands[i].name) != 0; i++)
+		;
+	if (i == ncommands || n < commands[i].fields)
+		fail("bad command \"%s\" with %d fields", command, n);
+	else if (strcmp(command, "send") == 0)
+	{
+		send_message(f, n);
+		return;
+	}
+	else if (strcmp(command, "flush") == 0)
+	{
+		if (rd_kafka_flush(rk, TIMEOUT_MS))
+			fail("timed out");
+		snprintf(text, sizeof(text), "%ld", delivered);
+	}
+	else if (strcmp(command, "begin") == 0)
+	{
+		nwritten = 0;
+		check(rd_kafka_begin_transaction(rk));
+	}
+	else if (strcmp(command, "commit") == 0)
+	{
+		check(rd_kafka_commit_transaction(rk, TIMEOUT_MS));
+		wait_markers();
+	}
+	else if (strcmp(command, "abort") == 0)
+	{
+		check(rd_kafka_abort_transaction(rk, TIMEOUT_MS));
+		if (strstr(failure, "urged") != NULL)	/* that is what an abort does */
+			failure[0] = '\0';
+		wait_markers();
+	}
+	else if (strcmp(command, "watermarks") == 0)
+	{
+		int64_t		low = -1,
+					high = -1;
+		rd_kafka_resp_err_t err = rd_kafka_query_watermark_offsets(rk, f[1].data, atoi(f[2].data),
+																   &low, &high, TIMEOUT_MS);
+
+		if (err)
+			fail("%s", rd_kafka_err2str(err));
+		snprintf(text, sizeof(text), "%lld %lld", (long long) low, (long long) high);
+	}
+	else
+		administer(f, n);
+	answer(text);
+}
+
+int
+main(int argc, char **argv)
+{
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	char		err[512];
+	int			transactional = 0;
+	char	   *line = NULL;
+	size_t		size = 0;
+	ssize_t		len;
+	int			i;
+
+	if (argc < 2)
+		return 2;
+	rd_kafka_conf_set(conf, "bootstrap.servers", argv[1], NULL, 0);
+	rd_kafka_conf_set(conf, "linger.ms", "0", NULL, 0);
+	rd_kafka_conf_set(conf, "queue.buffering.max.kbytes", "262144", NULL, 0);
+	rd_kafka_conf_set(conf, "topic.metadata.refresh.fast.interval.ms", "50", NULL, 0);
+	rd_kafka_conf_set(conf, "reconnect.backoff.max.ms", "500", NULL, 0);
+	rd_kafka_conf_set_dr_msg_cb(conf, on_delivery);
+	rd_kafka_conf_set_log_cb(conf, on_log);
+	for (i = 2; i < argc; i++)
+	{
+		char	   *value = strchr(argv[i], '=');
+
+		if (value == NULL)
+			return 2;
+		*value++ = '\0';
+		if (strcmp(argv[i], "transactional.id") == 0)
+			transactional = 1;
+		if (rd_kafka_conf_set(conf, argv[i], value, err, sizeof(err)) != RD_KAFKA_CONF_OK)
+		{
+			printf("error %s\n", err);
+			return 1;
+		}
+	}
+	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, err, sizeof(err));
+	if (rk == NULL)
+	{
+		printf("error %s\n", err);
+		return 1;
+	}
+	if (transactional)
+		check(rd_kafka_init_transactions(rk, TIMEOUT_MS));
+	answer("ready");
+
+	while ((len = getline(&line, &size, stdin)) > 0)
+	{
+		Field		fields[MAX_FIELDS];
+
+		if (line[len - 1] == '\n')
+			line[--len] = '\0';
+		execute(fields, split(line, (size_t) len, fields));
+	}
+	rd_kafka_flush(rk, 5000);
+	return 0;
+}
