@@ -34,19 +34,6 @@ TIMEOUT=${MILLRACE_TIMEOUT:-900}
 
 # --- outside: scratch directory, user, cleaning up ---------------------------
 
-copy_sources() {
-	local to=$1
-	mkdir -p "$to"
-	cd "$MR_ROOT" || return
-	if git -c safe.directory="$MR_ROOT" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
-		git -c safe.directory="$MR_ROOT" ls-files -z -co --exclude-standard |
-			while IFS= read -r -d '' f; do [ ! -e "$f" ] || printf '%s\0' "$f"; done |
-			tar -c --null -T - -f - | tar -x -C "$to" -f -
-	else
-		tar -c --exclude=.git --exclude='*.[od]' --exclude='*.so' -f - . | tar -x -C "$to" -f -
-	fi
-}
-
 cleanup() {
 	local pids
 	trap '' INT TERM

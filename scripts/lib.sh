@@ -19,6 +19,21 @@ if [ -z "${MILLRACE_CACHE:-}" ]; then
 fi
 export MILLRACE_CACHE
 
+# Copies the tree as it stands, without what git ignores.
+copy_sources() {
+	local to=$1 list=(git -c safe.directory="$MR_ROOT" -C "$MR_ROOT" ls-files -z -co --exclude-standard)
+	mkdir -p "$to"
+	if "${list[@]}" >/dev/null 2>&1; then
+		"${list[@]}" | (
+			cd "$MR_ROOT" || exit
+			while IFS= read -r -d '' f; do [ ! -e "$f" ] || printf '%s\0' "$f"; done |
+				tar -c --null -T - -f -
+		) | tar -x -C "$to" -f -
+	else
+		tar -c -C "$MR_ROOT" --exclude=.git --exclude='*.[od]' --exclude='*.so' -f - . | tar -x -C "$to" -f -
+	fi
+}
+
 # Closes every descriptor but the standard ones.  A daemon that is started
 # from here must not hold a lock or a pipe of whoever called us.
 close_inherited_fds() {
