@@ -273,7 +273,7 @@ inside() {
 	private_server || { failed=$((failed + 1)); say "could not copy the server"; finish; }
 	began=$SECONDS
 	if ! build >"$S/build.log" 2>&1; then
-		grep -nE 'error|warning' "$S/build.log" | head -n 40
+		grep -E '(error|warning): ' "$S/build.log" | head -n 40
 		show "build" "$S/build.log" 40
 		printf 'FAILED  build\n'
 		failed=$((failed + ${#regress[@]} + ${#isolation[@]} + ${#tap[@]}))

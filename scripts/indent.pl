@@ -167,7 +167,8 @@ sub indented
 	if ($failed)
 	{
 		$message =~ s/\Q$path\E/$name/g;
-		print STDERR "$name: could not be laid out: $message\n";
+		print STDERR "$name: could not be laid out: ${message}"
+		  . "(a variable called like a type, at the start of an initializer, can cause this)\n";
 		return undef;
 	}
 	$source = slurp($path);
