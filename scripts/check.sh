@@ -241,7 +241,8 @@ inside() {
 		case $name in PG_*) ;; *) unset "$name" ;; esac
 	done
 	unset LC_ALL LANGUAGE
-	export PG_MAJOR LANG=C.UTF-8 MILLRACE_SCRIPTS=$S/src/scripts
+	mkdir -p "$S/t"				# short: sockets go there
+	export PG_MAJOR LANG=C.UTF-8 TMPDIR=$S/t MILLRACE_SCRIPTS=$S/src/scripts
 
 	mapfile -t regress < <(wanted .sql sql/*.sql)
 	mapfile -t isolation < <(wanted .spec specs/*.spec)

@@ -150,6 +150,7 @@ launch() {
 		close_inherited_fds
 		exec setsid java -Xms64m -Xmx"${KAFKA_HEAP:-256m}" -XX:+UseSerialGC \
 			-XX:TieredStopAtLevel=1 -Xshare:auto "${share[@]}" "$@" -Xlog:disable \
+			-XX:-UsePerfData -Djava.io.tmpdir="$DIR" \
 			-Dorg.slf4j.simpleLogger.defaultLogLevel=warn \
 			-Dorg.slf4j.simpleLogger.showDateTime=true \
 			-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS \
