@@ -1,0 +1,775 @@
+/*
+ * kafka/consumer.c
+ *		Reading partitions of one topic, assigned explicitly, never subscribed.
+ *
+ * librdkafka fetches in its own threads into one queue; mr_consumer_poll takes messages out
+ * of it in batches.  What comes through the same queue and is no message (the end of a
+ * partition, an offset that the broker does not have, a topic that is gone) is turned into
+ * the partition's status or the consumer's trouble.
+ *
+ * Positions: an end-of-partition report carries the offset at which librdkafka would fetch
+ * next.  It lies behind control records and aborted messages, which are never handed out, so
+ * it can be larger than the last message's offset + 1.
+ *
+ * Troubles: librdkafka reports that something went wrong, but not that it is well again,
+ * and nothing at all comes from an idle topic.  So as long as there is trouble, or nothing
+ * was heard since the assignment, a poll that finds nothing asks the broker for the topic's
+ * metadata now and then, without waiting for the answer.
+ *
+ * Memory: messages are used in place and must be destroyed before the handle.  Each one
+ * taken occupies a slot, so that those which the caller did not give back, because of an
+ * error, are found when the memory context goes.
+ */
+#include "postgres.h"
+
+#include "kafka/client.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* Messages taken from librdkafka's queue in one call. */
+#define TAKE_MESSAGES	1024
+
+#define SLOTS_PER_CHUNK	4096
+
+/* How often the broker is asked whether the trouble is over, and how long. */
+#define PROBE_INTERVAL_MS	1000
+#define PROBE_TIMEOUT_MS	10000
+
+/* Memory of a message besides its bytes, measured. */
+#define MESSAGE_OVERHEAD	340
+
+/* A message that the caller holds, or a link in the list of free slots. */
+typedef struct Slot
+{
+	rd_kafka_message_t *message;	/* NULL: free */
+	struct Slot *next_free;
+} Slot;
+
+typedef struct SlotChunk
+{
+	struct SlotChunk *next;
+	Slot		slots[SLOTS_PER_CHUNK];
+} SlotChunk;
+
+struct MrConsumer
+{
+	MemoryContext cxt;
+	MrClient   *client;
+	rd_kafka_topic_t *rkt;
+	rd_kafka_queue_t *queue;
+	char	   *topic;
+
+	MrPartitionStatus *status;	/* of the partitions assigned */
+	int			nstatus;
+	int			status_size;
+	int		   *index;			/* by partition: place in status, or -1 */
+	int			nindex;
+
+	SlotChunk  *chunks;
+	Slot	   *free_slots;
+	int			nfree;
+	rd_kafka_message_t *batch[TAKE_MESSAGES];
+
+	bool		heard;			/* something came since the assignment */
+	TimestampTz last_probe;
+	char	   *error;			/* what mr_consumer_error returned last */
+	char	   *cluster_id;
+};
+
+/* ----------------------------------------------------------------
+ * Life
+ * ----------------------------------------------------------------
+ */
+
+/* Called before the handle is destroyed; the client's memory is still there. */
+static void
+release_consumer(void *arg)
+{
+	MrConsumer *consumer = arg;
+
+	for (SlotChunk *chunk = consumer->chunks; chunk != NULL; chunk = chunk->next)
+	{
+		for (int i = 0; i < SLOTS_PER_CHUNK; i++)
+		{
+			if (chunk->slots[i].message != NULL)
+				rd_kafka_message_destroy(chunk->slots[i].message);
+		}
+	}
+	if (consumer->queue != NULL)
+	{
+		rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
+		rd_kafka_queue_destroy(consumer->queue);
+	}
+	if (consumer->rkt != NULL)
+		rd_kafka_topic_destroy(consumer->rkt);
+}
+
+static MrConsumer *
+create_in_current_context(List *props, const char *topic, const char *group_id)
+{
+	const MrSetting defaults[] = {
+		{"isolation.level", "read_committed"},
+		{NULL, NULL}
+	};
+	const MrSetting owned[] = {
+		{"group.id", group_id},
+		{"enable.auto.commit", "false"},
+		{"enable.auto.offset.store", "false"},
+		{"auto.offset.reset", "error"},
+		{"enable.partition.eof", "true"},
+		{NULL, NULL}
+	};
+	MrConsumer *consumer = palloc0(sizeof(MrConsumer));
+
+	consumer->cxt = CurrentMemoryContext;
+	consumer->topic = pstrdup(topic);
+	consumer->client = mr_client_create(RD_KAFKA_CONSUMER, props, defaults, owned,
+										release_consumer, consumer, NULL);
+	consumer->queue = rd_kafka_queue_get_consumer(mr_client_handle(consumer->client));
+	consumer->rkt = rd_kafka_topic_new(mr_client_handle(consumer->client), topic, NULL);
+	if (consumer->rkt == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("could not use topic \"%s\": %s",
+						topic, rd_kafka_err2str(rd_kafka_last_error()))));
+	mr_client_watch(consumer->client, consumer->queue);
+	return consumer;
+}
+
+MrConsumer *
+mr_consumer_create(List *props, const char *topic, const char *group_id)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "millrace consumer",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	MrConsumer *consumer = create_in_current_context(props, topic, group_id);
+
+	MemoryContextSwitchTo(old);
+	return consumer;
+}
+
+void
+mr_consumer_destroy(MrConsumer *consumer)
+{
+	MemoryContextDelete(consumer->cxt);
+}
+
+/* ----------------------------------------------------------------
+ * Assignment
+ * ----------------------------------------------------------------
+ */
+
+static MrPartitionStatus *
+find_status(MrConsumer *consumer, int32 partition)
+{
+	if (partition < 0 || partition >= consumer->nindex || consumer->index[partition] < 0)
+		return NULL;
+	return &consumer->status[consumer->index[partition]];
+}
+
+/* Make room so that index[partition] exists. */
+static void
+extend_index(MrConsumer *consumer, int32 partition)
+{
+	int			n = Max(partition + 1, consumer->nindex * 2);
+
+	if (partition < consumer->nindex)
+		return;
+	if (consumer->index == NULL)
+		consumer->index = MemoryContextAlloc(consumer->cxt, n * sizeof(int));
+	else
+		consumer->index = repalloc(consumer->index, n * sizeof(int));
+	for (int i = consumer->nindex; i < n; i++)
+		consumer->index[i] = -1;
+	consumer->nindex = n;
+}
+
+static MrPartitionStatus *
+new_status(MrConsumer *consumer, int32 partition)
+{
+	if (consumer->nstatus == consumer->status_size)
+	{
+		int			n = Max(16, consumer->status_size * 2);
+		Size		size = n * sizeof(MrPartitionStatus);
+
+		if (consumer->status == NULL)
+			consumer->status = MemoryContextAlloc(consumer->cxt, size);
+		else
+			consumer->status = repalloc(consumer->status, size);
+		consumer->status_size = n;
+	}
+	extend_index(consumer, partition);
+	consumer->index[partition] = consumer->nstatus;
+	return &consumer->status[consumer->nstatus++];
+}
+
+static void
+start_status(MrConsumer *consumer, int32 partition, int64 offset)
+{
+	MrPartitionStatus *status = find_status(consumer, partition);
+
+	if (status == NULL)
+		status = new_status(consumer, partition);
+	status->partition = partition;
+	status->position = offset;
+	status->eof = -1;
+	status->out_of_range = false;
+}
+
+static rd_kafka_topic_partition_list_t *
+partition_list(MrConsumer *consumer, const MrPartitionOffset *parts, int n)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
+
+	for (int i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, consumer->topic,
+										  parts[i].partition)->offset = parts[i].offset;
+	return list;
+}
+
+static void
+throw_assign_error(MrConsumer *consumer, const char *reason)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_ERROR),
+			 errmsg("could not assign partitions of topic \"%s\": %s",
+					consumer->topic, mr_client_scrub(consumer->client, reason))));
+}
+
+/* Takes over the list and the error. */
+static void
+check_assigned(MrConsumer *consumer, rd_kafka_topic_partition_list_t *list,
+			   rd_kafka_error_t *error)
+{
+	char		reason[256];
+
+	rd_kafka_topic_partition_list_destroy(list);
+	if (error == NULL)
+		return;
+	strlcpy(reason, rd_kafka_error_string(error), sizeof(reason));
+	rd_kafka_error_destroy(error);
+	throw_assign_error(consumer, reason);
+}
+
+static void
+started(MrConsumer *consumer, const MrPartitionOffset *parts, int n)
+{
+	for (int i = 0; i < n; i++)
+		start_status(consumer, parts[i].partition, parts[i].offset);
+	consumer->heard = false;
+	consumer->last_probe = GetCurrentTimestamp();
+}
+
+void
+mr_consumer_assign(MrConsumer *consumer, const MrPartitionOffset *parts, int n)
+{
+	rd_kafka_topic_partition_list_t *list = partition_list(consumer, parts, n);
+	rd_kafka_resp_err_t err = rd_kafka_assign(mr_client_handle(consumer->client), list);
+
+	rd_kafka_topic_partition_list_destroy(list);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		throw_assign_error(consumer, rd_kafka_err2str(err));
+
+	for (int i = 0; i < consumer->nindex; i++)
+		consumer->index[i] = -1;
+	consumer->nstatus = 0;
+	started(consumer, parts, n);
+}
+
+void
+mr_consumer_add(MrConsumer *consumer, const MrPartitionOffset *parts, int n)
+{
+	rd_kafka_topic_partition_list_t *list = partition_list(consumer, parts, n);
+
+	check_assigned(consumer, list,
+				   rd_kafka_incremental_assign(mr_client_handle(consumer->client), list));
+	started(consumer, parts, n);
+}
+
+/*
+ * Not by rd_kafka_seek: that is lost, without an error, when the partition's fetcher has
+ * not started yet.
+ */
+void
+mr_consumer_seek(MrConsumer *consumer, int32 partition, int64 offset)
+{
+	MrPartitionOffset part = {partition, offset};
+	rd_kafka_topic_partition_list_t *list = partition_list(consumer, &part, 1);
+
+	check_assigned(consumer, list,
+				   rd_kafka_incremental_unassign(mr_client_handle(consumer->client), list));
+	mr_consumer_add(consumer, &part, 1);
+}
+
+/* ----------------------------------------------------------------
+ * Messages
+ * ----------------------------------------------------------------
+ */
+
+/* After this, n slots are free: nothing can fail while a batch is in our hands. */
+static void
+reserve_slots(MrConsumer *consumer, int n)
+{
+	while (consumer->nfree < n)
+	{
+		SlotChunk  *chunk = MemoryContextAllocZero(consumer->cxt, sizeof(SlotChunk));
+
+		for (int i = SLOTS_PER_CHUNK - 1; i >= 0; i--)
+		{
+			chunk->slots[i].next_free = consumer->free_slots;
+			consumer->free_slots = &chunk->slots[i];
+		}
+		consumer->nfree += SLOTS_PER_CHUNK;
+		chunk->next = consumer->chunks;
+		consumer->chunks = chunk;
+	}
+}
+
+static Slot *
+hold(MrConsumer *consumer, rd_kafka_message_t *rkmessage)
+{
+	Slot	   *slot = consumer->free_slots;
+
+	consumer->free_slots = slot->next_free;
+	consumer->nfree--;
+	slot->message = rkmessage;
+	return slot;
+}
+
+static rd_kafka_message_t *
+held_message(const MrMessage *msg)
+{
+	return ((Slot *) msg->handle)->message;
+}
+
+static void
+fill_message(MrMessage *msg, rd_kafka_message_t *rkmessage, Slot *slot)
+{
+	rd_kafka_timestamp_type_t type;
+	int64		timestamp = rd_kafka_message_timestamp(rkmessage, &type);
+
+	msg->partition = rkmessage->partition;
+	msg->offset = rkmessage->offset;
+	msg->timestamp_ms = type == RD_KAFKA_TIMESTAMP_NOT_AVAILABLE ? -1 : timestamp;
+	msg->key = rkmessage->key;
+	msg->key_len = rkmessage->key == NULL ? 0 : rkmessage->key_len;
+	msg->value = rkmessage->payload;
+	msg->value_len = rkmessage->payload == NULL ? 0 : rkmessage->len;
+	msg->handle = slot;
+}
+
+/*
+ * What came through the queue and is no message.  Errors without a topic are the group
+ * coordinator's, which is of no interest: the group is a courtesy.
+ */
+static void
+take_event(MrConsumer *consumer, const rd_kafka_message_t *rkmessage)
+{
+	MrPartitionStatus *status;
+
+	if (rkmessage->rkt == NULL)
+		return;
+	status = find_status(consumer, rkmessage->partition);
+
+	switch (rkmessage->err)
+	{
+		case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+			if (status != NULL && rkmessage->offset >= status->position)
+				status->eof = rkmessage->offset;
+			mr_client_well(consumer->client, true);
+			consumer->heard = true;
+			break;
+		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
+			if (status != NULL && rkmessage->offset >= status->position)
+				status->out_of_range = true;
+			mr_client_well(consumer->client, true);
+			consumer->heard = true;
+			break;
+		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+			mr_client_note_denied(consumer->client, rd_kafka_message_errstr(rkmessage));
+			break;
+		default:
+			mr_client_note(consumer->client, rkmessage->err, rd_kafka_message_errstr(rkmessage));
+			break;
+	}
+}
+
+/*
+ * Sort a batch into messages for the caller and what is none.  Returns how many messages.
+ */
+static int
+take_batch(MrConsumer *consumer, int n, MrMessage *msgs)
+{
+	int			taken = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		rd_kafka_message_t *rkmessage = consumer->batch[i];
+		MrPartitionStatus *status;
+
+		if (rkmessage->err == RD_KAFKA_RESP_ERR_NO_ERROR &&
+			(status = find_status(consumer, rkmessage->partition)) != NULL)
+		{
+			fill_message(&msgs[taken++], rkmessage, hold(consumer, rkmessage));
+			status->position = rkmessage->offset + 1;
+			status->eof = -1;
+			continue;
+		}
+		if (rkmessage->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			take_event(consumer, rkmessage);
+		rd_kafka_message_destroy(rkmessage);
+	}
+	if (taken > 0)
+	{
+		mr_client_well(consumer->client, true);
+		consumer->heard = true;
+	}
+	return taken;
+}
+
+/* Take what is queued, without waiting. */
+static int
+take(MrConsumer *consumer, MrMessage *msgs, int max)
+{
+	int			taken = 0;
+
+	while (taken < max)
+	{
+		int			want = Min(max - taken, TAKE_MESSAGES);
+		ssize_t		got;
+
+		reserve_slots(consumer, want);
+		got = rd_kafka_consume_batch_queue(consumer->queue, 0, consumer->batch, want);
+		if (got > 0)
+			taken += take_batch(consumer, (int) got, msgs + taken);
+		if (got < want)
+			break;
+	}
+	return taken;
+}
+
+/* ----------------------------------------------------------------
+ * Is it well again?
+ * ----------------------------------------------------------------
+ */
+
+static bool
+needs_probe(MrConsumer *consumer)
+{
+	MrErrorKind trouble = mr_client_trouble(consumer->client);
+
+	return consumer->nstatus > 0 && trouble != MR_KAFKA_FATAL &&
+		(trouble != MR_KAFKA_OK || !consumer->heard);
+}
+
+/* The broker has spoken of the topic: are all partitions assigned there? */
+static void
+judge_topic(MrConsumer *consumer, int partitions)
+{
+	char		reason[64];
+
+	for (int i = 0; i < consumer->nstatus; i++)
+	{
+		int32		partition = consumer->status[i].partition;
+
+		if (partition < partitions)
+			continue;
+		if (partitions == 0)
+			strlcpy(reason, rd_kafka_err2str(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART), sizeof(reason));
+		else
+			snprintf(reason, sizeof(reason), "there is no partition %d", partition);
+		mr_client_well(consumer->client, false);
+		mr_client_note(consumer->client, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, reason);
+		return;
+	}
+	mr_client_well(consumer->client, false);
+	consumer->heard = true;
+}
+
+static void
+take_probe(MrConsumer *consumer)
+{
+	rd_kafka_resp_err_t err;
+
+	if (!mr_client_answered(consumer->client, &err))
+		return;
+	consumer->last_probe = GetCurrentTimestamp();
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		judge_topic(consumer, mr_client_partitions(consumer->client));
+	else
+		mr_client_note(consumer->client, err, mr_client_explain(consumer->client, err));
+}
+
+static void
+probe(MrConsumer *consumer)
+{
+	take_probe(consumer);
+	if (!needs_probe(consumer) || mr_client_asking(consumer->client) ||
+		!TimestampDifferenceExceeds(consumer->last_probe, GetCurrentTimestamp(),
+									PROBE_INTERVAL_MS))
+		return;
+	mr_client_ask_async(consumer->client, mr_question_topic(consumer->topic), PROBE_TIMEOUT_MS);
+}
+
+int
+mr_consumer_poll(MrConsumer *consumer, MrMessage *msgs, int max, int timeout_ms)
+{
+	TimestampTz end = timeout_ms > 0 ?
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms) : 0;
+	bool		latch = false;
+	int			n;
+
+	CHECK_FOR_INTERRUPTS();
+	mr_client_serve(consumer->client);
+	while ((n = take(consumer, msgs, max)) == 0)
+	{
+		long		remaining;
+
+		probe(consumer);
+		if (timeout_ms <= 0 || latch)
+			break;
+		remaining = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+		if (remaining <= 0)
+			break;
+		latch = mr_client_wait(consumer->client, Min(remaining, PROBE_INTERVAL_MS));
+		mr_client_serve(consumer->client);
+	}
+	return n;
+}
+
+void
+mr_consumer_release(MrConsumer *consumer, MrMessage *msgs, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		Slot	   *slot = msgs[i].handle;
+
+		rd_kafka_message_destroy(slot->message);
+		slot->message = NULL;
+		slot->next_free = consumer->free_slots;
+		consumer->free_slots = slot;
+		msgs[i].handle = NULL;
+	}
+	consumer->nfree += n;
+}
+
+size_t
+mr_message_memory(const MrMessage *msg)
+{
+	return MESSAGE_OVERHEAD + sizeof(Slot) + msg->key_len + msg->value_len;
+}
+
+/* ----------------------------------------------------------------
+ * Headers
+ * ----------------------------------------------------------------
+ */
+
+/*
+ * Kafka's headers are bytes.  Text stays text; other bytes are shown as bytea shows them.
+ */
+static void
+header_value(JsonbValue *jb, const char *bytes, size_t len)
+{
+	char	   *text;
+
+	if (bytes == NULL)
+	{
+		jb->type = jbvNull;
+		return;
+	}
+	if (memchr(bytes, '\0', len) == NULL &&
+		pg_encoding_verifymbstr(PG_UTF8, bytes, len) == len)
+		text = pg_any_to_server(pnstrdup(bytes, len), len, PG_UTF8);
+	else
+	{
+		text = palloc(len * 2 + 3);
+		memcpy(text, "\\x", 2);
+		text[2 + hex_encode(bytes, len, text + 2)] = '\0';
+	}
+	jb->type = jbvString;
+	jb->val.string.val = text;
+	jb->val.string.len = strlen(text);
+}
+
+Datum
+mr_message_headers(const MrMessage *msg, bool *isnull)
+{
+	rd_kafka_headers_t *headers;
+	JsonbParseState *state = NULL;
+	JsonbValue	jb;
+	const char *name;
+	const void *value;
+	size_t		len;
+
+	*isnull = rd_kafka_message_headers(held_message(msg), &headers) != RD_KAFKA_RESP_ERR_NO_ERROR;
+	if (*isnull)
+		return (Datum) 0;
+
+	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+	for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &len) == 0; i++)
+	{
+		header_value(&jb, name, strlen(name));
+		pushJsonbValue(&state, WJB_KEY, &jb);
+		header_value(&jb, value, len);
+		pushJsonbValue(&state, WJB_VALUE, &jb);
+	}
+	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}
+
+/* ----------------------------------------------------------------
+ * Status
+ * ----------------------------------------------------------------
+ */
+
+const MrPartitionStatus *
+mr_consumer_status(MrConsumer *consumer, int *n)
+{
+	*n = consumer->nstatus;
+	return consumer->status;
+}
+
+MrErrorKind
+mr_consumer_error(MrConsumer *consumer, const char **message)
+{
+	MrErrorKind trouble = mr_client_trouble(consumer->client);
+
+	if (message == NULL)
+		return trouble;
+	if (consumer->error != NULL)
+		pfree(consumer->error);
+	consumer->error = NULL;
+	if (trouble != MR_KAFKA_OK)
+	{
+		MemoryContext old = MemoryContextSwitchTo(consumer->cxt);
+
+		consumer->error = mr_client_reason(consumer->client);
+		MemoryContextSwitchTo(old);
+	}
+	*message = consumer->error;
+	return trouble;
+}
+
+void
+mr_consumer_cached_watermarks(MrConsumer *consumer, int32 partition, int64 *low, int64 *high)
+{
+	if (rd_kafka_get_watermark_offsets(mr_client_handle(consumer->client), consumer->topic,
+									   partition, low, high) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		*low = *high = -1;
+	*low = Max(*low, -1);
+	*high = Max(*high, -1);
+}
+
+/* ----------------------------------------------------------------
+ * Questions
+ * ----------------------------------------------------------------
+ */
+
+static void
+throw_no_answer(MrConsumer *consumer, rd_kafka_resp_err_t err)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
+			 errmsg("could not read topic \"%s\": %s",
+					consumer->topic, mr_client_explain(consumer->client, err)),
+			 mr_client_hint(consumer->client)));
+}
+
+int
+mr_consumer_partitions(MrConsumer *consumer, int timeout_ms, bool error_ok)
+{
+	rd_kafka_resp_err_t err = mr_client_ask(consumer->client,
+											mr_question_topic(consumer->topic), timeout_ms);
+
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return mr_client_partitions(consumer->client);
+	if (!error_ok)
+		throw_no_answer(consumer, err);
+	return -1;
+}
+
+/* Offsets for a time or a logical offset; false on failure if error_ok. */
+static bool
+ask_offsets(MrConsumer *consumer, const int32 *partitions, int n, int64 what,
+			int64 *offsets, int timeout_ms, bool error_ok)
+{
+	rd_kafka_resp_err_t err;
+
+	if (n == 0)
+		return true;
+	err = mr_client_ask(consumer->client,
+						mr_question_offsets(consumer->topic, partitions, n, what),
+						timeout_ms);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		if (!error_ok)
+			throw_no_answer(consumer, err);
+		return false;
+	}
+	for (int i = 0; i < n; i++)
+		offsets[i] = mr_client_offset(consumer->client, i);
+	return true;
+}
+
+/*
+ * Low first: were it second, messages removed in between could make it larger than high.
+ */
+bool
+mr_consumer_watermarks(MrConsumer *consumer, const int32 *partitions, int n,
+					   int64 *low, int64 *high, int timeout_ms, bool error_ok)
+{
+	return ask_offsets(consumer, partitions, n, RD_KAFKA_OFFSET_BEGINNING,
+					   low, timeout_ms, error_ok) &&
+		ask_offsets(consumer, partitions, n, RD_KAFKA_OFFSET_END,
+					high, timeout_ms, error_ok);
+}
+
+/*
+ * The end is asked for first, so that a message which arrives in between is after it.
+ */
+void
+mr_consumer_offsets_for_time(MrConsumer *consumer, int64 timestamp_ms,
+							 MrPartitionOffset *parts, int n, int timeout_ms)
+{
+	int32	   *partitions = palloc(n * sizeof(int32));
+	int64	   *ends = palloc(n * sizeof(int64));
+	int64	   *offsets = palloc(n * sizeof(int64));
+
+	for (int i = 0; i < n; i++)
+		partitions[i] = parts[i].partition;
+	/* negative times are the protocol's special ones */
+	timestamp_ms = Max(timestamp_ms, 0);
+	(void) ask_offsets(consumer, partitions, n, RD_KAFKA_OFFSET_END, ends, timeout_ms, false);
+	(void) ask_offsets(consumer, partitions, n, timestamp_ms, offsets, timeout_ms, false);
+	for (int i = 0; i < n; i++)
+		parts[i].offset = offsets[i] < 0 ? ends[i] : offsets[i];
+
+	pfree(partitions);
+	pfree(ends);
+	pfree(offsets);
+}
+
+void
+mr_consumer_commit_courtesy(MrConsumer *consumer, const MrPartitionOffset *parts, int n)
+{
+	rd_kafka_topic_partition_list_t *list;
+
+	if (n == 0)
+		return;
+	list = partition_list(consumer, parts, n);
+	(void) rd_kafka_commit(mr_client_handle(consumer->client), list, 1);
+	rd_kafka_topic_partition_list_destroy(list);
+}
+
+const char *
+mr_consumer_cluster_id(MrConsumer *consumer, int timeout_ms)
+{
+	if (consumer->cluster_id == NULL &&
+		mr_client_ask(consumer->client, mr_question_cluster_id(), timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		consumer->cluster_id = MemoryContextStrdup(consumer->cxt,
+												   mr_client_text(consumer->client));
+	return consumer->cluster_id;
+}

@@ -1,0 +1,519 @@
+/*
+ * kafka/producer.c
+ *		A transactional producer.
+ *
+ * All of librdkafka's transaction calls can be resumed: one that times out goes on in the
+ * background, and the same call again waits for the rest.  So they are called in short
+ * slices, with a look at interrupts in between.
+ *
+ * Failed deliveries: librdkafka reports only those (delivery.report.only.error), the first
+ * is remembered, and whatever is called next throws it.  A transaction with a failed
+ * delivery cannot be committed in any case, librdkafka sees to that.
+ *
+ * A topic is looked up at the broker once per producer, before the first message is sent:
+ * librdkafka would hold messages to a topic that does not exist for half a minute.
+ *
+ * Memory: the local queue holds up to 64 MB; when it is full, sending waits.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "kafka/client.h"
+#include "kafka/producer.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* Longest blocking call between two looks at interrupts. */
+#define SLICE_MS			100
+
+/* How long the broker may take to give us a producer id, and to answer for a topic. */
+#define BEGIN_TIMEOUT_MS	30000
+#define TOPIC_TIMEOUT_MS	30000
+
+/* An abort that takes longer is left to the broker. */
+#define ABORT_TIMEOUT_MS	3000
+#define ABORT_IN_TROUBLE_MS	300
+
+/* Grace after transaction.timeout.ms, within which librdkafka itself should give up. */
+#define COMMIT_GRACE_MS		10000
+
+/* Events are looked at after so many messages, and this often when the queue is full. */
+#define SERVE_EVERY			4096
+#define QUEUE_FULL_WAIT_MS	5
+
+typedef struct ProducerTopic
+{
+	struct ProducerTopic *next;
+	char	   *name;
+	rd_kafka_topic_t *rkt;
+	int			partitions;
+} ProducerTopic;
+
+struct MrProducer
+{
+	MemoryContext cxt;
+	MrClient   *client;
+	ProducerTopic *topics;
+	bool		initialized;	/* init_transactions is through */
+	bool		in_transaction;
+	bool		dead;			/* of no more use */
+	int64		sent;
+
+	/* first failed delivery of this transaction */
+	rd_kafka_resp_err_t failure;
+	char		failed_topic[256];
+	char		failed_reason[256];
+	size_t		failed_size;
+};
+
+/* ----------------------------------------------------------------
+ * Life
+ * ----------------------------------------------------------------
+ */
+
+static void
+release_producer(void *arg)
+{
+	MrProducer *producer = arg;
+
+	for (ProducerTopic *topic = producer->topics; topic != NULL; topic = topic->next)
+		rd_kafka_topic_destroy(topic->rkt);
+	/* what is still queued belongs to a transaction that will not be committed */
+	rd_kafka_purge(mr_client_handle(producer->client),
+				   RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+				   RD_KAFKA_PURGE_F_NON_BLOCKING);
+}
+
+/* Run by mr_client_serve: must not throw. */
+static void
+note_failure(void *arg, const rd_kafka_message_t *rkmessage)
+{
+	MrProducer *producer = arg;
+
+	/* messages that an abort has purged are no news */
+	if (producer->failure != RD_KAFKA_RESP_ERR_NO_ERROR ||
+		rkmessage->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
+		rkmessage->err == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT)
+		return;
+	producer->failure = rkmessage->err;
+	producer->failed_size = rkmessage->len + rkmessage->key_len;
+	strlcpy(producer->failed_topic, rd_kafka_topic_name(rkmessage->rkt),
+			sizeof(producer->failed_topic));
+	strlcpy(producer->failed_reason, rd_kafka_err2str(rkmessage->err),
+			sizeof(producer->failed_reason));
+}
+
+MrProducer *
+mr_producer_create(List *props, const char *transactional_id)
+{
+	const MrSetting defaults[] = {
+		{"partitioner", "murmur2_random"},
+		{"queue.buffering.max.kbytes", "65536"},
+		{"queue.buffering.max.messages", "250000"},
+		{"linger.ms", "20"},
+		{"transaction.timeout.ms", "60000"},
+		{NULL, NULL}
+	};
+	const MrSetting owned[] = {
+		{"transactional.id", transactional_id},
+		{"enable.idempotence", "true"},
+		{"delivery.report.only.error", "true"},
+		{NULL, NULL}
+	};
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "millrace producer",
+											  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+	MrProducer *producer = palloc0(sizeof(MrProducer));
+
+	producer->cxt = cxt;
+	producer->client = mr_client_create(RD_KAFKA_PRODUCER, props, defaults, owned,
+										release_producer, producer, note_failure);
+	MemoryContextSwitchTo(old);
+	return producer;
+}
+
+void
+mr_producer_destroy(MrProducer *producer)
+{
+	MemoryContextDelete(producer->cxt);
+}
+
+/* ----------------------------------------------------------------
+ * Errors
+ * ----------------------------------------------------------------
+ */
+
+static int
+sqlstate_of(rd_kafka_resp_err_t err)
+{
+	switch (mr_client_classify(err))
+	{
+		case MR_KAFKA_TRANSIENT:
+		case MR_KAFKA_AUTH:
+			return ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION;
+		default:
+			return ERRCODE_FDW_ERROR;
+	}
+}
+
+static void
+throw_no_topic(const char *topic)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_ERROR),
+			 errmsg("topic \"%s\" does not exist", topic),
+			 errhint("Create it with millrace.create_topic().")));
+}
+
+/*
+ * size is that of key and value.  The limit is the client's, or the smaller one that the
+ * broker sets for the topic.
+ */
+static void
+throw_too_large(MrProducer *producer, const char *topic, size_t size)
+{
+	char	   *limit = mr_client_property(producer->client, "message.max.bytes");
+
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_ERROR),
+			 errmsg("message of %zu bytes is too large for topic \"%s\"", size, topic),
+			 errhint("The limits are the property \"message.max.bytes\" (%s here) and the topic's \"max.message.bytes\".",
+					 limit ? limit : "unknown")));
+}
+
+static void
+check_failure(MrProducer *producer)
+{
+	switch (producer->failure)
+	{
+		case RD_KAFKA_RESP_ERR_NO_ERROR:
+			return;
+		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+			throw_no_topic(producer->failed_topic);
+			break;
+		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+			throw_too_large(producer, producer->failed_topic, producer->failed_size);
+			break;
+		default:
+			ereport(ERROR,
+					(errcode(sqlstate_of(producer->failure)),
+					 errmsg("could not produce to topic \"%s\": %s", producer->failed_topic,
+							mr_client_trouble(producer->client) == MR_KAFKA_OK ?
+							producer->failed_reason :
+							mr_client_explain(producer->client, producer->failure)),
+					 mr_client_hint(producer->client)));
+	}
+}
+
+static int
+advice_on(MrProducer *producer, rd_kafka_resp_err_t err)
+{
+	char	   *timeout;
+
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR__FENCED:
+		case RD_KAFKA_RESP_ERR_PRODUCER_FENCED:
+		case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH:
+		case RD_KAFKA_RESP_ERR_INVALID_TXN_STATE:
+		case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+			timeout = mr_client_property(producer->client, "transaction.timeout.ms");
+			return errhint("The transaction may have taken longer than the property \"transaction.timeout.ms\" (%s) allows.",
+						   timeout ? timeout : "unknown");
+		default:
+			return mr_client_hint(producer->client);
+	}
+}
+
+/* Takes over the error.  what: "could not … a Kafka transaction" */
+static void
+throw_transaction_error(MrProducer *producer, const char *what, rd_kafka_error_t *error)
+{
+	rd_kafka_resp_err_t err = rd_kafka_error_code(error);
+	char	   *reason = mr_client_scrub(producer->client, rd_kafka_error_string(error));
+
+	if (rd_kafka_error_is_fatal(error))
+		producer->dead = true;
+	rd_kafka_error_destroy(error);
+
+	mr_client_serve(producer->client);
+	check_failure(producer);
+	ereport(ERROR,
+			(errcode(sqlstate_of(err)),
+			 errmsg("could not %s a Kafka transaction: %s", what, reason),
+			 advice_on(producer, err)));
+}
+
+static void
+throw_timed_out(MrProducer *producer, const char *what)
+{
+	check_failure(producer);
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
+			 errmsg("could not %s a Kafka transaction: %s", what,
+					mr_client_explain(producer->client, RD_KAFKA_RESP_ERR__TIMED_OUT)),
+			 mr_client_hint(producer->client)));
+}
+
+/* A refused login does not get better by waiting. */
+static void
+check_login(MrProducer *producer, const char *what)
+{
+	if (mr_client_trouble(producer->client) == MR_KAFKA_AUTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
+				 errmsg("could not %s a Kafka transaction: %s", what,
+						mr_client_reason(producer->client)),
+				 mr_client_hint(producer->client)));
+}
+
+/* ----------------------------------------------------------------
+ * Transactions
+ * ----------------------------------------------------------------
+ */
+
+typedef rd_kafka_error_t *(*TransactionCall) (rd_kafka_t *rk, int timeout_ms);
+
+/*
+ * Call until it is through, or timeout_ms have passed, or it fails for good.
+ */
+static void
+complete(MrProducer *producer, TransactionCall call, const char *what, int timeout_ms)
+{
+	rd_kafka_t *rk = mr_client_handle(producer->client);
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+
+	for (;;)
+	{
+		rd_kafka_error_t *error = call(rk, SLICE_MS);
+		bool		slow;
+
+		if (error == NULL)
+			return;
+		if (!rd_kafka_error_is_retriable(error))
+			throw_transaction_error(producer, what, error);
+		slow = rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR__TIMED_OUT;
+		rd_kafka_error_destroy(error);
+
+		mr_client_serve(producer->client);
+		check_login(producer, what);
+		if (GetCurrentTimestamp() >= end)
+			throw_timed_out(producer, what);
+		mr_client_pause(producer->client, slow ? 0 : SLICE_MS);
+	}
+}
+
+void
+mr_producer_begin(MrProducer *producer)
+{
+	rd_kafka_error_t *error;
+
+	producer->failure = RD_KAFKA_RESP_ERR_NO_ERROR;
+	if (!producer->initialized)
+	{
+		complete(producer, rd_kafka_init_transactions, "begin", BEGIN_TIMEOUT_MS);
+		mr_client_keep_latch(producer->client);
+		producer->initialized = true;
+	}
+	error = rd_kafka_begin_transaction(mr_client_handle(producer->client));
+	if (error != NULL)
+		throw_transaction_error(producer, "begin", error);
+	producer->in_transaction = true;
+}
+
+void
+mr_producer_commit(MrProducer *producer)
+{
+	char	   *timeout = mr_client_property(producer->client, "transaction.timeout.ms");
+	int			timeout_ms = timeout == NULL ? 60000 : atoi(timeout);
+
+	mr_client_serve(producer->client);
+	check_failure(producer);
+	complete(producer, rd_kafka_commit_transaction, "commit",
+			 timeout_ms > INT_MAX - COMMIT_GRACE_MS ? INT_MAX : timeout_ms + COMMIT_GRACE_MS);
+	mr_client_keep_latch(producer->client);
+	/* librdkafka would not have committed, but let nobody rely on it unseen */
+	check_failure(producer);
+	producer->in_transaction = false;
+}
+
+/*
+ * Interrupts stay where they are: this is called when a transaction is being rolled back.
+ */
+bool
+mr_producer_abort(MrProducer *producer)
+{
+	TimestampTz start = GetCurrentTimestamp();
+
+	while (producer->in_transaction && !producer->dead)
+	{
+		int			patience = mr_client_trouble(producer->client) == MR_KAFKA_OK ?
+			ABORT_TIMEOUT_MS : ABORT_IN_TROUBLE_MS;
+		rd_kafka_error_t *error = rd_kafka_abort_transaction(mr_client_handle(producer->client),
+															 SLICE_MS);
+
+		if (error == NULL)
+			producer->in_transaction = false;
+		else if (!rd_kafka_error_is_retriable(error) ||
+				 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), patience))
+			producer->dead = true;
+		if (error != NULL)
+			rd_kafka_error_destroy(error);
+	}
+	return !producer->dead;
+}
+
+/* ----------------------------------------------------------------
+ * Messages
+ * ----------------------------------------------------------------
+ */
+
+static int
+ask_partitions(MrProducer *producer, const char *topic)
+{
+	rd_kafka_resp_err_t err = mr_client_ask(producer->client, mr_question_topic(topic),
+											TOPIC_TIMEOUT_MS);
+
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		ereport(ERROR,
+				(errcode(sqlstate_of(err)),
+				 errmsg("could not produce to topic \"%s\": %s", topic,
+						mr_client_explain(producer->client, err)),
+				 mr_client_hint(producer->client)));
+	if (mr_client_partitions(producer->client) == 0)
+		throw_no_topic(topic);
+	return mr_client_partitions(producer->client);
+}
+
+static ProducerTopic *
+add_topic(MrProducer *producer, const char *name)
+{
+	int			partitions = ask_partitions(producer, name);
+	ProducerTopic *topic = MemoryContextAllocZero(producer->cxt, sizeof(ProducerTopic));
+
+	topic->name = MemoryContextStrdup(producer->cxt, name);
+	topic->partitions = partitions;
+	topic->rkt = rd_kafka_topic_new(mr_client_handle(producer->client), name, NULL);
+	if (topic->rkt == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("could not produce to topic \"%s\": %s", name,
+						rd_kafka_err2str(rd_kafka_last_error()))));
+	topic->next = producer->topics;
+	producer->topics = topic;
+	return topic;
+}
+
+static ProducerTopic *
+find_topic(MrProducer *producer, const char *name)
+{
+	for (ProducerTopic *topic = producer->topics; topic != NULL; topic = topic->next)
+	{
+		if (strcmp(topic->name, name) == 0)
+			return topic;
+	}
+	return add_topic(producer, name);
+}
+
+/* Partitions may have been added since the topic was looked up. */
+static void
+check_partition(MrProducer *producer, ProducerTopic *topic, int32 partition)
+{
+	if (partition < topic->partitions)
+		return;
+	topic->partitions = ask_partitions(producer, topic->name);
+	if (partition >= topic->partitions)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("topic \"%s\" has no partition %d", topic->name, partition),
+				 errdetail("It has %d partitions.", topic->partitions)));
+}
+
+static rd_kafka_headers_t *
+build_headers(const MrOutMessage *msg)
+{
+	rd_kafka_headers_t *headers;
+
+	if (msg->nheaders == 0)
+		return NULL;
+	headers = rd_kafka_headers_new(msg->nheaders);
+	for (int i = 0; i < msg->nheaders; i++)
+		rd_kafka_header_add(headers, msg->headers[i].name, -1, msg->headers[i].value,
+							msg->headers[i].value == NULL ? 0 : msg->headers[i].value_len);
+	return headers;
+}
+
+/* librdkafka owns the headers when this returns no error */
+static rd_kafka_resp_err_t
+produce(MrProducer *producer, ProducerTopic *topic, const MrOutMessage *msg)
+{
+	rd_kafka_headers_t *headers = build_headers(msg);
+	size_t		key_len = msg->key == NULL ? 0 : msg->key_len;
+	size_t		value_len = msg->value == NULL ? 0 : msg->value_len;
+	int32		partition = msg->partition < 0 ? RD_KAFKA_PARTITION_UA : msg->partition;
+	rd_kafka_resp_err_t err;
+
+	err = rd_kafka_producev(mr_client_handle(producer->client),
+							RD_KAFKA_V_RKT(topic->rkt),
+							RD_KAFKA_V_PARTITION(partition),
+							RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
+							RD_KAFKA_V_TIMESTAMP(msg->timestamp_ms),
+							RD_KAFKA_V_KEY(msg->key, key_len),
+							RD_KAFKA_V_VALUE((void *) msg->value, value_len),
+							RD_KAFKA_V_HEADERS(headers),
+							RD_KAFKA_V_END);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && headers != NULL)
+		rd_kafka_headers_destroy(headers);
+	return err;
+}
+
+static void
+throw_send_error(MrProducer *producer, const char *topic, rd_kafka_resp_err_t err,
+				 const MrOutMessage *msg)
+{
+	char		reason[256];
+
+	mr_client_serve(producer->client);
+	check_failure(producer);
+	if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
+		throw_too_large(producer, topic, msg->key_len + msg->value_len);
+	/* "erroneous state": the transaction has failed already, for that reason */
+	if (err == RD_KAFKA_RESP_ERR__STATE &&
+		mr_client_trouble(producer->client) != MR_KAFKA_OK)
+		strlcpy(reason, mr_client_reason(producer->client), sizeof(reason));
+	else
+		strlcpy(reason, rd_kafka_err2str(err), sizeof(reason));
+	ereport(ERROR,
+			(errcode(sqlstate_of(err)),
+			 errmsg("could not produce to topic \"%s\": %s", topic, reason),
+			 advice_on(producer, err)));
+}
+
+void
+mr_producer_send(MrProducer *producer, const char *topic_name, const MrOutMessage *msg)
+{
+	ProducerTopic *topic = find_topic(producer, topic_name);
+	rd_kafka_resp_err_t err;
+
+	check_partition(producer, topic, msg->partition);
+	if (++producer->sent % SERVE_EVERY == 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		mr_client_serve(producer->client);
+	}
+	check_failure(producer);
+
+	while ((err = produce(producer, topic, msg)) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+	{
+		mr_client_pause(producer->client, QUEUE_FULL_WAIT_MS);
+		mr_client_serve(producer->client);
+		check_failure(producer);
+	}
+	mr_client_keep_latch(producer->client);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		throw_send_error(producer, topic_name, err, msg);
+}

@@ -1,0 +1,427 @@
+/*
+ * kafka/question.c
+ *		Questions to a broker that librdkafka only offers as blocking calls.
+ *
+ * librdkafka 2.0 has no asynchronous form of metadata and offset queries, and its blocking
+ * forms cannot be interrupted: an answer that comes after the timeout is lost, so calling
+ * them in slices of 100 ms would never get an answer from a broker that is 100 ms away.  So
+ * a question is asked by a thread of its own, which does nothing else, and the backend
+ * waits on its latch as it does for everything.
+ *
+ * Threads: all signals are blocked, and nothing of PostgreSQL's is called or touched; memory
+ * comes from malloc.  A backend that does not want to wait any longer drops the question
+ * and goes on.  The thread notices when its current call returns, a second or two later,
+ * and cleans up.  Therefore the librdkafka handle is counted: the last user destroys it.
+ *
+ * Locking: "lock" covers every reference count, done, dropped and the number of threads.
+ */
+#include "postgres.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kafka/question.h"
+
+/* How long one blocking call may take; doubled from first to last with every attempt. */
+#define FIRST_SLICE_MS	500
+#define LAST_SLICE_MS	2000
+
+#define THREAD_STACK	(256 * 1024)
+
+struct MrHandle
+{
+	rd_kafka_t *rk;
+	int			refs;
+};
+
+typedef rd_kafka_resp_err_t (*Ask) (MrQuestion *question, rd_kafka_t *rk, int timeout_ms);
+
+struct MrQuestion
+{
+	Ask			ask;
+	MrHandle   *handle;
+	int			refs;			/* the asker's, and its thread's */
+	bool		done;
+	bool		dropped;
+	int64		deadline;		/* milliseconds of the monotonic clock */
+	int			wake_fd;
+
+	/* question and answer */
+	char		topic[256];
+	rd_kafka_topic_partition_list_t *offsets;
+	int64		time_or_logical;
+	int			partitions;
+	int			leaderless;
+	char	   *text;
+	rd_kafka_resp_err_t err;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t thread_ended = PTHREAD_COND_INITIALIZER;
+static int	nthreads = 0;
+
+static int64
+now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+MrHandle *
+mr_handle_create(rd_kafka_t *rk)
+{
+	MrHandle   *handle = malloc(sizeof(MrHandle));
+
+	if (handle != NULL)
+	{
+		handle->rk = rk;
+		handle->refs = 1;
+	}
+	return handle;
+}
+
+void
+mr_handle_release(MrHandle *handle)
+{
+	bool		last;
+
+	pthread_mutex_lock(&lock);
+	last = --handle->refs == 0;
+	pthread_mutex_unlock(&lock);
+	if (!last)
+		return;
+	rd_kafka_destroy_flags(handle->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	free(handle);
+}
+
+static MrQuestion *
+question_create(Ask ask, const char *topic)
+{
+	MrQuestion *question = calloc(1, sizeof(MrQuestion));
+
+	if (question != NULL)
+	{
+		question->ask = ask;
+		question->refs = 1;
+		strlcpy(question->topic, topic, sizeof(question->topic));
+	}
+	return question;
+}
+
+static void
+question_free(MrQuestion *question)
+{
+	if (question->offsets != NULL)
+		rd_kafka_topic_partition_list_destroy(question->offsets);
+	free(question->text);
+	free(question);
+}
+
+static rd_kafka_resp_err_t
+ask_topic(MrQuestion *question, rd_kafka_t *rk, int timeout_ms)
+{
+	const struct rd_kafka_metadata *md = NULL;
+	rd_kafka_topic_t *rkt = rd_kafka_topic_new(rk, question->topic, NULL);
+	rd_kafka_resp_err_t err;
+
+	if (rkt == NULL)
+		return rd_kafka_last_error();
+	err = rd_kafka_metadata(rk, 0, rkt, &md, timeout_ms);
+	rd_kafka_topic_destroy(rkt);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return err;
+
+	question->partitions = question->leaderless = 0;
+	if (md->topic_cnt == 1)
+	{
+		const struct rd_kafka_metadata_topic *topic = &md->topics[0];
+
+		err = topic->err;
+		question->partitions = topic->partition_cnt;
+		for (int i = 0; i < topic->partition_cnt; i++)
+		{
+			if (topic->partitions[i].leader < 0)
+				question->leaderless++;
+		}
+	}
+	rd_kafka_metadata_destroy(md);
+
+	if (err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART)
+	{
+		question->partitions = 0;
+		err = RD_KAFKA_RESP_ERR_NO_ERROR;
+	}
+	/* partitions without leaders are part of the answer */
+	if (err == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE && question->partitions > 0)
+		err = RD_KAFKA_RESP_ERR_NO_ERROR;
+	return err;
+}
+
+MrQuestion *
+mr_question_topic(const char *topic)
+{
+	return question_create(ask_topic, topic);
+}
+
+/*
+ * One ListOffsets request per broker for all partitions: logical offsets are the
+ * protocol's own special timestamps, and librdkafka passes them on.
+ */
+static rd_kafka_resp_err_t
+ask_offsets(MrQuestion *question, rd_kafka_t *rk, int timeout_ms)
+{
+	rd_kafka_topic_partition_list_t *list = question->offsets;
+	rd_kafka_resp_err_t err;
+
+	for (int i = 0; i < list->cnt; i++)
+	{
+		list->elems[i].offset = question->time_or_logical;
+		list->elems[i].err = RD_KAFKA_RESP_ERR_NO_ERROR;
+	}
+	err = rd_kafka_offsets_for_times(rk, list, timeout_ms);
+	for (int i = 0; i < list->cnt && err == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
+		err = list->elems[i].err;
+	return err;
+}
+
+MrQuestion *
+mr_question_offsets(const char *topic, const int32 *partitions, int n, int64 time_or_logical)
+{
+	MrQuestion *question = question_create(ask_offsets, topic);
+
+	if (question == NULL)
+		return NULL;
+	question->time_or_logical = time_or_logical;
+	question->offsets = rd_kafka_topic_partition_list_new(n);
+	for (int i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(question->offsets, topic, partitions[i]);
+	return question;
+}
+
+static rd_kafka_resp_err_t
+ask_cluster_id(MrQuestion *question, rd_kafka_t *rk, int timeout_ms)
+{
+	char	   *id = rd_kafka_clusterid(rk, timeout_ms);
+
+	if (id == NULL)
+		return RD_KAFKA_RESP_ERR__TIMED_OUT;
+	question->text = strdup(id);
+	rd_kafka_mem_free(rk, id);
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+MrQuestion *
+mr_question_cluster_id(void)
+{
+	return question_create(ask_cluster_id, "");
+}
+
+/* Can the same question have another answer a moment later? */
+static bool
+worth_asking_again(rd_kafka_resp_err_t err)
+{
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE:
+		case RD_KAFKA_RESP_ERR__TRANSPORT:
+		case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN:
+		case RD_KAFKA_RESP_ERR__WAIT_CACHE:
+		case RD_KAFKA_RESP_ERR__NOENT:
+		case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION:
+		case RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT:
+		case RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION:
+		case RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
+		case RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
+			return true;
+		default:
+			return false;
+	}
+}
+
+static bool
+is_dropped(MrQuestion *question)
+{
+	bool		dropped;
+
+	pthread_mutex_lock(&lock);
+	dropped = question->dropped;
+	pthread_mutex_unlock(&lock);
+	return dropped;
+}
+
+static void
+ask_until_answered(MrQuestion *question)
+{
+	const struct timespec pause = {0, 50 * 1000 * 1000};
+	int			slice = FIRST_SLICE_MS;
+
+	for (;;)
+	{
+		int64		remaining = question->deadline - now_ms();
+
+		if (slice > remaining)
+			slice = remaining < 1 ? 1 : (int) remaining;
+		question->err = question->ask(question, question->handle->rk, slice);
+		if (!worth_asking_again(question->err) || is_dropped(question) ||
+			now_ms() >= question->deadline)
+			return;
+		slice = slice * 2 > LAST_SLICE_MS ? LAST_SLICE_MS : slice * 2;
+		nanosleep(&pause, NULL);
+	}
+}
+
+static void *
+question_main(void *arg)
+{
+	MrQuestion *question = arg;
+	MrHandle   *handle = question->handle;
+	bool		last;
+
+	ask_until_answered(question);
+
+	pthread_mutex_lock(&lock);
+	question->done = true;
+	if (!question->dropped && write(question->wake_fd, "q", 1) < 0)
+	{
+		/* a full pipe wakes as well */
+	}
+	last = --question->refs == 0;
+	pthread_mutex_unlock(&lock);
+
+	if (last)
+		question_free(question);
+	mr_handle_release(handle);
+
+	pthread_mutex_lock(&lock);
+	nthreads--;
+	pthread_cond_signal(&thread_ended);
+	pthread_mutex_unlock(&lock);
+	return NULL;
+}
+
+static int
+start_thread(MrQuestion *question)
+{
+	pthread_attr_t attr;
+	pthread_t	thread;
+	sigset_t	all,
+				old;
+	int			rc;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, THREAD_STACK);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&thread, &attr, question_main, question);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	return rc;
+}
+
+bool
+mr_question_start(MrQuestion *question, MrHandle *handle, int timeout_ms, int wake_fd)
+{
+	int			rc;
+
+	question->handle = handle;
+	question->wake_fd = wake_fd;
+	question->deadline = now_ms() + timeout_ms;
+
+	pthread_mutex_lock(&lock);
+	handle->refs++;
+	question->refs++;
+	nthreads++;
+	pthread_mutex_unlock(&lock);
+
+	rc = start_thread(question);
+	if (rc == 0)
+		return true;
+
+	pthread_mutex_lock(&lock);
+	handle->refs--;
+	question->refs--;
+	nthreads--;
+	pthread_mutex_unlock(&lock);
+	errno = rc;
+	return false;
+}
+
+bool
+mr_question_done(MrQuestion *question)
+{
+	bool		done;
+
+	pthread_mutex_lock(&lock);
+	done = question->done;
+	pthread_mutex_unlock(&lock);
+	return done;
+}
+
+void
+mr_question_drop(MrQuestion *question)
+{
+	bool		last;
+
+	pthread_mutex_lock(&lock);
+	question->dropped = true;
+	last = --question->refs == 0;
+	pthread_mutex_unlock(&lock);
+	if (last)
+		question_free(question);
+}
+
+rd_kafka_resp_err_t
+mr_question_error(const MrQuestion *question)
+{
+	return question->err;
+}
+
+int
+mr_question_partitions(const MrQuestion *question)
+{
+	return question->partitions;
+}
+
+int
+mr_question_leaderless(const MrQuestion *question)
+{
+	return question->leaderless;
+}
+
+int64
+mr_question_offset(const MrQuestion *question, int i)
+{
+	return question->offsets->elems[i].offset;
+}
+
+const char *
+mr_question_text(const MrQuestion *question)
+{
+	return question->text;
+}
+
+void
+mr_question_quiesce(int timeout_ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += timeout_ms / 1000;
+
+	pthread_mutex_lock(&lock);
+	while (nthreads > 0 &&
+		   pthread_cond_timedwait(&thread_ended, &lock, &until) == 0)
+		;
+	pthread_mutex_unlock(&lock);
+}
