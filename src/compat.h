@@ -9,4 +9,179 @@
 #error "millrace needs PostgreSQL 15 or later"
 #endif
 
+#if PG_VERSION_NUM >= 160000
+#include "access/tableam.h"
+#include "parser/parse_relation.h"
+#endif
+
+/* USAGE on a foreign server; needs utils/acl.h and catalog/pg_foreign_server.h */
+#if PG_VERSION_NUM >= 160000
+#define mr_foreign_server_usage(serverid, userid) \
+	object_aclcheck(ForeignServerRelationId, serverid, userid, ACL_USAGE)
+#else
+#define mr_foreign_server_usage(serverid, userid) \
+	pg_foreign_server_aclcheck(serverid, userid, ACL_USAGE)
+#endif
+
+/*
+ * Whom a foreign scan or an insert acts for, InvalidOid: the current user; need
+ * executor/executor.h.  A routed partition's own entry in the range table may be missing.
+ */
+#if PG_VERSION_NUM >= 160000
+#define mr_foreign_scan_user(node) \
+	(((ForeignScan *) (node)->ss.ps.plan)->checkAsUser)
+#define mr_result_relation_user(rinfo, estate) \
+	ExecGetResultRelCheckAsUser(rinfo, estate)
+#else
+#define mr_foreign_scan_user(node) \
+	(exec_rt_fetch(((Scan *) (node)->ss.ps.plan)->scanrelid, \
+				   (node)->ss.ps.state)->checkAsUser)
+#define mr_result_relation_user(rinfo, estate) \
+	(exec_rt_fetch((rinfo)->ri_RangeTableIndex != 0 ? \
+				   (rinfo)->ri_RangeTableIndex : \
+				   (rinfo)->ri_RootResultRelInfo->ri_RangeTableIndex, \
+				   estate)->checkAsUser)
+#endif
+
+/* a plain path of a foreign table; needs optimizer/pathnode.h */
+#if PG_VERSION_NUM >= 180000
+#define mr_create_foreignscan_path(root, rel, startup, total) \
+	create_foreignscan_path(root, rel, NULL, (rel)->rows, 0, startup, total, \
+							NIL, (rel)->lateral_relids, NULL, NIL, NIL)
+#elif PG_VERSION_NUM >= 170000
+#define mr_create_foreignscan_path(root, rel, startup, total) \
+	create_foreignscan_path(root, rel, NULL, (rel)->rows, startup, total, \
+							NIL, (rel)->lateral_relids, NULL, NIL, NIL)
+#else
+#define mr_create_foreignscan_path(root, rel, startup, total) \
+	create_foreignscan_path(root, rel, NULL, (rel)->rows, startup, total, \
+							NIL, (rel)->lateral_relids, NULL, NIL)
+#endif
+
+/* a small number that no other live process has; needs storage/proc.h */
+#if PG_VERSION_NUM >= 170000
+#define mr_process_number()		((int) MyProcNumber)
+#else
+#define mr_process_number()		((int) MyProc->pgprocno)
+#endif
+
+/* may internal subtransactions be used, even while parallel workers run? needs access/xact.h */
+#if PG_VERSION_NUM >= 170000
+#define mr_subtransactions_allowed()	true
+#else
+#define mr_subtransactions_allowed()	(!IsInParallelMode())
+#endif
+
+/* 18 split commands/explain.h */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
+/*
+ * Call an input function; false and *error when it reported its argument's fault softly, which
+ * is possible from 16 on.  Before, it throws.
+ */
+#include "fmgr.h"
+#if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
+#include "varatt.h"
+#endif
+
+static inline bool
+mr_input_function_call(FmgrInfo *function, char *text, Oid ioparam, int32 typmod,
+					   Datum *value, ErrorData **error)
+{
+#if PG_VERSION_NUM >= 160000
+	ErrorSaveContext saved = {.type = T_ErrorSaveContext,.details_wanted = true};
+
+	if (!InputFunctionCallSafe(function, text, ioparam, typmod, (Node *) &saved, value))
+	{
+		*error = saved.error_data;
+		return false;
+	}
+#else
+	*value = InputFunctionCall(function, text, ioparam, typmod);
+	*error = NULL;
+#endif
+	return true;
+}
+
+/* are 0x2a and 1_000 numbers?  Where they are, their input functions never throw */
+#define MR_INTEGERS_HAVE_PREFIXES	(PG_VERSION_NUM >= 160000)
+
+/* round to a timestamp's typmod; needs utils/datetime.h or utils/timestamp.h */
+#if PG_VERSION_NUM >= 160000
+#define mr_adjust_timestamp(time, typmod) \
+	((void) AdjustTimestampForTypmod(time, typmod, NULL))
+#else
+#define mr_adjust_timestamp(time, typmod) \
+	AdjustTimestampForTypmod(time, typmod)
+#endif
+
+/* does a role own a relation? needs utils/acl.h and catalog/pg_class.h */
+#if PG_VERSION_NUM >= 160000
+#define mr_compat_relation_owner(relid, roleid) \
+	object_ownercheck(RelationRelationId, relid, roleid)
+#else
+#define mr_compat_relation_owner(relid, roleid) \
+	pg_class_ownercheck(relid, roleid)
+#endif
+
+/* a materialized set of rows of the function's declared type; needs funcapi.h */
+#if PG_VERSION_NUM >= 160000
+#define mr_compat_init_materialized_srf(fcinfo)	InitMaterializedSRF(fcinfo, 0)
+#else
+#define mr_compat_init_materialized_srf(fcinfo)	SetSingleFuncCall(fcinfo, 0)
+#endif
+
+/* one relation as the range table of an EState; needs executor/executor.h */
+#if PG_VERSION_NUM >= 180000
+#define mr_compat_init_range_table(estate, rte) \
+	do { \
+		List	   *perminfos_ = NIL; \
+		addRTEPermissionInfo(&perminfos_, rte); \
+		ExecInitRangeTable(estate, list_make1(rte), perminfos_, bms_make_singleton(1)); \
+	} while (0)
+#elif PG_VERSION_NUM >= 160000
+#define mr_compat_init_range_table(estate, rte) \
+	do { \
+		List	   *perminfos_ = NIL; \
+		addRTEPermissionInfo(&perminfos_, rte); \
+		ExecInitRangeTable(estate, list_make1(rte), perminfos_); \
+	} while (0)
+#else
+#define mr_compat_init_range_table(estate, rte) \
+	ExecInitRangeTable(estate, list_make1(rte))
+#endif
+
+/* index entries for a row; "update": the keys are as before; needs executor/executor.h */
+#if PG_VERSION_NUM >= 160000
+#define mr_compat_insert_index_tuples(rinfo, slot, estate, update, only_summarizing) \
+	ExecInsertIndexTuples(rinfo, slot, estate, update, false, NULL, NIL, only_summarizing)
+#else
+#define mr_compat_insert_index_tuples(rinfo, slot, estate, update, only_summarizing) \
+	ExecInsertIndexTuples(rinfo, slot, estate, update, false, NULL, NIL)
+#endif
+
+/* a scan of an index with plain keys; needs access/genam.h */
+#if PG_VERSION_NUM >= 180000
+#define mr_compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, NULL, nkeys, 0)
+#else
+#define mr_compat_index_beginscan(rel, index, snapshot, nkeys) \
+	index_beginscan(rel, index, snapshot, nkeys, 0)
+#endif
+
+/* which indexes need a new entry after an update; needs access/tableam.h */
+#if PG_VERSION_NUM >= 160000
+typedef TU_UpdateIndexes MrUpdateIndexes;
+#define MR_UPDATE_NO_INDEXES(u)		((u) == TU_None)
+#define MR_UPDATE_SUMMARIZING(u)	((u) == TU_Summarizing)
+#else
+typedef bool MrUpdateIndexes;
+#define MR_UPDATE_NO_INDEXES(u)		(!(u))
+#define MR_UPDATE_SUMMARIZING(u)	false
+#endif
+
 #endif							/* MR_COMPAT_H */
