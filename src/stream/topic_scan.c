@@ -1,0 +1,446 @@
+/*
+ * stream/topic_scan.c
+ *		Reading a bounded part of a topic, in a client's session.
+ *
+ * The end of each partition is fixed when the scan starts, so a scan ends however fast
+ * messages arrive.  A partition is finished when the consumer's position, or the end that
+ * it was told, has reached that; the last message's offset is no sign, since transaction
+ * markers and compaction leave holes.
+ *
+ * Messages that cannot be used are left out, as they are of continuous views, and counted
+ * in a warning at the end; with on_error = stop the first one is an error, as it stops
+ * ingest.
+ *
+ * Memory: one chunk of messages and its rows at a time, and what librdkafka reads ahead.
+ * The consumer hangs on the scan's context.
+ */
+#include "millrace.h"
+
+#include "stream/topic_scan.h"
+
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define CHUNK_MESSAGES		2000
+#define POLL_TIMEOUT_MS		10	/* a poll does not return for an end of
+								 * partition */
+#define WAKE_TIMEOUT_MS		1000
+#define QUESTION_TIMEOUT_MS 15000
+#define PATIENCE_MS			30000	/* in trouble, without a message */
+#define GROUP_ID			"millrace"
+
+
+typedef struct ScanPartition
+{
+	int64		low;			/* as of the first start */
+	int64		high;
+	int64		start;			/* of this pass: [start, end) */
+	int64		end;
+	bool		active;			/* not finished */
+} ScanPartition;
+
+struct MrTopicScan
+{
+	MemoryContext context;
+	MemoryContext batch_context;	/* current batch */
+	const MrStream *stream;
+	Oid			userid;
+	MrBatchDecoder *decoder;
+
+	MrConsumer *consumer;		/* NULL before the first start */
+	int			npartitions;
+	ScanPartition *partitions;	/* by number */
+	int			nactive;
+
+	MrMessage  *taken;			/* from the consumer, to be given back */
+	int			ntaken;
+	MrMessage  *wanted;			/* those of them that lie within the scan */
+
+	int64		nrejected;		/* in this pass */
+	int64		max_rejected;	/* in any */
+	char	   *first_reject;
+	TimestampTz last_progress;
+};
+
+
+MrTopicScan *
+mr_topic_scan_create(const MrStream *stream, const Bitmapset *attrs, Oid userid)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "millrace topic scan",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	MrTopicScan *scan = palloc0(sizeof(MrTopicScan));
+
+	scan->context = context;
+	scan->batch_context = AllocSetContextCreate(context, "millrace topic scan batch",
+												ALLOCSET_DEFAULT_SIZES);
+	scan->stream = stream;
+	scan->userid = userid;
+	scan->decoder = mr_batch_decoder_create(stream, attrs);
+	scan->taken = palloc(CHUNK_MESSAGES * sizeof(MrMessage));
+	scan->wanted = palloc(CHUNK_MESSAGES * sizeof(MrMessage));
+	MemoryContextSwitchTo(old);
+	return scan;
+}
+
+static void
+release_batch(MrTopicScan *scan)
+{
+	if (scan->ntaken > 0)
+	{
+		mr_consumer_release(scan->consumer, scan->taken, scan->ntaken);
+		scan->ntaken = 0;
+	}
+	MemoryContextReset(scan->batch_context);
+}
+
+/* ERROR that says what is the matter with the topic or the brokers. */
+static void
+report_trouble(MrTopicScan *scan, MrErrorKind kind, const char *message)
+{
+	if (kind == MR_KAFKA_NO_TOPIC)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_TABLE_NOT_FOUND),
+				 errmsg("topic \"%s\" of stream %s does not exist",
+						scan->stream->topic, scan->stream->name),
+				 errhint("Use millrace.create_topic() to create it.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
+			 errmsg("could not read topic \"%s\" of stream %s: %s",
+					scan->stream->topic, scan->stream->name,
+					message != NULL && message[0] != '\0' ? message : "no answer from the brokers")));
+}
+
+/*
+ * How to connect: what suits a scan that ends, then the user's properties, which may say
+ * otherwise.
+ */
+static List *
+scan_properties(const MrTopicScan *scan)
+{
+	static MrProperty ours[] = {
+		/*
+		 * How long the broker may wait for messages before it answers that
+		 * there are none: partitions whose last offsets hold no messages end
+		 * with such an answer.
+		 */
+		{"fetch.wait.max.ms", "5"},
+		/* see wake_fetchers; since librdkafka 2.2 */
+		{"fetch.queue.backoff.ms", "5"}
+	};
+	List	   *props = NIL;
+
+	for (int i = 0; i < lengthof(ours); i++)
+		if (mr_conf_is_property(ours[i].name))
+			props = lappend(props, &ours[i]);
+	return list_concat(props, mr_server_properties(scan->stream->serverid, scan->userid));
+}
+
+/* Connect, and ask for the partitions' beginnings and ends. */
+static void
+connect_scan(MrTopicScan *scan)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->context);
+	int32	   *numbers;
+	int64	   *low;
+	int64	   *high;
+	int			n;
+
+	scan->consumer = mr_consumer_create(scan_properties(scan), scan->stream->topic, GROUP_ID);
+	n = mr_consumer_partitions(scan->consumer, QUESTION_TIMEOUT_MS, false);
+	if (n == 0)
+		report_trouble(scan, MR_KAFKA_NO_TOPIC, NULL);
+
+	numbers = palloc(n * sizeof(int32));
+	low = palloc(n * sizeof(int64));
+	high = palloc(n * sizeof(int64));
+	for (int i = 0; i < n; i++)
+		numbers[i] = i;
+	(void) mr_consumer_watermarks(scan->consumer, numbers, n, low, high,
+								  QUESTION_TIMEOUT_MS, false);
+
+	scan->partitions = palloc0(n * sizeof(ScanPartition));
+	for (int i = 0; i < n; i++)
+	{
+		scan->partitions[i].low = low[i];
+		scan->partitions[i].high = high[i];
+	}
+	scan->npartitions = n;
+	MemoryContextSwitchTo(old);
+}
+
+/* Let partitions begin at their first message with a timestamp not before that one. */
+static void
+start_at_time(MrTopicScan *scan, MrPartitionOffset *parts, int n, int64 timestamp_ms)
+{
+	MrPartitionOffset *found = palloc(n * sizeof(MrPartitionOffset));
+
+	memcpy(found, parts, n * sizeof(MrPartitionOffset));
+	mr_consumer_offsets_for_time(scan->consumer, timestamp_ms, found, n, QUESTION_TIMEOUT_MS);
+	for (int i = 0; i < n; i++)
+	{
+		ScanPartition *part = &scan->partitions[found[i].partition];
+
+		part->start = Max(part->start, found[i].offset);
+	}
+	pfree(found);
+}
+
+/* Sets each partition's range; returns those with one, in parts. */
+static int
+set_ranges(MrTopicScan *scan, const MrBounds *bounds, MrPartitionOffset *parts)
+{
+	int			n = 0;
+
+	for (int i = 0; i < scan->npartitions; i++)
+	{
+		ScanPartition *part = &scan->partitions[i];
+
+		part->active = false;
+		if (!mr_bounds_has_partition(bounds, i))
+			continue;
+		part->start = Max(part->low, bounds->offset_min);
+		part->end = bounds->offset_max < part->high ? bounds->offset_max + 1 : part->high;
+		if (part->start < part->end)
+			parts[n++].partition = i;
+	}
+
+	if (n > 0 && bounds->timestamp_min != PG_INT64_MIN)
+		start_at_time(scan, parts, n, bounds->timestamp_min);
+	return n;
+}
+
+void
+mr_topic_scan_start(MrTopicScan *scan, const MrBounds *bounds)
+{
+	MrPartitionOffset *parts;
+	int			n;
+
+	scan->nactive = 0;
+	scan->nrejected = 0;
+	if (scan->consumer != NULL)
+		release_batch(scan);
+	if (bounds->empty)
+		return;
+	if (scan->consumer == NULL)
+		connect_scan(scan);
+
+	parts = palloc(scan->npartitions * sizeof(MrPartitionOffset));
+	n = set_ranges(scan, bounds, parts);
+	for (int i = 0; i < n; i++)
+	{
+		ScanPartition *part = &scan->partitions[parts[i].partition];
+
+		if (part->start >= part->end)
+			continue;
+		part->active = true;
+		parts[scan->nactive].partition = parts[i].partition;
+		parts[scan->nactive++].offset = part->start;
+	}
+	if (scan->nactive > 0)
+		mr_consumer_assign(scan->consumer, parts, scan->nactive);
+	scan->last_progress = GetCurrentTimestamp();
+	pfree(parts);
+}
+
+static void
+finish_partition(MrTopicScan *scan, ScanPartition *part)
+{
+	if (part->active)
+	{
+		part->active = false;
+		scan->nactive--;
+	}
+}
+
+/* Retention was faster than we are: go on with the oldest message that is left. */
+static void
+skip_to_oldest(MrTopicScan *scan, int32 partition)
+{
+	ScanPartition *part = &scan->partitions[partition];
+	int64		low;
+	int64		high;
+
+	(void) mr_consumer_watermarks(scan->consumer, &partition, 1, &low, &high,
+								  QUESTION_TIMEOUT_MS, false);
+	if (low >= part->end || high <= part->start)
+		finish_partition(scan, part);
+	else
+	{
+		part->start = Max(part->start, low);
+		mr_consumer_seek(scan->consumer, partition, part->start);
+	}
+}
+
+/* Which partitions are finished? */
+static void
+check_positions(MrTopicScan *scan)
+{
+	int			n;
+	const MrPartitionStatus *status = mr_consumer_status(scan->consumer, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		int32		partition = status[i].partition;
+		ScanPartition *part = &scan->partitions[partition];
+
+		if (!part->active)
+			continue;
+		if (status[i].position >= part->end || status[i].eof >= part->end)
+			finish_partition(scan, part);
+		else if (status[i].out_of_range)
+		{
+			skip_to_oldest(scan, partition);
+			return;				/* the array is gone; the others are seen next
+								 * time */
+		}
+	}
+}
+
+/* ERROR when the consumer is in trouble that waiting does not mend, or did not. */
+static void
+check_trouble(MrTopicScan *scan)
+{
+	const char *message = NULL;
+	MrErrorKind kind = mr_consumer_error(scan->consumer, &message);
+	bool		impatient;
+
+	impatient = TimestampDifferenceExceeds(scan->last_progress, GetCurrentTimestamp(), PATIENCE_MS);
+	if (kind == MR_KAFKA_OK || (kind == MR_KAFKA_TRANSIENT && !impatient))
+		return;
+	report_trouble(scan, kind, message);
+}
+
+/* Copies to wanted those that lie within the scan; returns how many. */
+static int
+select_wanted(MrTopicScan *scan)
+{
+	int			n = 0;
+
+	for (int i = 0; i < scan->ntaken; i++)
+	{
+		const MrMessage *msg = &scan->taken[i];
+
+		if (msg->partition < scan->npartitions &&
+			scan->partitions[msg->partition].active &&
+			msg->offset >= scan->partitions[msg->partition].start &&
+			msg->offset < scan->partitions[msg->partition].end)
+			scan->wanted[n++] = *msg;
+	}
+	return n;
+}
+
+/* Rejected messages are an error or are counted, as on_error says. */
+static void
+note_rejects(MrTopicScan *scan, const MrBatch *batch)
+{
+	const MrRejected *first = batch->rejected;
+	const MrMessage *msg;
+
+	if (batch->nrejected == 0)
+		return;
+
+	msg = &batch->messages[first->message];
+	if (scan->stream->on_error == MR_ON_ERROR_STOP)
+		ereport(ERROR,
+				(errcode(first->reject.sqlstate),
+				 errmsg("could not decode message at partition %d, offset " INT64_FORMAT " of stream %s",
+						msg->partition, msg->offset, scan->stream->name),
+				 errdetail("%s", first->reject.text)));
+
+	scan->nrejected += batch->nrejected;
+	scan->max_rejected = Max(scan->max_rejected, scan->nrejected);
+	if (scan->first_reject == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(scan->context);
+
+		scan->first_reject = psprintf("partition %d, offset " INT64_FORMAT ": %s",
+									  msg->partition, msg->offset, first->reject.text);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+static const MrBatch *
+decode_wanted(MrTopicScan *scan, int n)
+{
+	MemoryContext old = MemoryContextSwitchTo(scan->batch_context);
+	const MrBatch *batch = mr_batch_decode(scan->decoder, scan->wanted, n);
+
+	note_rejects(scan, batch);
+	MemoryContextSwitchTo(old);
+	return batch;
+}
+
+/*
+ * Before 2.2, librdkafka sleeps for a second when it finds that enough messages are queued,
+ * and does not notice that they are taken.  A request to the partitions' leaders wakes the
+ * threads that should fetch.
+ */
+static void
+wake_fetchers(MrTopicScan *scan)
+{
+	int32	   *numbers = palloc(scan->npartitions * sizeof(int32));
+	int64	   *low = palloc(scan->npartitions * sizeof(int64));
+	int64	   *high = palloc(scan->npartitions * sizeof(int64));
+	int			n = 0;
+
+	for (int i = 0; i < scan->npartitions; i++)
+		if (scan->partitions[i].active)
+			numbers[n++] = i;
+	(void) mr_consumer_watermarks(scan->consumer, numbers, n, low, high, WAKE_TIMEOUT_MS, true);
+	pfree(numbers);
+	pfree(low);
+	pfree(high);
+}
+
+const MrBatch *
+mr_topic_scan_next(MrTopicScan *scan)
+{
+	while (scan->nactive > 0)
+	{
+		int			n;
+
+		release_batch(scan);
+		CHECK_FOR_INTERRUPTS();
+		scan->ntaken = mr_consumer_poll(scan->consumer, scan->taken, CHUNK_MESSAGES, POLL_TIMEOUT_MS);
+		if (scan->ntaken == 0)
+		{
+			ResetLatch(MyLatch);
+			CHECK_FOR_INTERRUPTS();
+			check_trouble(scan);
+			wake_fetchers(scan);
+		}
+		else
+			scan->last_progress = GetCurrentTimestamp();
+
+		n = select_wanted(scan);
+		check_positions(scan);
+		if (n > 0)
+		{
+			const MrBatch *batch = decode_wanted(scan, n);
+
+			if (batch->nrows > 0)
+				return batch;
+		}
+	}
+	if (scan->consumer != NULL)
+		release_batch(scan);
+	return NULL;
+}
+
+void
+mr_topic_scan_end(MrTopicScan *scan)
+{
+	if (scan->consumer != NULL)
+		release_batch(scan);
+	if (scan->max_rejected > 0)
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg_plural(INT64_FORMAT " message of stream %s could not be used and was left out",
+							   INT64_FORMAT " messages of stream %s could not be used and were left out",
+							   scan->max_rejected, scan->max_rejected, scan->stream->name),
+				 errdetail("The first is at %s", scan->first_reject)));
+	MemoryContextDelete(scan->context);
+}
