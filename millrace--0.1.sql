@@ -64,9 +64,7 @@ CREATE TABLE millrace.continuous_view (
   active      boolean NOT NULL DEFAULT true,
   failed      boolean NOT NULL DEFAULT false,
   last_error  text,
-  last_error_at timestamptz,
-  rows_in     bigint NOT NULL DEFAULT 0,
-  rows_out    bigint NOT NULL DEFAULT 0
+  last_error_at timestamptz
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE millrace.continuous_view IS 'continuous views';
 
@@ -216,7 +214,141 @@ CREATE FUNCTION millrace.worker_slots(
 RETURNS SETOF record LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_worker_slots';
 COMMENT ON FUNCTION millrace.worker_slots() IS 'ingest processes of this database, from shared memory';
 
+CREATE FUNCTION millrace.view_counters(view regclass, OUT rows_in bigint, OUT rows_out bigint)
+RETURNS record LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'mr_view_counters';
+COMMENT ON FUNCTION millrace.view_counters(regclass)
+  IS 'rows that a view''s plans have read and rows that they gave to the merge, since the server started';
+
 CREATE FUNCTION millrace.watermarks(stream regclass, OUT partition integer, OUT low_watermark bigint, OUT high_watermark bigint)
 RETURNS SETOF record LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'mr_watermarks';
 COMMENT ON FUNCTION millrace.watermarks(regclass)
   IS 'asks the broker for the first and the end offset of each partition; no rows when it does not answer';
+
+-- Views that everybody may read; each shows what its reader may SELECT from anyway.
+
+CREATE VIEW millrace.workers AS
+  SELECT pid, stream, feed, shard, state, last_error, last_error_at, batches, messages,
+         batch_messages_avg, decode_ms, aggregate_ms, merge_ms, commit_ms
+  FROM millrace.worker_slots()
+  WHERE pg_catalog.has_table_privilege(stream, 'SELECT');
+COMMENT ON VIEW millrace.workers IS 'ingest processes; times in ms since the start of each';
+
+CREATE VIEW millrace.views AS
+  SELECT v.view, f.stream, v.kind,
+         CASE WHEN v.failed THEN 'failed'
+              WHEN NOT v.active THEN 'paused'
+              WHEN t.stopped OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
+              WHEN w.retrying THEN 'retrying'
+              WHEN NOT f.live THEN 'catching up'
+              ELSE coalesce(w.state, 'starting') END AS state,
+         v.query,
+         greatest(c.reltuples, 0)::bigint AS groups_estimate,
+         r.rows_in, r.rows_out,
+         CASE WHEN v.failed THEN v.last_error
+              WHEN t.stopped THEN t.last_error
+              WHEN w.retrying THEN w.last_error
+              ELSE v.last_error END AS last_error,
+         v.active, f.live, v.start_at, v.matrel, v.last_error_at
+  FROM millrace.continuous_view v
+  JOIN pg_catalog.pg_class c ON c.oid = v.matrel
+  LEFT JOIN LATERAL
+    (SELECT s.stream, s.feed, f.live FROM millrace.view_stream s JOIN millrace.feed f ON f.id = s.feed
+     WHERE s.view = v.view ORDER BY f.live, s.stream::oid LIMIT 1) f ON true
+  LEFT JOIN LATERAL
+    (SELECT pg_catalog.bool_or(t.stopped) AS stopped, pg_catalog.max(t.last_error) AS last_error
+     FROM millrace.view_stream s JOIN millrace.stream_status t USING (stream)
+     WHERE s.view = v.view AND t.stopped) t ON true
+  LEFT JOIN LATERAL
+    (SELECT pg_catalog.bool_or(w.state = 'retrying') AS retrying, pg_catalog.min(w.state) AS state,
+            pg_catalog.max(w.last_error) FILTER (WHERE w.state = 'retrying') AS last_error
+     FROM millrace.view_stream s JOIN millrace.worker_slots() w ON w.feed = s.feed
+     WHERE s.view = v.view) w ON true
+  LEFT JOIN LATERAL millrace.view_counters(v.view) r ON true
+  WHERE pg_catalog.has_table_privilege(v.view, 'SELECT');
+COMMENT ON VIEW millrace.views IS 'continuous views and what they do now';
+
+CREATE VIEW millrace.streams AS
+  SELECT s.stream, s.topic, s.format,
+         CASE WHEN t.stopped THEN 'stopped'
+              WHEN n.views = 0 OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
+              WHEN n.running = 0 AND n.failed > 0 THEN 'failed'
+              WHEN n.running = 0 THEN 'paused'
+              WHEN w.retrying THEN 'retrying'
+              ELSE coalesce(w.live_state, w.state, 'starting') END AS state,
+         CASE WHEN n.running = 0 AND n.failed > 0 THEN n.last_error
+              WHEN w.last_error IS NULL THEN t.last_error
+              WHEN t.last_error_at > w.last_error_at THEN t.last_error
+              ELSE w.last_error END AS last_error,
+         greatest(t.last_error_at, w.last_error_at,
+                             CASE WHEN n.running = 0 THEN n.last_error_at END) AS last_error_at,
+         coalesce(o.messages, 0) AS messages,
+         coalesce(o.bytes, 0) AS bytes,
+         (SELECT pg_catalog.count(*) FROM millrace.dead_letter d WHERE d.stream = s.stream) AS dead_letters,
+         coalesce(o.tombstones, 0) AS tombstones
+  FROM (SELECT ft.ftrelid::regclass AS stream,
+               (SELECT option_value FROM pg_catalog.pg_options_to_table(ft.ftoptions) WHERE option_name = 'topic') AS topic,
+               coalesce((SELECT option_value FROM pg_catalog.pg_options_to_table(ft.ftoptions)
+                                    WHERE option_name = 'format'), 'json') AS format
+        FROM pg_catalog.pg_foreign_table ft
+        JOIN pg_catalog.pg_foreign_server fs ON fs.oid = ft.ftserver
+        JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = fs.srvfdw
+        WHERE w.fdwname = 'millrace') s
+  LEFT JOIN millrace.stream_status t USING (stream)
+  LEFT JOIN LATERAL
+    (SELECT pg_catalog.count(*) AS views,
+            pg_catalog.count(*) FILTER (WHERE v.active AND NOT v.failed) AS running,
+            pg_catalog.count(*) FILTER (WHERE v.failed) AS failed,
+            pg_catalog.max(v.last_error) FILTER (WHERE v.failed) AS last_error,
+            pg_catalog.max(v.last_error_at) FILTER (WHERE v.failed) AS last_error_at
+     FROM millrace.view_stream x JOIN millrace.continuous_view v USING (view)
+     WHERE x.stream = s.stream) n ON true
+  LEFT JOIN LATERAL
+    (SELECT pg_catalog.sum(o.messages)::bigint AS messages, pg_catalog.sum(o.bytes)::bigint AS bytes,
+            pg_catalog.sum(o.tombstones)::bigint AS tombstones
+     FROM millrace.feed f JOIN millrace.feed_offset o ON o.feed = f.id
+     WHERE f.stream = s.stream AND f.live) o ON true
+  LEFT JOIN LATERAL
+    (SELECT pg_catalog.bool_or(w.state = 'retrying') AS retrying, pg_catalog.min(w.state) AS state,
+            pg_catalog.min(w.state) FILTER (WHERE f.live) AS live_state,
+            (pg_catalog.array_agg(w.last_error ORDER BY w.last_error_at DESC NULLS LAST))[1] AS last_error,
+            pg_catalog.max(w.last_error_at) AS last_error_at
+     FROM millrace.worker_slots() w LEFT JOIN millrace.feed f ON f.id = w.feed
+     WHERE w.stream = s.stream) w ON true
+  WHERE pg_catalog.has_table_privilege(s.stream, 'SELECT');
+COMMENT ON VIEW millrace.streams IS 'streams and what their ingest does now';
+
+CREATE VIEW millrace.partitions AS
+  WITH w AS MATERIALIZED
+    (SELECT s.stream, w.* FROM (SELECT DISTINCT stream FROM millrace.view_stream) s,
+            LATERAL millrace.watermarks(s.stream) w),
+  p AS
+    (SELECT stream, partition FROM w
+     UNION
+     SELECT f.stream, o.partition FROM millrace.feed f JOIN millrace.feed_offset o ON o.feed = f.id)
+  SELECT v.view, v.stream, p.partition, o.next_offset, w.low_watermark, w.high_watermark,
+         w.high_watermark - coalesce(o.next_offset, w.low_watermark) AS lag,
+         CASE WHEN w.high_watermark = coalesce(o.next_offset, w.low_watermark) THEN 0
+              ELSE pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - o."timestamp")
+         END AS lag_seconds
+  FROM millrace.view_stream v
+  JOIN p ON p.stream = v.stream
+  LEFT JOIN w ON w.stream = p.stream AND w.partition = p.partition
+  LEFT JOIN millrace.feed_offset o ON o.feed = v.feed AND o.partition = p.partition
+  WHERE pg_catalog.has_table_privilege(v.view, 'SELECT');
+COMMENT ON VIEW millrace.partitions IS 'how far each view is in each partition; asks the broker';
+
+CREATE VIEW millrace.dead_letters AS
+  SELECT id, stream, view, partition, message_offset, message_timestamp, key, value, headers, sqlstate, error, failed_at
+  FROM millrace.dead_letter
+  WHERE pg_catalog.has_table_privilege(stream, 'SELECT');
+COMMENT ON VIEW millrace.dead_letters IS 'messages that could not be used; view is null where no view took the message';
+
+CREATE VIEW millrace.gaps AS
+  SELECT stream, partition, from_offset, to_offset, reason, detected_at
+  FROM millrace.gap
+  WHERE pg_catalog.has_table_privilege(stream, 'SELECT');
+COMMENT ON VIEW millrace.gaps IS 'ranges of offsets that the broker no longer had; to_offset is the first one not lost';
+
+GRANT USAGE ON SCHEMA millrace TO PUBLIC;
+GRANT SELECT ON millrace.workers, millrace.views, millrace.streams, millrace.partitions,
+                millrace.dead_letters, millrace.gaps TO PUBLIC;

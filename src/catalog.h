@@ -2,16 +2,18 @@
  * catalog.h
  *		Reading and writing millrace's own tables.
  *
- * Everything here runs in the caller's transaction, sees what is committed at the call
- * (a snapshot of its own), and acts with the extension owner's rights whoever calls.
+ * Everything here runs in the caller's transaction, sees what is committed at the call,
+ * and acts with the extension owner's rights whoever calls.
  */
 #ifndef MR_CATALOG_H
 #define MR_CATALOG_H
 
 #include "millrace.h"
 
+#include "executor/spi.h"
 #include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
+#include "utils/snapshot.h"
 #include "utils/timestamp.h"
 
 typedef struct MrView
@@ -41,28 +43,90 @@ typedef struct MrFeedOffset
 	int64		next_offset;
 } MrFeedOffset;
 
+/*
+ * A stretch of catalog access: extension owner's rights, a search_path of pg_catalog only,
+ * SPI connected.  Results that outlive it are allocated in "caller".
+ */
+typedef struct MrCatalogScope
+{
+	MemoryContext caller;
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} MrCatalogScope;
+
+extern void mr_catalog_begin(MrCatalogScope *scope);
+extern void mr_catalog_end(MrCatalogScope *scope);
+
+/*
+ * Run one statement inside a scope; returns the SPI code and leaves SPI_tuptable and
+ * SPI_processed.  sql must be a string literal: its plan is cached by address.  nulls as in
+ * SPI_execute_plan, NULL: none.  A statement that only reads sees the latest snapshot.
+ */
+extern int	mr_catalog_run(const char *sql, bool read_only, int nargs, const Oid *types,
+						   const Datum *values, const char *nulls);
+
 /* InvalidOid when the extension is not in this database */
 extern Oid	mr_catalog_extension_oid(void);
 extern Oid	mr_catalog_schema_oid(void);
+extern Oid	mr_catalog_owner(void);
 
 /* Views.  mr_catalog_view: NULL when relid is no continuous view. */
 extern MrView *mr_catalog_view(Oid view);
 extern List *mr_catalog_views(void);	/* of MrView * */
+extern List *mr_catalog_views_of_feed(int64 feed);	/* of MrView *, by view */
+extern List *mr_catalog_views_of_stream(Oid stream);	/* of MrView *, by view */
 extern void mr_catalog_insert_view(const MrView *view, const char *start_at);
 extern void mr_catalog_delete_view(Oid view);
 extern void mr_catalog_insert_view_stream(Oid view, Oid stream, int64 feed,
 										  const Bitmapset *attrs);
 extern void mr_catalog_insert_view_start(Oid view, Oid stream, int32 partition, int64 offset);
+extern MrFeedOffset *mr_catalog_view_start(Oid view, Oid stream, int *n);
+extern void mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error);
+
+/* attributes that any view on the stream reads */
+extern Bitmapset *mr_catalog_stream_attrs(Oid stream);
 
 /* Relations of dropped or changed objects */
 extern Oid	mr_catalog_view_of_part(Oid relid); /* view whose matrel or definition this is */
 extern void mr_catalog_delete_stream(Oid stream);
 
+/* Streams that stopped (on_error, on_gap) or had an error */
+extern bool mr_catalog_stream_stopped(Oid stream);
+extern char *mr_catalog_stream_error(Oid stream);	/* or NULL */
+extern void mr_catalog_set_stream_status(Oid stream, bool stopped, const char *error);
+
+/* let feeds that stand before a recorded gap go on after it */
+extern void mr_catalog_pass_gaps(Oid stream);
+
 /* Feeds */
 extern int64 mr_catalog_insert_feed(Oid stream);
 extern void mr_catalog_insert_feed_offset(int64 feed, int32 partition, int64 next_offset);
 extern void mr_catalog_bump_feed(int64 feed);
+extern MrFeed *mr_catalog_feed(int64 feed); /* NULL: gone */
+extern List *mr_catalog_feeds(void);	/* of MrFeed *, with active views only */
+extern int64 mr_catalog_live_feed(Oid stream);	/* 0: none */
+extern int64 mr_catalog_feed_of(Oid view, Oid stream);	/* 0: none */
 extern List *mr_catalog_streams_of_view(Oid view);	/* of MrFeed *, the feed per stream */
+extern MrFeedOffset *mr_catalog_feed_offsets(int64 feed, bool lock, int *n);
+
+/*
+ * Move a view to a feed of its own that stands where the given feed stands; the offsets of
+ * that one must be locked by the caller.  Returns the new feed.
+ */
+extern int64 mr_catalog_split_view(Oid view, Oid stream, int64 feed);
+
+/* move all views of one feed to another and forget the first */
+extern void mr_catalog_join_feeds(int64 from, int64 into);
+
+/* elect live feeds where there is none, and forget feeds that no view follows */
+extern void mr_catalog_tidy_feeds(void);
+
+/*
+ * Let feeds that wait for a worker at the same place of the same stream become one; those in
+ * served have a worker and are left alone.
+ */
+extern void mr_catalog_merge_waiting_feeds(const int64 *served, int nserved);
 
 /*
  * Wake the processes that watch this database's catalog; takes effect when the current

@@ -1,0 +1,744 @@
+/*
+ * catalog.c
+ *		millrace's own tables, and nothing else.
+ *
+ * Every statement is schema-qualified, has bound parameters and runs with the extension
+ * owner's rights under a search_path of pg_catalog, so that neither the caller's
+ * privileges nor his operators matter.  Plans are kept for the life of the process; the
+ * plan cache of the server follows DDL on the tables.
+ *
+ * Reading statements use the latest snapshot even in a REPEATABLE READ transaction: the
+ * catalog describes what processes do now, not what a transaction saw when it began.
+ */
+#include "millrace.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "catalog.h"
+#include "catalog/namespace.h"
+#include "miscadmin.h"
+#include "shmem.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+typedef struct PlanEntry
+{
+	const char *sql;			/* hash key: the literal's address */
+	SPIPlanPtr	plan;
+} PlanEntry;
+
+static HTAB *plans = NULL;
+
+/* ---------- scope and statements ---------- */
+
+void
+mr_catalog_begin(MrCatalogScope *scope)
+{
+	Oid			owner = mr_catalog_owner();
+
+	if (!OidIsValid(owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("extension \"%s\" is not installed in this database", MR_EXTENSION),
+				 errhint("Use CREATE EXTENSION %s.", MR_EXTENSION)));
+	scope->caller = CurrentMemoryContext;
+	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
+	SetUserIdAndSecContext(owner, scope->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	SPI_connect();
+}
+
+void
+mr_catalog_end(MrCatalogScope *scope)
+{
+	SPI_finish();
+	AtEOXact_GUC(false, scope->guc_level);
+	SetUserIdAndSecContext(scope->userid, scope->sec_context);
+	MemoryContextSwitchTo(scope->caller);
+}
+
+static SPIPlanPtr
+cached_plan(const char *sql, int nargs, const Oid *types)
+{
+	PlanEntry  *entry;
+	bool		found;
+
+	if (plans == NULL)
+	{
+		HASHCTL		ctl = {.keysize = sizeof(const char *),.entrysize = sizeof(PlanEntry)};
+
+		plans = hash_create("millrace catalog plans", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	}
+	entry = hash_search(plans, &sql, HASH_FIND, NULL);
+	if (entry == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(sql, nargs, unconstify(Oid *, types));
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", sql, SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		entry = hash_search(plans, &sql, HASH_ENTER, &found);
+		entry->plan = plan;
+	}
+	return entry->plan;
+}
+
+int
+mr_catalog_run(const char *sql, bool read_only, int nargs, const Oid *types,
+			   const Datum *values, const char *nulls)
+{
+	SPIPlanPtr	plan = cached_plan(sql, nargs, types);
+	Snapshot	snapshot = GetLatestSnapshot();
+	int			rc;
+
+	rc = SPI_execute_snapshot(plan, unconstify(Datum *, values), nulls, snapshot,
+							  InvalidSnapshot, read_only, true, 0);
+	if (rc < 0)
+		elog(ERROR, "\"%s\" failed: %s", sql, SPI_result_code_string(rc));
+	return rc;
+}
+
+/* one statement in a scope of its own, for those whose rows do not matter */
+static void
+run_alone(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
+{
+	MrCatalogScope scope;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run(sql, false, nargs, types, values, nulls);
+	mr_catalog_end(&scope);
+}
+
+static Datum
+column(uint64 row, int col, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull);
+}
+
+/* a value that cannot be NULL */
+static Datum
+value(uint64 row, int col)
+{
+	bool		isnull;
+	Datum		result = column(row, col, &isnull);
+
+	if (isnull)
+		elog(ERROR, "unexpected null in a catalog of millrace");
+	return result;
+}
+
+static char *
+text_value(uint64 row, int col, MemoryContext context)
+{
+	bool		isnull;
+	Datum		datum = column(row, col, &isnull);
+	char	   *result;
+
+	if (isnull)
+		return NULL;
+	result = TextDatumGetCString(datum);
+	return MemoryContextStrdup(context, result);
+}
+
+/* ---------- the extension itself ---------- */
+
+Oid
+mr_catalog_extension_oid(void)
+{
+	return get_extension_oid(MR_EXTENSION, true);
+}
+
+Oid
+mr_catalog_schema_oid(void)
+{
+	return get_namespace_oid(MR_SCHEMA, true);
+}
+
+Oid
+mr_catalog_owner(void)
+{
+	Relation	rel = table_open(ExtensionRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			owner = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_extension_extname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(MR_EXTENSION));
+	scan = systable_beginscan(rel, ExtensionNameIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		owner = ((Form_pg_extension) GETSTRUCT(tuple))->extowner;
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return owner;
+}
+
+/* ---------- views ---------- */
+
+#define VIEW_COLUMNS \
+	"v.view, v.matrel, v.definition, v.kind, v.query, v.settings, v.active, v.failed, v.last_error"
+
+static List *
+text_array_to_list(Datum array)
+{
+	List	   *result = NIL;
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT,
+					  &elems, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		if (!nulls[i])
+			result = lappend(result, TextDatumGetCString(elems[i]));
+	return result;
+}
+
+static MrView *
+view_from_row(uint64 row, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	MrView	   *view = palloc0(sizeof(MrView));
+
+	view->view = DatumGetObjectId(value(row, 1));
+	view->matrel = DatumGetObjectId(value(row, 2));
+	view->definition = DatumGetObjectId(value(row, 3));
+	view->kind = text_value(row, 4, context);
+	view->query = text_value(row, 5, context);
+	view->settings = text_array_to_list(value(row, 6));
+	view->active = DatumGetBool(value(row, 7));
+	view->failed = DatumGetBool(value(row, 8));
+	view->last_error = text_value(row, 9, context);
+	MemoryContextSwitchTo(old);
+	return view;
+}
+
+static List *
+views_from(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	MrCatalogScope scope;
+	List	   *result = NIL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run(sql, true, nargs, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MrView	   *view = view_from_row(i, scope.caller);
+		MemoryContext old = MemoryContextSwitchTo(scope.caller);
+
+		result = lappend(result, view);
+		MemoryContextSwitchTo(old);
+	}
+	mr_catalog_end(&scope);
+	return result;
+}
+
+MrView *
+mr_catalog_view(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+	List	   *views = views_from("SELECT " VIEW_COLUMNS
+								   " FROM millrace.continuous_view v WHERE v.view = $1",
+								   1, types, values);
+
+	return views == NIL ? NULL : linitial(views);
+}
+
+List *
+mr_catalog_views(void)
+{
+	return views_from("SELECT " VIEW_COLUMNS " FROM millrace.continuous_view v ORDER BY v.view::oid",
+					  0, NULL, NULL);
+}
+
+List *
+mr_catalog_views_of_feed(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+
+	return views_from("SELECT " VIEW_COLUMNS " FROM millrace.continuous_view v"
+					  " JOIN millrace.view_stream s USING (view) WHERE s.feed = $1"
+					  " ORDER BY v.view::oid", 1, types, values);
+}
+
+List *
+mr_catalog_views_of_stream(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+
+	return views_from("SELECT " VIEW_COLUMNS " FROM millrace.continuous_view v"
+					  " JOIN millrace.view_stream s USING (view) WHERE s.stream = $1"
+					  " ORDER BY v.view::oid", 1, types, values);
+}
+
+void
+mr_catalog_insert_view(const MrView *view, const char *start_at)
+{
+	Oid			types[] = {OIDOID, TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTARRAYOID, TEXTOID};
+	Datum		values[7];
+	Datum	   *elems = palloc(sizeof(Datum) * (list_length(view->settings) + 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, view->settings)
+		elems[n++] = CStringGetTextDatum(lfirst(lc));
+	values[0] = ObjectIdGetDatum(view->view);
+	values[1] = CStringGetTextDatum(view->kind);
+	values[2] = ObjectIdGetDatum(view->matrel);
+	values[3] = ObjectIdGetDatum(view->definition);
+	values[4] = CStringGetTextDatum(view->query);
+	values[5] = PointerGetDatum(construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT));
+	values[6] = CStringGetTextDatum(start_at);
+	run_alone("INSERT INTO millrace.continuous_view"
+			  " (view, kind, matrel, definition, query, settings, start_at)"
+			  " VALUES ($1, $2, $3, $4, $5, $6, $7)", 7, types, values, NULL);
+}
+
+void
+mr_catalog_delete_view(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+
+	run_alone("WITH s AS (DELETE FROM millrace.view_stream WHERE view = $1 RETURNING feed),"
+			  " o AS (DELETE FROM millrace.view_start WHERE view = $1),"
+			  " d AS (DELETE FROM millrace.dead_letter WHERE view = $1),"
+			  " v AS (DELETE FROM millrace.continuous_view WHERE view = $1)"
+			  " UPDATE millrace.feed f SET generation = generation + 1 FROM s WHERE s.feed = f.id",
+			  1, types, values, NULL);
+}
+
+void
+mr_catalog_insert_view_stream(Oid view, Oid stream, int64 feed, const Bitmapset *attrs)
+{
+	Oid			types[] = {OIDOID, OIDOID, INT8OID, INT2ARRAYOID};
+	Datum		values[4];
+	Datum	   *elems = palloc(sizeof(Datum) * (bms_num_members(attrs) + 1));
+	int			n = 0;
+	int			attnum = -1;
+
+	while ((attnum = bms_next_member(attrs, attnum)) >= 0)
+		elems[n++] = Int16GetDatum((int16) attnum);
+	values[0] = ObjectIdGetDatum(view);
+	values[1] = ObjectIdGetDatum(stream);
+	values[2] = Int64GetDatum(feed);
+	values[3] = PointerGetDatum(construct_array(elems, n, INT2OID, 2, true, TYPALIGN_SHORT));
+	run_alone("INSERT INTO millrace.view_stream (view, stream, feed, columns)"
+			  " VALUES ($1, $2, $3, $4)", 4, types, values, NULL);
+}
+
+void
+mr_catalog_insert_view_start(Oid view, Oid stream, int32 partition, int64 offset)
+{
+	Oid			types[] = {OIDOID, OIDOID, INT4OID, INT8OID};
+	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(stream),
+	Int32GetDatum(partition), Int64GetDatum(offset)};
+
+	run_alone("INSERT INTO millrace.view_start (view, stream, partition, from_offset)"
+			  " VALUES ($1, $2, $3, $4)", 4, types, values, NULL);
+}
+
+/* rows of (partition, offset) as an array in the caller's context */
+static MrFeedOffset *
+offsets_from_rows(const MrCatalogScope *scope, int *n)
+{
+	MrFeedOffset *result = MemoryContextAlloc(scope->caller,
+											  sizeof(MrFeedOffset) * (SPI_processed + 1));
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		result[i].partition = DatumGetInt32(value(i, 1));
+		result[i].next_offset = DatumGetInt64(value(i, 2));
+	}
+	*n = (int) SPI_processed;
+	return result;
+}
+
+MrFeedOffset *
+mr_catalog_view_start(Oid view, Oid stream, int *n)
+{
+	Oid			types[] = {OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
+	MrCatalogScope scope;
+	MrFeedOffset *result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT partition, from_offset FROM millrace.view_start"
+				   " WHERE view = $1 AND stream = $2 ORDER BY partition",
+				   true, 2, types, values, NULL);
+	result = offsets_from_rows(&scope, n);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error)
+{
+	Oid			types[] = {OIDOID, BOOLOID, BOOLOID, TEXTOID};
+	Datum		values[] = {ObjectIdGetDatum(view), BoolGetDatum(active), BoolGetDatum(failed),
+	error ? CStringGetTextDatum(error) : (Datum) 0};
+
+	run_alone("UPDATE millrace.continuous_view SET active = $2, failed = $3, last_error = $4,"
+			  " last_error_at = CASE WHEN $4 IS NULL THEN NULL ELSE clock_timestamp() END"
+			  " WHERE view = $1", 4, types, values, error ? "    " : "   n");
+}
+
+Bitmapset *
+mr_catalog_stream_attrs(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+	MrCatalogScope scope;
+	Bitmapset  *result = NULL;
+	MemoryContext old;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT DISTINCT unnest(columns)::integer FROM millrace.view_stream"
+				   " WHERE stream = $1", true, 1, types, values, NULL);
+	old = MemoryContextSwitchTo(scope.caller);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		result = bms_add_member(result, DatumGetInt32(value(i, 1)));
+	MemoryContextSwitchTo(old);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+Oid
+mr_catalog_view_of_part(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	MrCatalogScope scope;
+	Oid			result = InvalidOid;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT view::oid FROM millrace.continuous_view"
+				   " WHERE matrel = $1 OR definition = $1", true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+		result = DatumGetObjectId(value(0, 1));
+	mr_catalog_end(&scope);
+	return result;
+}
+
+/* ---------- streams ---------- */
+
+void
+mr_catalog_delete_stream(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+
+	run_alone("DELETE FROM millrace.view_stream WHERE stream = $1", 1, types, values, NULL);
+	run_alone("DELETE FROM millrace.feed WHERE stream = $1", 1, types, values, NULL);
+	run_alone("DELETE FROM millrace.stream_status WHERE stream = $1", 1, types, values, NULL);
+	run_alone("DELETE FROM millrace.dead_letter WHERE stream = $1", 1, types, values, NULL);
+	run_alone("DELETE FROM millrace.gap WHERE stream = $1", 1, types, values, NULL);
+}
+
+bool
+mr_catalog_stream_stopped(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+	MrCatalogScope scope;
+	bool		result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT 1 FROM millrace.stream_status WHERE stream = $1 AND stopped",
+				   true, 1, types, values, NULL);
+	result = SPI_processed > 0;
+	mr_catalog_end(&scope);
+	return result;
+}
+
+char *
+mr_catalog_stream_error(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+	MrCatalogScope scope;
+	char	   *result = NULL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT last_error FROM millrace.stream_status WHERE stream = $1",
+				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+		result = text_value(0, 1, scope.caller);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_catalog_set_stream_status(Oid stream, bool stopped, const char *error)
+{
+	Oid			types[] = {OIDOID, BOOLOID, TEXTOID};
+	Datum		values[] = {ObjectIdGetDatum(stream), BoolGetDatum(stopped),
+	error ? CStringGetTextDatum(error) : (Datum) 0};
+
+	run_alone("INSERT INTO millrace.stream_status AS s (stream, stopped, last_error, last_error_at)"
+			  " VALUES ($1, $2, $3, CASE WHEN $3 IS NULL THEN NULL ELSE clock_timestamp() END)"
+			  " ON CONFLICT (stream) DO UPDATE SET stopped = excluded.stopped,"
+			  " last_error = coalesce(excluded.last_error, s.last_error),"
+			  " last_error_at = coalesce(excluded.last_error_at, s.last_error_at)",
+			  3, types, values, error ? "   " : "  n");
+}
+
+void
+mr_catalog_pass_gaps(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+
+	run_alone("UPDATE millrace.feed_offset o SET next_offset = g.to_offset"
+			  " FROM millrace.gap g, millrace.feed f"
+			  " WHERE f.stream = $1 AND o.feed = f.id AND g.stream = $1"
+			  " AND g.partition = o.partition AND g.from_offset = o.next_offset",
+			  1, types, values, NULL);
+}
+
+/* ---------- feeds ---------- */
+
+int64
+mr_catalog_insert_feed(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+	MrCatalogScope scope;
+	int64		result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("INSERT INTO millrace.feed (stream) VALUES ($1) RETURNING id",
+				   false, 1, types, values, NULL);
+	result = DatumGetInt64(value(0, 1));
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_catalog_insert_feed_offset(int64 feed, int32 partition, int64 next_offset)
+{
+	Oid			types[] = {INT8OID, INT4OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(partition), Int64GetDatum(next_offset)};
+
+	run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset) VALUES ($1, $2, $3)",
+			  3, types, values, NULL);
+}
+
+void
+mr_catalog_bump_feed(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+
+	run_alone("UPDATE millrace.feed SET generation = generation + 1 WHERE id = $1",
+			  1, types, values, NULL);
+}
+
+static List *
+feeds_from(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	MrCatalogScope scope;
+	List	   *result = NIL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run(sql, true, nargs, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(scope.caller);
+		MrFeed	   *feed = palloc(sizeof(MrFeed));
+
+		feed->id = DatumGetInt64(value(i, 1));
+		feed->stream = DatumGetObjectId(value(i, 2));
+		feed->live = DatumGetBool(value(i, 3));
+		feed->generation = DatumGetInt64(value(i, 4));
+		result = lappend(result, feed);
+		MemoryContextSwitchTo(old);
+	}
+	mr_catalog_end(&scope);
+	return result;
+}
+
+MrFeed *
+mr_catalog_feed(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+	List	   *feeds = feeds_from("SELECT id, stream, live, generation FROM millrace.feed"
+								   " WHERE id = $1", 1, types, values);
+
+	return feeds == NIL ? NULL : linitial(feeds);
+}
+
+List *
+mr_catalog_feeds(void)
+{
+	return feeds_from("SELECT f.id, f.stream, f.live, f.generation FROM millrace.feed f"
+					  " WHERE EXISTS (SELECT FROM millrace.view_stream s"
+					  " JOIN millrace.continuous_view v USING (view)"
+					  " WHERE s.feed = f.id AND v.active AND NOT v.failed)"
+					  " AND NOT EXISTS (SELECT FROM millrace.stream_status t"
+					  " WHERE t.stream = f.stream AND t.stopped)"
+					  " ORDER BY f.live DESC, f.id", 0, NULL, NULL);
+}
+
+int64
+mr_catalog_live_feed(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+	List	   *feeds = feeds_from("SELECT id, stream, live, generation FROM millrace.feed"
+								   " WHERE stream = $1 AND live", 1, types, values);
+
+	return feeds == NIL ? 0 : ((MrFeed *) linitial(feeds))->id;
+}
+
+int64
+mr_catalog_feed_of(Oid view, Oid stream)
+{
+	Oid			types[] = {OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
+	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation FROM millrace.feed f"
+								   " JOIN millrace.view_stream s ON s.feed = f.id"
+								   " WHERE s.view = $1 AND s.stream = $2", 2, types, values);
+
+	return feeds == NIL ? 0 : ((MrFeed *) linitial(feeds))->id;
+}
+
+List *
+mr_catalog_streams_of_view(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+
+	return feeds_from("SELECT f.id, f.stream, f.live, f.generation FROM millrace.feed f"
+					  " JOIN millrace.view_stream s ON s.feed = f.id WHERE s.view = $1"
+					  " ORDER BY f.stream::oid", 1, types, values);
+}
+
+MrFeedOffset *
+mr_catalog_feed_offsets(int64 feed, bool lock, int *n)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+	MrCatalogScope scope;
+	MrFeedOffset *result;
+
+	mr_catalog_begin(&scope);
+	if (lock)
+		mr_catalog_run("SELECT partition, next_offset FROM millrace.feed_offset WHERE feed = $1"
+					   " ORDER BY partition FOR UPDATE", false, 1, types, values, NULL);
+	else
+		mr_catalog_run("SELECT partition, next_offset FROM millrace.feed_offset WHERE feed = $1"
+					   " ORDER BY partition", true, 1, types, values, NULL);
+	result = offsets_from_rows(&scope, n);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+int64
+mr_catalog_split_view(Oid view, Oid stream, int64 feed)
+{
+	int64		result = mr_catalog_insert_feed(stream);
+	Oid			copy_types[] = {INT8OID, INT8OID};
+	Datum		copy_values[] = {Int64GetDatum(result), Int64GetDatum(feed)};
+	Oid			move_types[] = {INT8OID, OIDOID, OIDOID};
+	Datum		move_values[] = {Int64GetDatum(result), ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
+
+	run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset, \"timestamp\")"
+			  " SELECT $1, partition, next_offset, \"timestamp\" FROM millrace.feed_offset WHERE feed = $2",
+			  2, copy_types, copy_values, NULL);
+	run_alone("UPDATE millrace.view_stream SET feed = $1 WHERE view = $2 AND stream = $3",
+			  3, move_types, move_values, NULL);
+	mr_catalog_bump_feed(feed);
+	return result;
+}
+
+void
+mr_catalog_join_feeds(int64 from, int64 into)
+{
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(from), Int64GetDatum(into)};
+
+	run_alone("UPDATE millrace.view_stream SET feed = $2 WHERE feed = $1", 2, types, values, NULL);
+	run_alone("DELETE FROM millrace.feed WHERE id = $1", 1, types, values, NULL);
+	mr_catalog_bump_feed(into);
+}
+
+void
+mr_catalog_tidy_feeds(void)
+{
+	MrCatalogScope scope;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("DELETE FROM millrace.feed f WHERE NOT EXISTS"
+				   " (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)",
+				   false, 0, NULL, NULL, NULL);
+	mr_catalog_run("UPDATE millrace.feed f SET live = true, generation = generation + 1 WHERE id IN"
+				   " (SELECT min(s.feed) FROM millrace.view_stream s"
+				   " JOIN millrace.continuous_view v USING (view)"
+				   " WHERE v.active AND NOT v.failed AND NOT EXISTS"
+				   " (SELECT FROM millrace.feed l WHERE l.stream = s.stream AND l.live)"
+				   " GROUP BY s.stream)", false, 0, NULL, NULL, NULL);
+	mr_catalog_end(&scope);
+}
+
+/* feeds to be joined: pairs of (from, into) */
+#define WAITING_PAIRS \
+	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT o.partition || ':' || o.next_offset" \
+	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place" \
+	" FROM millrace.feed f WHERE NOT f.live AND NOT f.id = ANY ($1)" \
+	" AND (SELECT bool_and(v.active AND NOT v.failed) FROM millrace.view_stream s" \
+	" JOIN millrace.continuous_view v USING (view) WHERE s.feed = f.id)), " \
+	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, place) AS into FROM w)" \
+	" SELECT id, \"into\" FROM g WHERE id <> \"into\""
+
+void
+mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
+{
+	Oid			types[] = {INT8ARRAYOID};
+	Datum	   *elems = palloc(sizeof(Datum) * (nserved + 1));
+	Datum		values[1];
+	MrCatalogScope scope;
+	int64	   *pairs;
+	int			n;
+
+	for (int i = 0; i < nserved; i++)
+		elems[i] = Int64GetDatum(served[i]);
+	values[0] = PointerGetDatum(construct_array(elems, nserved, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	mr_catalog_begin(&scope);
+	mr_catalog_run(WAITING_PAIRS, true, 1, types, values, NULL);
+	n = (int) SPI_processed;
+	pairs = MemoryContextAlloc(scope.caller, sizeof(int64) * (2 * n + 1));
+	for (int i = 0; i < n; i++)
+	{
+		pairs[2 * i] = DatumGetInt64(value(i, 1));
+		pairs[2 * i + 1] = DatumGetInt64(value(i, 2));
+	}
+	mr_catalog_end(&scope);
+	for (int i = 0; i < n; i++)
+		mr_catalog_join_feeds(pairs[2 * i], pairs[2 * i + 1]);
+}
+
+/* ---------- waking ---------- */
+
+void
+mr_catalog_changed(void)
+{
+	mr_shmem_wake_at_commit(MyDatabaseId);
+}

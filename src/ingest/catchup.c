@@ -1,0 +1,169 @@
+/*
+ * catchup.c
+ *		Joining the live feed with neither a gap nor an overlap.
+ *
+ * A feed that is not live (a new view's, a reactivated view's) is read by a worker of its
+ * own from its own offsets.  It must not pass the live feed, because joining is: both stand
+ * at the same offset in every partition, so the views of one can follow the other.
+ *
+ * In each step the messages are cut at the live offsets.  The cut itself needs no lock: live
+ * offsets only grow.  Only when messages and ends of partitions at hand reach all of them,
+ * the live rows are locked, which holds up the live worker's next batch, and read again;
+ * where they have moved on meanwhile the messages in hand usually reach there as well,
+ * because both consumers receive the same messages while the live one has yet to commit
+ * its batch.  Nothing is fetched while the lock is held.
+ *
+ * The test is the reader's position, not the offset of a last message: transaction markers
+ * and compaction leave holes.
+ *
+ * A view that starts after the live position ('latest' while the live feed is behind) joins
+ * at once: its start offsets keep earlier messages from it wherever its feed stands.
+ */
+#include "millrace.h"
+
+#include "ingest/catchup.h"
+
+/* may the feed go back to an offset before its own? All its views start later anyway. */
+static bool
+starts_later(const MrIngest *ingest, int32 partition, int64 offset)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->views)
+	{
+		const MrIngestView *view = lfirst(lc);
+
+		if (partition >= view->nstart || view->start[partition] < offset)
+			return false;
+	}
+	return true;
+}
+
+static int64
+end_of(int32 partition, const MrPartitionOffset *ends, int nends)
+{
+	for (int i = 0; i < nends; i++)
+		if (ends[i].partition == partition)
+			return ends[i].offset;
+	return -1;
+}
+
+/* how far the messages at hand, and what is known of the end, reach in a partition */
+static int64
+reach_of(const MrPosition *position, const MrMessage *messages, int n,
+		 const MrPartitionOffset *ends, int nends)
+{
+	int64		reach = Max(position->next_offset, end_of(position->partition, ends, nends));
+
+	for (int i = n - 1; i >= 0; i--)
+		if (messages[i].partition == position->partition)
+			return Max(reach, messages[i].offset + 1);
+	return reach;
+}
+
+/* do we reach all the live offsets, with none passed? */
+static bool
+reaches(MrIngest *ingest, const MrFeedOffset *live, int nlive, const MrMessage *messages, int n,
+		const MrPartitionOffset *ends, int nends)
+{
+	for (int i = 0; i < nlive; i++)
+	{
+		MrPosition *position = mr_offsets_find(ingest->offsets, live[i].partition);
+
+		if (position == NULL)
+			return false;
+		if (position->next_offset > live[i].next_offset)
+		{
+			if (!starts_later(ingest, position->partition, position->next_offset))
+				return false;
+		}
+		else if (reach_of(position, messages, n, ends, nends) < live[i].next_offset)
+			return false;
+	}
+	/* partitions that the live worker has not met yet must be new to us, too */
+	for (int i = 0; i < ingest->offsets->n; i++)
+	{
+		const MrPosition *position = &ingest->offsets->positions[i];
+		bool		known = false;
+
+		for (int j = 0; j < nlive; j++)
+			known = known || live[j].partition == position->partition;
+		if (!known && position->stored)
+			return false;
+	}
+	return true;
+}
+
+static int64
+live_offset(const MrFeedOffset *live, int nlive, int32 partition)
+{
+	for (int i = 0; i < nlive; i++)
+		if (live[i].partition == partition)
+			return live[i].next_offset;
+	return 0;
+}
+
+/* keep the messages before the live offsets, in order */
+static void
+cut(MrMessage *messages, int *n, const MrFeedOffset *live, int nlive)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < *n; i++)
+	{
+		MrMessage	message = messages[i];
+
+		if (message.offset >= live_offset(live, nlive, message.partition))
+			continue;
+		/* swap, so that every message can still be given back */
+		messages[i] = messages[kept];
+		messages[kept++] = message;
+	}
+	*n = kept;
+}
+
+/* offsets that this step reaches, messages or not; never past the live ones */
+static void
+move_to_reach(MrIngest *ingest, const MrFeedOffset *live, int nlive,
+			  const MrPartitionOffset *ends, int nends)
+{
+	for (int i = 0; i < ingest->offsets->n; i++)
+	{
+		MrPosition *position = &ingest->offsets->positions[i];
+		int64		end = end_of(position->partition, ends, nends);
+		int64		limit = live_offset(live, nlive, position->partition);
+
+		position->new_offset = Max(position->next_offset, Min(end, limit));
+	}
+}
+
+bool
+mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
+				 const MrPartitionOffset *ends, int nends)
+{
+	int64		live_feed = mr_catalog_live_feed(ingest->stream->relid);
+	int			nlive = 0;
+	MrFeedOffset *live = NULL;
+	bool		joins = false;
+
+	if (live_feed == 0)
+		return false;			/* nobody to overlap with: soon we are live ourselves */
+	live = mr_catalog_feed_offsets(live_feed, false, &nlive);
+	if (reaches(ingest, live, nlive, messages, *n, ends, nends))
+	{
+		live = mr_catalog_feed_offsets(live_feed, true, &nlive);
+		joins = reaches(ingest, live, nlive, messages, *n, ends, nends);
+	}
+	cut(messages, n, live, nlive);
+	move_to_reach(ingest, live, nlive, ends, nends);
+	return joins;
+}
+
+void
+mr_catchup_join(MrIngest *ingest)
+{
+	int64		live_feed = mr_catalog_live_feed(ingest->stream->relid);
+
+	mr_catalog_join_feeds(ingest->feed->id, live_feed);
+	mr_catalog_changed();
+}

@@ -1,0 +1,20 @@
+/*
+ * ingest/catchup.h
+ *		A feed that is not live reads up to the live one and becomes one with it.
+ */
+#ifndef MR_INGEST_CATCHUP_H
+#define MR_INGEST_CATCHUP_H
+
+#include "ingest/step.h"
+
+/*
+ * In the step's transaction, offsets locked.  Cuts messages (their number in *n) at the
+ * live feed's position, so that no view is fed twice; where the messages and ends reach it
+ * in all partitions, the live feed's offsets are locked and true is returned: after this
+ * batch both stand at the same place, and mr_catchup_join makes them one.
+ */
+extern bool mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
+							 const MrPartitionOffset *ends, int nends);
+extern void mr_catchup_join(MrIngest *ingest);
+
+#endif							/* MR_INGEST_CATCHUP_H */

@@ -1,0 +1,198 @@
+/*
+ * control.c
+ *		activate, deactivate, truncate_continuous_view: what an owner does to a view or to
+ *		all views of a stream.
+ *
+ * A view that is deactivated leaves its feed for one of its own, which keeps the position.
+ * The feed's offset rows are locked meanwhile, so the position is exact: what the view holds
+ * is what lies before it.  Activating only says that somebody should care; the supervisor
+ * starts a worker, which catches up and joins the live feed.
+ */
+#include "millrace.h"
+
+#include "catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/tablecmds.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "ingest/control.h"
+#include "miscadmin.h"
+#include "shmem.h"
+#include "storage/lmgr.h"
+#include "stream/option.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "view/ddl.h"
+
+PG_FUNCTION_INFO_V1(mr_activate);
+PG_FUNCTION_INFO_V1(mr_deactivate);
+PG_FUNCTION_INFO_V1(mr_truncate_continuous_view);
+
+static void
+check_owner(Oid relid)
+{
+	if (!mr_compat_relation_owner(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER,
+					   get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
+}
+
+List *
+mr_control_views(Oid relid, bool *is_stream)
+{
+	MrView	   *view;
+
+	if (get_rel_name(relid) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	*is_stream = mr_is_stream(relid);
+	if (*is_stream)
+		return mr_catalog_views_of_stream(relid);
+	view = mr_catalog_view(relid);
+	if (view == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is neither a continuous view nor a stream", get_rel_name(relid)),
+				 errhint("See millrace.views and millrace.streams.")));
+	return list_make1(view);
+}
+
+void
+mr_control_require_preload(void)
+{
+	if (!mr_preloaded())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("millrace is not loaded by the server"),
+				 errhint("Add millrace to shared_preload_libraries and restart the server.")));
+}
+
+/* ---------- deactivate ---------- */
+
+static void
+deactivate_view(const MrView *view)
+{
+	ListCell   *lc;
+
+	if (!view->active)
+		return;
+	foreach(lc, mr_catalog_streams_of_view(view->view))
+	{
+		MrFeed	   *feed = lfirst(lc);
+		int			n;
+
+		(void) mr_catalog_feed_offsets(feed->id, true, &n);
+		/* it may have joined the live feed while we waited for the lock */
+		if (mr_catalog_feed_of(view->view, feed->stream) != feed->id)
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("view \"%s\" has just joined the live views of its stream",
+							get_rel_name(view->view)),
+					 errhint("Try again.")));
+		(void) mr_catalog_split_view(view->view, feed->stream, feed->id);
+	}
+	mr_catalog_set_view_state(view->view, false, view->failed, view->last_error);
+}
+
+Datum
+mr_deactivate(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	bool		is_stream;
+	List	   *views = mr_control_views(relid, &is_stream);
+	ListCell   *lc;
+
+	check_owner(relid);
+	foreach(lc, views)
+		deactivate_view(lfirst(lc));
+	mr_catalog_changed();
+	PG_RETURN_VOID();
+}
+
+/* ---------- activate ---------- */
+
+/* a stream that stopped goes on: past the gap if it was one */
+static void
+restart_stream(Oid stream)
+{
+	if (!mr_catalog_stream_stopped(stream))
+		return;
+	mr_catalog_pass_gaps(stream);
+	mr_catalog_set_stream_status(stream, false, NULL);
+}
+
+static void
+activate_view(const MrView *view)
+{
+	ListCell   *lc;
+
+	foreach(lc, mr_catalog_streams_of_view(view->view))
+	{
+		MrFeed	   *feed = lfirst(lc);
+
+		restart_stream(feed->stream);
+		if (!view->active || view->failed)
+			mr_catalog_bump_feed(feed->id);
+	}
+	if (!view->active || view->failed)
+		mr_catalog_set_view_state(view->view, true, false, NULL);
+}
+
+Datum
+mr_activate(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	bool		is_stream;
+	List	   *views = mr_control_views(relid, &is_stream);
+	ListCell   *lc;
+
+	mr_control_require_preload();
+	check_owner(relid);
+	if (is_stream)
+		restart_stream(relid);
+	foreach(lc, views)
+		activate_view(lfirst(lc));
+	mr_catalog_changed();
+	PG_RETURN_VOID();
+}
+
+/* ---------- truncate ---------- */
+
+static void
+truncate_matrel(Oid matrel)
+{
+	char	   *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(matrel)),
+												  get_rel_name(matrel));
+	MrCatalogScope scope;
+
+	mr_catalog_begin(&scope);
+	if (SPI_execute(psprintf("TRUNCATE %s", name), false, 0) < 0)
+		elog(ERROR, "could not truncate %s", name);
+	mr_catalog_end(&scope);
+}
+
+Datum
+mr_truncate_continuous_view(PG_FUNCTION_ARGS)
+{
+	Oid			relid = PG_GETARG_OID(0);
+	bool		is_stream;
+	List	   *views = mr_control_views(relid, &is_stream);
+	MrView	   *view;
+	MrViewAnalysis *analysis;
+
+	if (is_stream)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a stream, not a continuous view", get_rel_name(relid))));
+	check_owner(relid);
+	view = linitial(views);
+	truncate_matrel(view->matrel);
+	analysis = mr_view_analyze(mr_view_declared_query(view));
+	if (analysis->has_aggregates && analysis->nkeys == 0)
+		mr_view_insert_initial_row(analysis, view->matrel);
+	PG_RETURN_VOID();
+}

@@ -1,0 +1,19 @@
+/*
+ * ingest/dead_letter.h
+ *		Recording messages that could not be used, and offsets that were lost.
+ */
+#ifndef MR_INGEST_DEAD_LETTER_H
+#define MR_INGEST_DEAD_LETTER_H
+
+#include "format/format.h"
+#include "kafka/consumer.h"
+
+/* view: InvalidOid for all.  A message is recorded once per view. */
+extern void mr_dead_letter_insert(Oid stream, Oid view, const MrMessage *message,
+								  const MrReject *reject);
+
+/* [from_offset, to_offset) is gone; recorded once */
+extern void mr_gap_insert(Oid stream, int32 partition, int64 from_offset, int64 to_offset,
+						  const char *reason);
+
+#endif							/* MR_INGEST_DEAD_LETTER_H */

@@ -1,0 +1,258 @@
+/*
+ * offsets.c
+ *		The rows of millrace.feed_offset that one worker owns.
+ *
+ * They are the only truth about what has been consumed, and the fence: a batch's
+ * transaction begins by locking them and comparing them with the worker's own idea.  A
+ * second worker on the same partitions, for whatever reason, finds other values after it
+ * has waited, and nothing that it computed is committed.
+ *
+ * The generation of the feed is read after the locks were obtained, with a new snapshot.
+ * Whoever changes which views follow a feed holds the same row locks or does not care
+ * where in the stream the change falls (DROP VIEW), and raises the generation.
+ */
+#include "millrace.h"
+
+#include "catalog/pg_type.h"
+#include "ingest/offsets.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+static bool
+is_ours(const MrOffsets *offsets, int32 partition)
+{
+	return partition % offsets->nshards == offsets->shard;
+}
+
+static int
+compare_positions(const void *a, const void *b)
+{
+	int32		pa = ((const MrPosition *) a)->partition;
+	int32		pb = ((const MrPosition *) b)->partition;
+
+	return (pa > pb) - (pa < pb);
+}
+
+static void
+init_position(MrPosition *position, int32 partition, int64 next_offset, bool stored)
+{
+	memset(position, 0, sizeof(MrPosition));
+	position->partition = partition;
+	position->stored = stored;
+	position->next_offset = next_offset;
+	position->new_offset = next_offset;
+	position->timestamp_ms = -1;
+}
+
+MrOffsets *
+mr_offsets_load(const MrFeed *feed, int shard, int nshards)
+{
+	MrOffsets  *result = palloc0(sizeof(MrOffsets));
+	int			n;
+	MrFeedOffset *rows = mr_catalog_feed_offsets(feed->id, false, &n);
+
+	result->feed = feed->id;
+	result->generation = feed->generation;
+	result->shard = shard;
+	result->nshards = nshards;
+	result->positions = palloc(sizeof(MrPosition) * (n + 1));
+	for (int i = 0; i < n; i++)
+		if (is_ours(result, rows[i].partition))
+			init_position(&result->positions[result->n++], rows[i].partition, rows[i].next_offset, true);
+	return result;
+}
+
+MrPosition *
+mr_offsets_find(MrOffsets *offsets, int32 partition)
+{
+	MrPosition	key = {.partition = partition};
+
+	if (offsets->n == 0)
+		return NULL;
+	return bsearch(&key, offsets->positions, offsets->n, sizeof(MrPosition), compare_positions);
+}
+
+void
+mr_offsets_add(MrOffsets *offsets, int32 partition, int64 next_offset)
+{
+	Assert(is_ours(offsets, partition));
+	offsets->positions = repalloc(offsets->positions, sizeof(MrPosition) * (offsets->n + 2));
+	init_position(&offsets->positions[offsets->n++], partition, next_offset, false);
+	qsort(offsets->positions, offsets->n, sizeof(MrPosition), compare_positions);
+}
+
+/* do the locked rows say what we believe? */
+static bool
+rows_agree(const MrOffsets *offsets)
+{
+	int			row = 0;
+
+	for (int i = 0; i < offsets->n; i++)
+	{
+		const MrPosition *position = &offsets->positions[i];
+		bool		isnull;
+
+		if (!position->stored)
+			continue;
+		if (row >= (int) SPI_processed)
+			return false;
+		if (position->partition != DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull)) ||
+			position->next_offset != DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 2, &isnull)))
+			return false;
+		row++;
+	}
+	return row == (int) SPI_processed;
+}
+
+static bool
+generation_agrees(const MrOffsets *offsets)
+{
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(offsets->feed), Int64GetDatum(offsets->generation)};
+
+	mr_catalog_run("SELECT 1 FROM millrace.feed WHERE id = $1 AND generation = $2",
+				   true, 2, types, values, NULL);
+	return SPI_processed == 1;
+}
+
+bool
+mr_offsets_lock(MrOffsets *offsets)
+{
+	Oid			types[] = {INT8OID, INT4OID, INT4OID};
+	Datum		values[] = {Int64GetDatum(offsets->feed), Int32GetDatum(offsets->nshards),
+	Int32GetDatum(offsets->shard)};
+	MrCatalogScope scope;
+	bool		result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT partition, next_offset FROM millrace.feed_offset"
+				   " WHERE feed = $1 AND partition % $2 = $3 ORDER BY partition FOR UPDATE",
+				   false, 3, types, values, NULL);
+	result = rows_agree(offsets) && generation_agrees(offsets);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_offsets_reset(MrOffsets *offsets)
+{
+	for (int i = 0; i < offsets->n; i++)
+	{
+		MrPosition *position = &offsets->positions[i];
+
+		init_position(position, position->partition, position->next_offset, position->stored);
+	}
+}
+
+void
+mr_offsets_count(MrOffsets *offsets, const MrMessage *messages, int n)
+{
+	MrPosition *position = NULL;
+
+	for (int i = 0; i < n; i++)
+	{
+		const MrMessage *message = &messages[i];
+
+		if (position == NULL || position->partition != message->partition)
+			position = mr_offsets_find(offsets, message->partition);
+		if (position == NULL)
+			elog(ERROR, "message of partition %d, which is not assigned", message->partition);
+		position->new_offset = message->offset + 1;
+		position->messages++;
+		position->bytes += message->key_len + message->value_len;
+		position->timestamp_ms = message->timestamp_ms;
+		if (message->value == NULL)
+			position->tombstones++;
+	}
+}
+
+static bool
+position_dirty(const MrPosition *position)
+{
+	return !position->stored || position->new_offset != position->next_offset;
+}
+
+bool
+mr_offsets_dirty(const MrOffsets *offsets)
+{
+	for (int i = 0; i < offsets->n; i++)
+		if (position_dirty(&offsets->positions[i]))
+			return true;
+	return false;
+}
+
+static Datum
+int8_array(Datum *elems, int n)
+{
+	return PointerGetDatum(construct_array(elems, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* partition, next_offset, messages, bytes, tombstones, ms since the epoch: one array each */
+static int
+collect_arrays(const MrOffsets *offsets, bool stored, Datum *arrays)
+{
+	Datum	   *columns[6];
+	int			n = 0;
+
+	for (int c = 0; c < 6; c++)
+		columns[c] = palloc(sizeof(Datum) * (offsets->n + 1));
+	for (int i = 0; i < offsets->n; i++)
+	{
+		const MrPosition *position = &offsets->positions[i];
+
+		if (!position_dirty(position) || position->stored != stored)
+			continue;
+		columns[0][n] = Int64GetDatum(position->partition);
+		columns[1][n] = Int64GetDatum(position->new_offset);
+		columns[2][n] = Int64GetDatum(position->messages);
+		columns[3][n] = Int64GetDatum(position->bytes);
+		columns[4][n] = Int64GetDatum(position->tombstones);
+		columns[5][n] = Int64GetDatum(position->timestamp_ms);
+		n++;
+	}
+	for (int c = 0; c < 6; c++)
+		arrays[c + 1] = int8_array(columns[c], n);
+	arrays[0] = Int64GetDatum(offsets->feed);
+	return n;
+}
+
+void
+mr_offsets_store(MrOffsets *offsets)
+{
+	Oid			types[] = {INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+	INT8ARRAYOID, INT8ARRAYOID};
+	Datum		arrays[7];
+	MrCatalogScope scope;
+
+	mr_catalog_begin(&scope);
+	if (collect_arrays(offsets, true, arrays) > 0)
+		mr_catalog_run("UPDATE millrace.feed_offset o SET next_offset = u.next_offset,"
+					   " messages = o.messages + u.messages, bytes = o.bytes + u.bytes,"
+					   " tombstones = o.tombstones + u.tombstones,"
+					   " \"timestamp\" = CASE WHEN u.ms < 0 THEN o.\"timestamp\" ELSE to_timestamp(u.ms / 1000.0) END"
+					   " FROM unnest($2, $3, $4, $5, $6, $7)"
+					   " AS u(partition, next_offset, messages, bytes, tombstones, ms)"
+					   " WHERE o.feed = $1 AND o.partition = u.partition",
+					   false, 7, types, arrays, NULL);
+	if (collect_arrays(offsets, false, arrays) > 0)
+		mr_catalog_run("INSERT INTO millrace.feed_offset"
+					   " (feed, partition, next_offset, messages, bytes, tombstones, \"timestamp\")"
+					   " SELECT $1, u.partition, u.next_offset, u.messages, u.bytes, u.tombstones,"
+					   " CASE WHEN u.ms >= 0 THEN to_timestamp(u.ms / 1000.0) END"
+					   " FROM unnest($2, $3, $4, $5, $6, $7)"
+					   " AS u(partition, next_offset, messages, bytes, tombstones, ms)",
+					   false, 7, types, arrays, NULL);
+	mr_catalog_end(&scope);
+}
+
+void
+mr_offsets_committed(MrOffsets *offsets)
+{
+	for (int i = 0; i < offsets->n; i++)
+	{
+		MrPosition *position = &offsets->positions[i];
+
+		init_position(position, position->partition, position->new_offset, true);
+	}
+}

@@ -1,0 +1,64 @@
+/*
+ * ingest/offsets.h
+ *		Where a feed stands in its partitions: the fence, and moving on.
+ */
+#ifndef MR_INGEST_OFFSETS_H
+#define MR_INGEST_OFFSETS_H
+
+#include "catalog.h"
+#include "kafka/consumer.h"
+
+/* One partition of a feed as its worker sees it. */
+typedef struct MrPosition
+{
+	int32		partition;
+	bool		stored;			/* there is a row for it */
+	int64		next_offset;	/* as of the last commit */
+	/* what the batch at hand will make of it */
+	int64		new_offset;
+	int64		messages;
+	int64		bytes;
+	int64		tombstones;
+	int64		timestamp_ms;	/* of the last message, -1: none */
+} MrPosition;
+
+typedef struct MrOffsets
+{
+	int64		feed;
+	int64		generation;
+	int			shard;
+	int			nshards;
+	int			n;
+	MrPosition *positions;		/* by partition */
+} MrOffsets;
+
+/* read a feed's rows for one shard; in a transaction */
+extern MrOffsets *mr_offsets_load(const MrFeed *feed, int shard, int nshards);
+
+/* NULL when the partition is not ours */
+extern MrPosition *mr_offsets_find(MrOffsets *offsets, int32 partition);
+
+/* take in a partition that has no row yet, to be read from next_offset */
+extern void mr_offsets_add(MrOffsets *offsets, int32 partition, int64 next_offset);
+
+/*
+ * Lock the rows and compare them, and the feed's generation, with what we believe: false
+ * when somebody else has moved them, or the set of views has changed.  From here to the
+ * end of the transaction nobody else can.
+ */
+extern bool mr_offsets_lock(MrOffsets *offsets);
+
+/* forget what a batch would have done */
+extern void mr_offsets_reset(MrOffsets *offsets);
+
+/* take note of a batch's messages: new_offset, messages, bytes, timestamp */
+extern void mr_offsets_count(MrOffsets *offsets, const MrMessage *messages, int n);
+
+/* is there anything to write? */
+extern bool mr_offsets_dirty(const MrOffsets *offsets);
+
+/* write new_offset and counters; _committed afterwards makes them the old ones */
+extern void mr_offsets_store(MrOffsets *offsets);
+extern void mr_offsets_committed(MrOffsets *offsets);
+
+#endif							/* MR_INGEST_OFFSETS_H */

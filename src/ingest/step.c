@@ -1,0 +1,743 @@
+/*
+ * step.c
+ *		The ingest transaction: one batch of messages into all views of a feed.
+ *
+ * This is the only place that begins and ends it.  In order: the offset rows are locked and
+ * compared (the fence); the batch is decoded, once for all views; each view's partial plan
+ * runs over it; each view's partial rows are merged; rejects become dead letters; offsets
+ * move; commit.  Either all of it happened or nothing.  All plans run before the first
+ * merge, because merging takes locks that other workers of the same views wait for.
+ *
+ * Whatever belongs to a view (planning, running, comparing and combining) runs as its owner
+ * in a security-restricted context, under the settings that were in force when the view was
+ * created.  Decoding runs as the owner of the stream: input functions and domain
+ * constraints may be anybody's.  Views that were created under different settings (time
+ * zone, date style …) belong to different profiles, and the batch is decoded once for
+ * each; a message that cannot be decoded under one of them reaches no view at all.
+ *
+ * What was opened is not patched: when the catalog's generation of the feed has changed, or
+ * an invalidation touches the stream or a view, the caller opens the feed anew.  Only plans
+ * are made anew in place.
+ *
+ * Memory: a batch's memory is below the context that is current at the call.
+ */
+#include "millrace.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "ingest/catchup.h"
+#include "ingest/dead_letter.h"
+#include "ingest/step.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "shmem.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "view/ddl.h"
+
+/* A stretch of work as somebody else, under a view's settings. */
+typedef struct Guise
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} Guise;
+
+/* what invalidation messages have told since the feed was opened */
+static MrIngest *opened = NULL;
+static bool stale = false;
+
+/* whose work is being done, for blame */
+static Oid	blamed_view = InvalidOid;
+
+/* ---------- invalidation ---------- */
+
+static void
+invalidate_plans(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, opened->views)
+	{
+		MrIngestView *view = lfirst(lc);
+
+		if (view->view->view == relid || view->view->definition == relid)
+			stale = true;
+		if (view->plan && (!OidIsValid(relid) || list_member_oid(view->plan->relationOids, relid)))
+			view->plan = NULL;
+	}
+}
+
+static void
+on_relcache(Datum arg, Oid relid)
+{
+	if (opened == NULL)
+		return;
+	if (relid == opened->stream->relid)
+		stale = true;
+	invalidate_plans(relid);
+}
+
+static void
+on_definition(Datum arg, int cache, uint32 hash)
+{
+	stale = true;
+}
+
+static void
+on_function(Datum arg, int cache, uint32 hash)
+{
+	if (opened != NULL)
+		invalidate_plans(InvalidOid);
+}
+
+static void
+watch_invalidations(void)
+{
+	static bool registered = false;
+
+	if (registered)
+		return;
+	registered = true;
+	CacheRegisterRelcacheCallback(on_relcache, (Datum) 0);
+	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_definition, (Datum) 0);
+	CacheRegisterSyscacheCallback(USERMAPPINGOID, on_definition, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, on_function, (Datum) 0);
+}
+
+bool
+mr_ingest_is_stale(const MrIngest *ingest)
+{
+	return stale;
+}
+
+void
+mr_ingest_close(void)
+{
+	opened = NULL;
+}
+
+Oid
+mr_ingest_after_error(void)
+{
+	Oid			result = blamed_view;
+
+	blamed_view = InvalidOid;
+	mr_scan_source_set(NULL);
+	return result;
+}
+
+/* ---------- acting as somebody else ---------- */
+
+static void
+apply_settings(const List *settings)
+{
+	ListCell   *lc;
+
+	foreach(lc, settings)
+	{
+		char	   *setting = pstrdup(lfirst(lc));
+		char	   *equals = strchr(setting, '=');
+		const char *now;
+
+		if (equals == NULL)
+			continue;
+		*equals = '\0';
+		now = GetConfigOption(setting, true, false);
+		if (now && strcmp(now, equals + 1) != 0)
+			(void) set_config_option(setting, equals + 1, PGC_SUSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, WARNING, false);
+		pfree(setting);
+	}
+}
+
+static void
+begin_guise(Guise *guise, Oid userid, const List *settings)
+{
+	GetUserIdAndSecContext(&guise->userid, &guise->sec_context);
+	guise->guc_level = NewGUCNestLevel();
+	apply_settings(settings);
+	SetUserIdAndSecContext(userid, guise->sec_context | SECURITY_RESTRICTED_OPERATION);
+}
+
+static void
+end_guise(const Guise *guise)
+{
+	AtEOXact_GUC(false, guise->guc_level);
+	SetUserIdAndSecContext(guise->userid, guise->sec_context);
+}
+
+/* ---------- opening a feed ---------- */
+
+static Oid
+relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			result;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	result = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+static bool
+same_settings(const List *a, const List *b)
+{
+	ListCell   *la;
+	ListCell   *lb;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(la, a, lb, b)
+		if (strcmp(lfirst(la), lfirst(lb)) != 0)
+			return false;
+	return true;
+}
+
+static MrProfile *
+find_profile(MrIngest *ingest, List *settings, const Bitmapset *attrs)
+{
+	MrProfile  *profile;
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+	{
+		profile = lfirst(lc);
+		if (same_settings(profile->settings, settings))
+			return profile;
+	}
+	profile = palloc0(sizeof(MrProfile));
+	profile->settings = settings;
+	profile->decoder = mr_batch_decoder_create(ingest->stream, attrs);
+	ingest->profiles = lappend(ingest->profiles, profile);
+	return profile;
+}
+
+static void
+load_start(MrIngestView *view, Oid stream)
+{
+	int			n;
+	MrFeedOffset *rows = mr_catalog_view_start(view->view->view, stream, &n);
+
+	view->nstart = n > 0 ? rows[n - 1].partition + 1 : 0;
+	view->start = palloc0(sizeof(int64) * (view->nstart + 1));
+	for (int i = 0; i < n; i++)
+		view->start[rows[i].partition] = rows[i].next_offset;
+}
+
+static MrIngestView *
+open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
+{
+	MrIngestView *result = palloc0(sizeof(MrIngestView));
+	Guise		guise;
+
+	blamed_view = view->view;
+	mr_view_sync(view);
+	result->view = view;
+	result->owner = relation_owner(view->view);
+	result->name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(view->view)),
+											  get_rel_name(view->view));
+	result->profile = find_profile(ingest, view->settings, attrs);
+	load_start(result, ingest->stream->relid);
+
+	begin_guise(&guise, result->owner, view->settings);
+	result->analysis = mr_view_analyze(mr_view_declared_query(view));
+	result->merge = mr_merge_create(result->analysis, view->view, view->matrel);
+	end_guise(&guise);
+	result->plan_context = AllocSetContextCreate(ingest->context, "millrace plan", ALLOCSET_DEFAULT_SIZES);
+	blamed_view = InvalidOid;
+	return result;
+}
+
+static bool
+load_feed(MrIngest *ingest, int64 feed, int shard, int nshards)
+{
+	Bitmapset  *attrs;
+	ListCell   *lc;
+
+	ingest->feed = mr_catalog_feed(feed);
+	if (ingest->feed == NULL || !mr_is_stream(ingest->feed->stream) ||
+		mr_catalog_stream_stopped(ingest->feed->stream))
+		return false;
+	ingest->stream = mr_stream_get(ingest->feed->stream);
+	ingest->offsets = mr_offsets_load(ingest->feed, shard, nshards);
+	attrs = mr_catalog_stream_attrs(ingest->stream->relid);
+	foreach(lc, mr_catalog_views_of_feed(feed))
+	{
+		MrView	   *view = lfirst(lc);
+
+		if (view->active && !view->failed)
+			ingest->views = lappend(ingest->views, open_view(ingest, view, attrs));
+	}
+	return ingest->views != NIL;
+}
+
+MrIngest *
+mr_ingest_open(int64 feed, int shard, int nshards)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "millrace ingest",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = CurrentMemoryContext;
+	MrIngest   *ingest;
+	bool		usable;
+
+	opened = NULL;
+	stale = false;
+	watch_invalidations();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	ingest = palloc0(sizeof(MrIngest));
+	ingest->context = context;
+	usable = load_feed(ingest, feed, shard, nshards);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	if (!usable)
+	{
+		MemoryContextDelete(context);
+		return NULL;
+	}
+	opened = ingest;
+	return ingest;
+}
+
+bool
+mr_ingest_is_current(const MrIngest *ingest)
+{
+	MemoryContext old = CurrentMemoryContext;
+	MrFeed	   *feed;
+	bool		result;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	feed = mr_catalog_feed(ingest->feed->id);
+	result = feed != NULL && feed->generation == ingest->feed->generation && feed->live == ingest->feed->live;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	return result && !stale;
+}
+
+/* ---------- decoding ---------- */
+
+static void
+decode_profile(MrIngest *ingest, MrProfile *profile, MrMessage *messages, int n)
+{
+	Guise		guise;
+
+	begin_guise(&guise, ingest->stream->owner, profile->settings);
+	profile->batch = mr_batch_decode(profile->decoder, messages, n);
+	end_guise(&guise);
+}
+
+/* leave out rows of messages that another profile rejected */
+static void
+drop_rejected_rows(MrBatch *batch, const bool *rejected)
+{
+	int			kept = 0;
+
+	for (int row = 0; row < batch->nrows; row++)
+	{
+		if (rejected[batch->message[row]])
+			continue;
+		memmove(&batch->values[kept * batch->ncols], &batch->values[row * batch->ncols],
+				sizeof(Datum) * batch->ncols);
+		memmove(&batch->isnull[kept * batch->ncols], &batch->isnull[row * batch->ncols],
+				sizeof(bool) * batch->ncols);
+		batch->message[kept++] = batch->message[row];
+	}
+	batch->nrows = kept;
+}
+
+static void
+reconcile_profiles(MrIngest *ingest, int n)
+{
+	bool	   *rejected = palloc0(sizeof(bool) * (n + 1));
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+	{
+		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
+
+		for (int i = 0; i < batch->nrejected; i++)
+			rejected[batch->rejected[i].message] = true;
+	}
+	foreach(lc, ingest->profiles)
+		drop_rejected_rows(((MrProfile *) lfirst(lc))->batch, rejected);
+	pfree(rejected);
+}
+
+static void
+decode(MrIngest *ingest, MrMessage *messages, int n)
+{
+	bool		any_rejected = false;
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+	{
+		MrProfile  *profile = lfirst(lc);
+
+		decode_profile(ingest, profile, messages, n);
+		any_rejected = any_rejected || profile->batch->nrejected > 0;
+	}
+	if (any_rejected && list_length(ingest->profiles) > 1)
+		reconcile_profiles(ingest, n);
+}
+
+/* ---------- rejects ---------- */
+
+/* the first message that any profile rejected, in the order of arrival; n: none */
+static int
+first_rejected(const MrIngest *ingest, int n, const MrReject **reject)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+	{
+		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
+
+		for (int i = 0; i < batch->nrejected; i++)
+			if (batch->rejected[i].message < n)
+			{
+				n = batch->rejected[i].message;
+				*reject = &batch->rejected[i].reject;
+			}
+	}
+	return n;
+}
+
+/* on_error = stop: the batch ends before the first bad message */
+static bool
+cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n)
+{
+	const MrReject *reject = NULL;
+	int			first = first_rejected(ingest, *n, &reject);
+	ListCell   *lc;
+
+	if (reject == NULL)
+		return false;
+	mr_catalog_set_stream_status(ingest->stream->relid, true,
+								 psprintf("partition %d, offset %lld: %s", messages[first].partition,
+										  (long long) messages[first].offset, reject->text));
+	mr_catalog_changed();
+	foreach(lc, ingest->profiles)
+	{
+		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
+
+		while (batch->nrows > 0 && batch->message[batch->nrows - 1] >= first)
+			batch->nrows--;
+		batch->nrejected = 0;
+	}
+	*n = first;
+	return true;
+}
+
+static void
+record_rejects(MrIngest *ingest)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+	{
+		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
+
+		for (int i = 0; i < batch->nrejected; i++)
+		{
+			const MrRejected *rejected = &batch->rejected[i];
+			const MrMessage *message = &batch->messages[rejected->message];
+
+			if (ingest->stream->on_error == MR_ON_ERROR_SKIP)
+				ereport(LOG,
+						(errcode(rejected->reject.sqlstate),
+						 errmsg("skipped a message of stream %s, partition %d, offset %lld: %s",
+								ingest->stream->name, message->partition,
+								(long long) message->offset, rejected->reject.text)));
+			else
+				mr_dead_letter_insert(ingest->stream->relid, InvalidOid, message, &rejected->reject);
+		}
+	}
+}
+
+/* ---------- views ---------- */
+
+typedef struct ErrorPlace
+{
+	const MrIngest *ingest;
+	const MrIngestView *view;
+	const MrScanSource *source;
+} ErrorPlace;
+
+static void
+error_context(void *arg)
+{
+	const ErrorPlace *place = arg;
+	const MrScanSource *source = place->source;
+
+	if (source && source->row >= 0 && source->row < source->batch->nrows)
+	{
+		const MrMessage *message = &source->batch->messages[source->batch->message[source->row]];
+
+		errcontext("continuous view %s, stream %s, partition %d, offset %lld", place->view->name,
+				   place->ingest->stream->name, message->partition, (long long) message->offset);
+	}
+	else
+		errcontext("continuous view %s, stream %s", place->view->name, place->ingest->stream->name);
+}
+
+static void
+plan_view(MrIngestView *view)
+{
+	MemoryContext old;
+
+	MemoryContextReset(view->plan_context);
+	old = MemoryContextSwitchTo(view->plan_context);
+	view->plan = mr_plan_partial(view->analysis);
+	MemoryContextSwitchTo(old);
+}
+
+/* run work as a view's owner, with an error context; source may be NULL */
+static void
+with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
+		  void (*work) (MrIngestView *view))
+{
+	ErrorPlace	place = {ingest, view, source};
+	ErrorContextCallback callback = {error_context_stack, error_context, &place};
+	Guise		guise;
+
+	error_context_stack = &callback;
+	blamed_view = view->view->view;
+	begin_guise(&guise, view->owner, view->view->settings);
+	mr_scan_source_set(source);
+	work(view);
+	mr_scan_source_set(NULL);
+	end_guise(&guise);
+	blamed_view = InvalidOid;
+	error_context_stack = callback.previous;
+}
+
+static void
+lock_relations(const PlannedStmt *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (OidIsValid(rte->relid) && rte->rellockmode != NoLock)
+			LockRelationOid(rte->relid, rte->rellockmode);
+	}
+}
+
+/* a plan that holds while its relations are locked, made anew if they have changed */
+static PlannedStmt *
+valid_plan(MrIngestView *view)
+{
+	PlannedStmt *plan;
+
+	do
+	{
+		if (view->plan == NULL)
+			plan_view(view);
+		plan = view->plan;
+		lock_relations(plan);
+	} while (view->plan != plan);
+	return plan;
+}
+
+static void
+aggregate(MrIngestView *view)
+{
+	DestReceiver *dest = mr_merge_begin(view->merge);
+
+	(void) mr_plan_run(valid_plan(view), dest);
+}
+
+static void
+merge(MrIngestView *view)
+{
+	view->rows_out += mr_merge_finish(view->merge);
+}
+
+static void
+aggregate_all(MrIngest *ingest)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->views)
+	{
+		MrIngestView *view = lfirst(lc);
+		MrScanSource source = {
+			.batch = view->profile->batch,
+			.first = 0,
+			.last = view->profile->batch->nrows,
+			.start = view->start,
+			.nstart = view->nstart,
+			.row = -1
+		};
+
+		with_view(ingest, view, &source, aggregate);
+	}
+}
+
+static void
+merge_all(MrIngest *ingest)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->views)
+		with_view(ingest, lfirst(lc), NULL, merge);
+}
+
+/* ---------- the transaction ---------- */
+
+static double
+lap(instr_time *since)
+{
+	instr_time	now;
+	instr_time	span;
+
+	INSTR_TIME_SET_CURRENT(now);
+	span = now;
+	INSTR_TIME_SUBTRACT(span, *since);
+	*since = now;
+	return INSTR_TIME_GET_MILLISEC(span);
+}
+
+/* ends of partitions move offsets past what is no message: markers, aborted messages */
+static void
+count_ends(MrIngest *ingest, const MrPartitionOffset *ends, int nends)
+{
+	for (int i = 0; i < nends; i++)
+	{
+		MrPosition *position = mr_offsets_find(ingest->offsets, ends[i].partition);
+
+		if (position != NULL && ends[i].offset > position->new_offset)
+			position->new_offset = ends[i].offset;
+	}
+}
+
+static bool
+begin(MrIngest *ingest)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	mr_offsets_reset(ingest->offsets);
+	if (!stale && mr_offsets_lock(ingest->offsets) && !stale)
+	{
+		/* what others committed while we waited for the locks counts */
+		PopActiveSnapshot();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		return true;
+	}
+	PopActiveSnapshot();
+	AbortCurrentTransaction();
+	return false;
+}
+
+static void
+feed_views(MrIngest *ingest, MrMessage *messages, int n, instr_time *clock)
+{
+	bool		rows = false;
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+		rows = rows || ((MrProfile *) lfirst(lc))->batch->nrows > 0;
+	ingest->decode_ms = lap(clock);
+	if (rows)
+		aggregate_all(ingest);
+	ingest->aggregate_ms = lap(clock);
+	if (rows)
+		merge_all(ingest);
+	ingest->merge_ms = lap(clock);
+}
+
+/* after the commit: what the views have read and given */
+static void
+count_rows(MrIngest *ingest)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->views)
+	{
+		MrIngestView *view = lfirst(lc);
+
+		if (view->profile->batch->nrows > 0)
+			mr_shmem_count_rows(view->view->view, view->profile->batch->nrows, view->rows_out);
+		view->rows_out = 0;
+	}
+}
+
+MrStepResult
+mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
+			   const MrPartitionOffset *ends, int nends, bool catch_up)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MrStepResult result = MR_STEP_COMMITTED;
+	bool		joins = false;
+	instr_time	clock;
+
+	INSTR_TIME_SET_CURRENT(clock);
+	if (!begin(ingest))
+	{
+		MemoryContextSwitchTo(context);
+		return MR_STEP_STALE;
+	}
+	MemoryContextSwitchTo(context);
+	if (catch_up)
+		joins = mr_catchup_limit(ingest, messages, &n, ends, nends);
+	decode(ingest, messages, n);
+	if (ingest->stream->on_error == MR_ON_ERROR_STOP && cut_at_reject(ingest, messages, &n))
+		result = MR_STEP_STOPPED;
+	mr_offsets_count(ingest->offsets, messages, n);
+	if (result != MR_STEP_STOPPED && !catch_up)
+		count_ends(ingest, ends, nends);
+	feed_views(ingest, messages, n, &clock);
+	record_rejects(ingest);
+	if (joins && result != MR_STEP_STOPPED)
+	{
+		mr_catchup_join(ingest);
+		result = MR_STEP_JOINED;
+	}
+	else
+		mr_offsets_store(ingest->offsets);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	mr_offsets_committed(ingest->offsets);
+	count_rows(ingest);
+	ingest->commit_ms = lap(&clock);
+	return result;
+}
+
+void
+mr_ingest_fail_view(int64 feed, Oid stream, Oid view, const char *error)
+{
+	int			n;
+	ListCell   *lc;
+
+	(void) mr_catalog_feed_offsets(feed, true, &n);
+	foreach(lc, mr_catalog_streams_of_view(view))
+	{
+		MrFeed	   *followed = lfirst(lc);
+
+		if (followed->stream == stream && followed->id == feed)
+			(void) mr_catalog_split_view(view, stream, feed);
+	}
+	mr_catalog_set_view_state(view, true, true, error);
+	mr_catalog_changed();
+}

@@ -1,0 +1,94 @@
+/*
+ * ingest/step.h
+ *		One batch of messages into all views of a feed, in one transaction.
+ */
+#ifndef MR_INGEST_STEP_H
+#define MR_INGEST_STEP_H
+
+#include "ingest/merge.h"
+#include "ingest/offsets.h"
+#include "stream/batch.h"
+#include "view/plan.h"
+
+/* Settings under which messages are decoded and views computed. */
+typedef struct MrProfile
+{
+	List	   *settings;		/* of char *: name=value */
+	MrBatchDecoder *decoder;
+	MrBatch    *batch;			/* of the batch at hand */
+} MrProfile;
+
+typedef struct MrIngestView
+{
+	MrView	   *view;
+	char	   *name;			/* for messages */
+	Oid			owner;
+	MrViewAnalysis *analysis;
+	MemoryContext plan_context;
+	PlannedStmt *plan;			/* NULL: to be planned */
+	MrMerge    *merge;
+	MrProfile  *profile;
+	int64	   *start;			/* by partition: messages before are not the view's */
+	int			nstart;
+	uint64		rows_out;		/* partial rows of the batch */
+} MrIngestView;
+
+/* A feed, opened for ingest: all of it lives in context. */
+typedef struct MrIngest
+{
+	MemoryContext context;
+	MrStream   *stream;
+	MrFeed	   *feed;
+	MrOffsets  *offsets;
+	List	   *views;			/* of MrIngestView *, by oid: all workers merge in this order */
+	List	   *profiles;		/* of MrProfile * */
+	/* of the last step */
+	double		decode_ms;
+	double		aggregate_ms;
+	double		merge_ms;
+	double		commit_ms;
+} MrIngest;
+
+typedef enum MrStepResult
+{
+	MR_STEP_COMMITTED,
+	MR_STEP_STALE,				/* the catalog changed: open the feed anew */
+	MR_STEP_STOPPED,			/* on_error = stop: a message before the end was bad */
+	MR_STEP_JOINED				/* the feed has become one with the live feed */
+} MrStepResult;
+
+/*
+ * Read a feed and its views in a transaction of its own, into a child of the current
+ * context; NULL when the feed or its stream is gone, or nothing is to be done for it.
+ */
+extern MrIngest *mr_ingest_open(int64 feed, int shard, int nshards);
+
+/* what was opened is about to be thrown away */
+extern void mr_ingest_close(void);
+
+/*
+ * After an error: the view whose analysis, plan or merge was running, or InvalidOid.  Ends
+ * the batch's claim on scans, too.
+ */
+extern Oid	mr_ingest_after_error(void);
+
+/* is what was opened out of date, as far as invalidation messages tell? */
+extern bool mr_ingest_is_stale(const MrIngest *ingest);
+
+/* does the catalog still say what was opened? Reads it in a transaction of its own. */
+extern bool mr_ingest_is_current(const MrIngest *ingest);
+
+/*
+ * Take messages (in order of each partition) into all views and move the offsets; memory
+ * of the batch is below the current context.  ends: end-of-partition offsets known from
+ * the broker by partition, which move the offsets past control records.  catch_up: stop
+ * at the live feed's offsets, and join it when it is reached.  Errors are thrown with the
+ * transaction open.
+ */
+extern MrStepResult mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
+								   const MrPartitionOffset *ends, int nends, bool catch_up);
+
+/* in a transaction: give a view that failed a feed of its own, where this one stands */
+extern void mr_ingest_fail_view(int64 feed, Oid stream, Oid view, const char *error);
+
+#endif							/* MR_INGEST_STEP_H */

@@ -1,0 +1,326 @@
+/*
+ * wait.c
+ *		wait_for_latest and wait_for_offset.
+ *
+ * Workers broadcast a condition variable after each commit and each change of state; a
+ * waiter then looks at the offsets in the catalog with the latest snapshot, so whoever is
+ * told that a message is in also sees it in his next statement.  Nobody polls.
+ */
+#include "millrace.h"
+
+#include "catalog.h"
+#include "fmgr.h"
+#include "ingest/control.h"
+#include "kafka/consumer.h"
+#include "miscadmin.h"
+#include "shmem.h"
+#include "stream/option.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define BROKER_TIMEOUT_MS	30000
+
+PG_FUNCTION_INFO_V1(mr_wait_for_latest);
+PG_FUNCTION_INFO_V1(mr_wait_for_offset);
+
+/* what one view must reach in one stream */
+typedef struct Goal
+{
+	Oid			view;
+	Oid			stream;
+	int			n;
+	MrPartitionOffset *targets;
+} Goal;
+
+/* ---------- goals ---------- */
+
+static void
+check_select(Oid relid)
+{
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+}
+
+/* present ends of all partitions of a stream */
+static MrPartitionOffset *
+present_ends(Oid relid, int *n, int timeout_ms)
+{
+	MrStream   *stream = mr_stream_get(relid);
+	List	   *props = mr_server_properties(stream->serverid, stream->owner);
+	MrConsumer *consumer = mr_consumer_create(props, stream->topic, "millrace-wait");
+	MrPartitionOffset *result;
+	int32	   *partitions;
+	int64	   *low;
+	int64	   *high;
+
+	*n = mr_consumer_partitions(consumer, timeout_ms, false);
+	result = palloc(sizeof(MrPartitionOffset) * (*n + 1));
+	partitions = palloc(sizeof(int32) * (*n + 1));
+	low = palloc(sizeof(int64) * (*n + 1));
+	high = palloc(sizeof(int64) * (*n + 1));
+	for (int i = 0; i < *n; i++)
+		partitions[i] = i;
+	if (*n > 0)
+		(void) mr_consumer_watermarks(consumer, partitions, *n, low, high, timeout_ms, false);
+	mr_consumer_destroy(consumer);
+	for (int i = 0; i < *n; i++)
+	{
+		result[i].partition = i;
+		result[i].offset = high[i];
+	}
+	return result;
+}
+
+static List *
+latest_goals(List *views, int timeout_ms)
+{
+	List	   *goals = NIL;
+	ListCell   *lc;
+
+	foreach(lc, views)
+	{
+		MrView	   *view = lfirst(lc);
+		ListCell   *lf;
+
+		foreach(lf, mr_catalog_streams_of_view(view->view))
+		{
+			Goal	   *goal = palloc(sizeof(Goal));
+
+			goal->view = view->view;
+			goal->stream = ((MrFeed *) lfirst(lf))->stream;
+			goal->targets = present_ends(goal->stream, &goal->n, timeout_ms);
+			goals = lappend(goals, goal);
+		}
+	}
+	return goals;
+}
+
+static List *
+offset_goals(List *views, int32 partition, int64 offset)
+{
+	List	   *goals = NIL;
+	ListCell   *lc;
+
+	foreach(lc, views)
+	{
+		MrView	   *view = lfirst(lc);
+		ListCell   *lf;
+
+		foreach(lf, mr_catalog_streams_of_view(view->view))
+		{
+			Goal	   *goal = palloc(sizeof(Goal));
+
+			goal->view = view->view;
+			goal->stream = ((MrFeed *) lfirst(lf))->stream;
+			goal->n = 1;
+			goal->targets = palloc(sizeof(MrPartitionOffset));
+			goal->targets->partition = partition;
+			goal->targets->offset = offset + 1;
+			goals = lappend(goals, goal);
+		}
+	}
+	return goals;
+}
+
+/* ---------- looking ---------- */
+
+static void
+refuse(const MrView *view, const char *what, const char *error)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("continuous view \"%s\" %s", get_rel_name(view->view), what),
+			 error ? errdetail("%s", error) : 0,
+			 errhint("Use millrace.activate().")));
+}
+
+/* errors when nobody will ever feed the view */
+static void
+check_view_runs(Oid relid, Oid stream)
+{
+	MrView	   *view = mr_catalog_view(relid);
+
+	if (view == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the continuous view was dropped while waiting for it")));
+	if (view->failed)
+		refuse(view, "has failed", view->last_error);
+	if (!view->active)
+		refuse(view, "is not active", NULL);
+	if (mr_catalog_stream_stopped(stream))
+		refuse(view, psprintf("waits for stream \"%s\", which has stopped", get_rel_name(stream)),
+			   mr_catalog_stream_error(stream));
+	if (!mr_enabled)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("ingest is switched off"),
+				 errhint("Set millrace.enabled to on and reload the configuration.")));
+}
+
+static bool
+goal_reached(const Goal *goal)
+{
+	int64		feed = mr_catalog_feed_of(goal->view, goal->stream);
+	int			n;
+	MrFeedOffset *rows = mr_catalog_feed_offsets(feed, false, &n);
+
+	for (int i = 0; i < goal->n; i++)
+	{
+		bool		reached = false;
+
+		for (int j = 0; j < n; j++)
+			if (rows[j].partition == goal->targets[i].partition)
+				reached = rows[j].next_offset >= goal->targets[i].offset;
+		/* a partition without a row is new to the worker; an empty one still counts */
+		if (!reached)
+			return false;
+	}
+	return true;
+}
+
+/* look in a context that is given back, as a wait may look many times */
+static bool
+all_reached(List *goals)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "millrace wait",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	bool		result = true;
+	ListCell   *lc;
+
+	foreach(lc, goals)
+	{
+		Goal	   *goal = lfirst(lc);
+
+		if (goal_reached(goal))
+			continue;
+		check_view_runs(goal->view, goal->stream);
+		result = false;
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return result;
+}
+
+/* let workers look for new partitions and the like */
+static void
+nudge_workers(void)
+{
+	mr_shmem_wake(MyDatabaseId);
+}
+
+static bool
+wait_for_goals(List *goals, TimestampTz deadline)
+{
+	ListCell   *lc;
+	bool		nudged = false;
+
+	foreach(lc, goals)
+	{
+		Goal	   *goal = lfirst(lc);
+		ConditionVariable *progress = mr_shmem_progress(goal->stream);
+
+		ConditionVariablePrepareToSleep(progress);
+		while (!all_reached(list_make1(goal)))
+		{
+			long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+			if (!nudged)
+				nudge_workers();
+			nudged = true;
+			if (rest <= 0)
+			{
+				ConditionVariableCancelSleep();
+				return false;
+			}
+			(void) ConditionVariableTimedSleep(progress, Min(rest, 1000 * 1000), PG_WAIT_EXTENSION);
+		}
+		ConditionVariableCancelSleep();
+	}
+	return true;
+}
+
+static TimestampTz
+deadline_after(FunctionCallInfo fcinfo, int arg)
+{
+	if (PG_ARGISNULL(arg))
+		return DT_NOEND;
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(GetCurrentTimestamp()),
+												   PG_GETARG_DATUM(arg)));
+}
+
+static int
+broker_timeout(TimestampTz deadline)
+{
+	long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	return (int) Max(1, Min(rest, BROKER_TIMEOUT_MS));
+}
+
+static void
+require_arguments(FunctionCallInfo fcinfo, int n)
+{
+	static const char *const names[] = {"relation", "partition", "offset"};
+
+	for (int i = 0; i < n; i++)
+		if (PG_ARGISNULL(i))
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("%s must not be null", names[i])));
+}
+
+static List *
+views_to_wait_for(FunctionCallInfo fcinfo, int nargs)
+{
+	bool		is_stream;
+	List	   *views;
+
+	require_arguments(fcinfo, nargs);
+	mr_control_require_preload();
+	views = mr_control_views(PG_GETARG_OID(0), &is_stream);
+	check_select(PG_GETARG_OID(0));
+	return views;
+}
+
+/* a view that nobody feeds is an error at once, before the broker is asked */
+static void
+check_views_run(List *views)
+{
+	ListCell   *lc;
+
+	foreach(lc, views)
+	{
+		MrView	   *view = lfirst(lc);
+		ListCell   *lf;
+
+		foreach(lf, mr_catalog_streams_of_view(view->view))
+			check_view_runs(view->view, ((MrFeed *) lfirst(lf))->stream);
+	}
+}
+
+Datum
+mr_wait_for_latest(PG_FUNCTION_ARGS)
+{
+	List	   *views = views_to_wait_for(fcinfo, 1);
+	TimestampTz deadline = deadline_after(fcinfo, 1);
+
+	check_views_run(views);
+	PG_RETURN_BOOL(wait_for_goals(latest_goals(views, broker_timeout(deadline)), deadline));
+}
+
+Datum
+mr_wait_for_offset(PG_FUNCTION_ARGS)
+{
+	List	   *views = views_to_wait_for(fcinfo, 3);
+	TimestampTz deadline = deadline_after(fcinfo, 3);
+	List	   *goals = offset_goals(views, PG_GETARG_INT32(1), PG_GETARG_INT64(2));
+
+	PG_RETURN_BOOL(wait_for_goals(goals, deadline));
+}

@@ -1,0 +1,816 @@
+/*
+ * worker.c
+ *		The ingest process: one feed of one stream, or one shard of it.
+ *
+ * An attempt opens the feed and a consumer and then repeats: collect messages, take one
+ * step, release them.  No transaction is open while it waits for the broker.  An attempt
+ * ends when the catalog has changed (begin another one at once), or with an error: the
+ * transaction is aborted, and either the error is a view's own, which gets the state failed
+ * and leaves the others alone, or it is tried again after a wait that doubles up to
+ * millrace.retry_max_interval.  The broker still has everything that was rolled back.
+ *
+ * When to commit: a stream that was idle commits its first message at once.  While
+ * messages keep coming, a batch is closed when the time since the last commit is a few
+ * times what the last step took (so light streams are fresh and heavy ones efficient), at
+ * the latest after millrace.commit_interval.  Where the broker is known to hold much more
+ * than what was collected, freshness does not matter, and the batch grows up to
+ * millrace.batch_messages or millrace.batch_memory.
+ *
+ * Memory: "life" of the process, "attempt", and "batch", which is reset after each step.
+ */
+#include "millrace.h"
+
+#include "access/xact.h"
+#include "catalog.h"
+#include "commands/dbcommands.h"
+#include "ingest/dead_letter.h"
+#include "ingest/step.h"
+#include "ingest/worker.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "shmem.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define POLL_CHUNK			10000	/* messages per call of the consumer */
+#define IDLE_WAIT_MS		1000	/* longest wait without a look around */
+#define METADATA_INTERVAL_MS	5000	/* between looks for new partitions */
+#define BROKER_TIMEOUT_MS	10000
+#define PACE				4	/* commit when waiting took this many steps */
+#define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that far */
+#define FIRST_RETRY_MS		100
+#define INTERNAL_ERRORS_MAX	3	/* internal errors of a view before it fails */
+
+typedef struct MrWorker
+{
+	MrWorkerSlot *slot;
+	MemoryContext life;
+	MemoryContext attempt;
+	MemoryContext batch;
+	MrIngest   *ingest;
+	MrConsumer *consumer;
+	MrMessage  *messages;		/* in attempt's context */
+	int			nmessages;
+	int			capacity;
+	Size		memory;			/* held by messages, roughly */
+	TimestampTz last_commit;
+	double		last_step_ms;
+	TimestampTz metadata_at;	/* when partitions were looked for */
+	TimestampTz courtesy_at;
+	int			npartitions;
+	int			failures;		/* attempts since the last success */
+	int			internal_errors;	/* of one view in a row */
+} MrWorker;
+
+/* ---------- state that others see ---------- */
+
+static void
+set_state(MrWorker *worker, MrWorkerState state, const char *error)
+{
+	MrWorkerSlot *slot = worker->slot;
+	bool		changed;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	changed = slot->state != state || (error && strcmp(slot->last_error, error) != 0);
+	slot->state = state;
+	if (error)
+	{
+		strlcpy(slot->last_error, error, MR_ERROR_LENGTH);
+		slot->last_error_at = GetCurrentTimestamp();
+	}
+	LWLockRelease(mr_shared->lock);
+	if (changed)
+		ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
+}
+
+static MrWorkerState
+running_state(const MrWorker *worker)
+{
+	return worker->slot->catch_up ? MR_WORKER_CATCHING_UP : MR_WORKER_RUNNING;
+}
+
+static void
+report_phase(const MrWorker *worker, const char *phase, BackendState state)
+{
+	char		text[NAMEDATALEN * 2 + 64];
+
+	snprintf(text, sizeof(text), "stream %s: %s",
+			 worker->ingest ? worker->ingest->stream->name : "?", phase);
+	pgstat_report_activity(state, text);
+}
+
+/* ---------- process ---------- */
+
+void
+mr_worker_session_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"synchronous_commit", "off"},	/* the broker still has what a crash loses */
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+		{"statement_timeout", "0"},
+		{"lock_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"session_replication_role", "origin"},
+		{"row_security", "on"},
+		{"jit", "off"},			/* costs more per batch than it gains */
+		{"max_parallel_workers_per_gather", "0"},
+		{"client_min_messages", "error"},
+		{"search_path", "pg_catalog, pg_temp"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+worker_exit(int code, Datum arg)
+{
+	MrWorkerSlot *slot = &mr_shared->workers[DatumGetInt32(arg)];
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	slot->pid = 0;
+	slot->latch = NULL;
+	slot->exit_code = code;
+	slot->not_before = code == 0 ? now : TimestampTzPlusMilliseconds(now, 1000);
+	slot->state = MR_WORKER_EXITED;
+	LWLockRelease(mr_shared->lock);
+	ConditionVariableBroadcast(&mr_shared->exits);
+	ConditionVariableBroadcast(&mr_shared->progress[0]);
+}
+
+static void
+attach(int index)
+{
+	MrWorkerSlot *slot = &mr_shared->workers[index];
+	bool		blocked;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	slot->pid = MyProcPid;
+	slot->latch = MyLatch;
+	blocked = mr_shmem_is_blocked(slot->database);
+	LWLockRelease(mr_shared->lock);
+	before_shmem_exit(worker_exit, Int32GetDatum(index));
+	if (blocked)
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
+	mr_worker_session_settings();
+}
+
+/* interrupts, reloads, changes of the catalog; never with a transaction open */
+static void
+serve_interrupts(MrWorker *worker)
+{
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		mr_worker_session_settings();
+	}
+	if (!mr_enabled)
+		proc_exit(0);
+}
+
+static bool
+take_reload(MrWorker *worker)
+{
+	bool		result;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	result = worker->slot->reload;
+	worker->slot->reload = false;
+	LWLockRelease(mr_shared->lock);
+	return result;
+}
+
+/* wait without a consumer to poll */
+static void
+nap(MrWorker *worker, long ms)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+
+	for (;;)
+	{
+		long		rest = (long) TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		serve_interrupts(worker);
+		if (rest <= 0 || take_reload(worker))
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, rest,
+						 PG_WAIT_EXTENSION);
+	}
+}
+
+/* ---------- opening ---------- */
+
+static void
+close_attempt(MrWorker *worker)
+{
+	mr_ingest_close();
+	worker->ingest = NULL;
+	worker->consumer = NULL;
+	worker->messages = NULL;
+	worker->nmessages = 0;
+	worker->capacity = 0;
+	worker->npartitions = 0;
+	MemoryContextReset(worker->batch);
+	MemoryContextReset(worker->attempt);
+}
+
+static void
+open_consumer(MrWorker *worker)
+{
+	MrStream   *stream = worker->ingest->stream;
+	List	   *props;
+	MemoryContext old = CurrentMemoryContext;
+	char	   *database;
+
+	StartTransactionCommand();
+	MemoryContextSwitchTo(worker->attempt);
+	props = mr_server_properties(stream->serverid, stream->owner);
+	database = get_database_name(MyDatabaseId);
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(worker->attempt);
+	worker->consumer = mr_consumer_create(props, stream->topic,
+										  psprintf("millrace-%s-%s", database, stream->name));
+	MemoryContextSwitchTo(old);
+}
+
+/* partitions [worker->npartitions, n) that are ours and have no offset: their beginning */
+static void
+resolve_new_partitions(MrWorker *worker, int n)
+{
+	MrOffsets  *offsets = worker->ingest->offsets;
+
+	for (int32 p = 0; p < n; p++)
+	{
+		int64		low;
+		int64		high;
+		MemoryContext old;
+
+		if (p % offsets->nshards != offsets->shard || mr_offsets_find(offsets, p))
+			continue;
+		(void) mr_consumer_watermarks(worker->consumer, &p, 1, &low, &high, BROKER_TIMEOUT_MS, false);
+		old = MemoryContextSwitchTo(worker->ingest->context);
+		mr_offsets_add(offsets, p, low);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/* start reading all of our partitions, or those above what was known */
+static void
+assign(MrWorker *worker, int from, int to)
+{
+	MrOffsets  *offsets = worker->ingest->offsets;
+	MrPartitionOffset *parts = palloc(sizeof(MrPartitionOffset) * (offsets->n + 1));
+	int			n = 0;
+
+	for (int i = 0; i < offsets->n; i++)
+	{
+		const MrPosition *position = &offsets->positions[i];
+
+		if (position->partition < from || position->partition >= to)
+			continue;
+		parts[n].partition = position->partition;
+		parts[n++].offset = position->next_offset;
+	}
+	if (from == 0)
+		mr_consumer_assign(worker->consumer, parts, n);
+	else if (n > 0)
+		mr_consumer_add(worker->consumer, parts, n);
+	pfree(parts);
+}
+
+/* look for partitions; false while the broker does not answer or has no such topic */
+static bool
+find_partitions(MrWorker *worker)
+{
+	const char *error;
+	int			n = mr_consumer_partitions(worker->consumer, BROKER_TIMEOUT_MS, true);
+
+	worker->metadata_at = GetCurrentTimestamp();
+	if (n <= 0)
+	{
+		if (n == 0)
+			error = psprintf("topic \"%s\" does not exist", worker->ingest->stream->topic);
+		else
+			(void) mr_consumer_error(worker->consumer, &error);
+		set_state(worker, MR_WORKER_RETRYING, error ? error : "the broker does not answer");
+		return false;
+	}
+	if (n > worker->npartitions)
+	{
+		resolve_new_partitions(worker, n);
+		assign(worker, worker->npartitions, n);
+		worker->npartitions = n;
+	}
+	return true;
+}
+
+/* false: there is nothing to do for this process any more */
+static bool
+open_attempt(MrWorker *worker)
+{
+	MrWorkerSlot *slot = worker->slot;
+
+	MemoryContextSwitchTo(worker->attempt);
+	worker->ingest = mr_ingest_open(slot->feed, slot->shard, slot->nshards);
+	if (worker->ingest == NULL)
+		return false;
+	if (worker->ingest->feed->live == slot->catch_up ||
+		(worker->ingest->feed->live && worker->ingest->stream->workers != slot->nshards))
+		return false;
+	pgstat_report_appname(worker->ingest->stream->name);
+	report_phase(worker, "connecting", STATE_RUNNING);
+	open_consumer(worker);
+	return true;
+}
+
+/* ---------- collecting ---------- */
+
+static void
+make_room(MrWorker *worker, int n)
+{
+	if (worker->nmessages + n <= worker->capacity)
+		return;
+	worker->capacity = Max(worker->capacity * 2, worker->nmessages + n);
+	worker->messages = worker->messages == NULL
+		? MemoryContextAllocHuge(worker->attempt, sizeof(MrMessage) * worker->capacity)
+		: repalloc_huge(worker->messages, sizeof(MrMessage) * worker->capacity);
+}
+
+/* does the broker hold much more than what was collected? */
+static bool
+has_backlog(MrWorker *worker)
+{
+	int			n;
+	const MrPartitionStatus *status = mr_consumer_status(worker->consumer, &n);
+	int64		behind = 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		int64		low;
+		int64		high;
+
+		mr_consumer_cached_watermarks(worker->consumer, status[i].partition, &low, &high);
+		if (high > status[i].position)
+			behind += high - status[i].position;
+	}
+	return behind > worker->nmessages;
+}
+
+static bool
+batch_full(const MrWorker *worker)
+{
+	return worker->nmessages >= mr_batch_messages || worker->memory >= (Size) mr_batch_memory * 1024;
+}
+
+/* ms until the batch should be closed; 0: now */
+static long
+time_left(MrWorker *worker, bool queue_empty)
+{
+	double		pace = Min((double) mr_commit_interval, PACE * worker->last_step_ms);
+	long		elapsed = (long) TimestampDifferenceMilliseconds(worker->last_commit, GetCurrentTimestamp());
+	long		left = (long) pace - elapsed;
+
+	if (batch_full(worker))
+		return 0;
+	if (left <= 0 && !queue_empty && elapsed < (long) mr_commit_interval * BACKLOG_FACTOR && has_backlog(worker))
+		return 1;
+	return Max(left, 0);
+}
+
+static int
+poll_once(MrWorker *worker, long timeout)
+{
+	int			room = Min(POLL_CHUNK, mr_batch_messages - worker->nmessages);
+	int			n;
+
+	make_room(worker, room);
+	n = mr_consumer_poll(worker->consumer, worker->messages + worker->nmessages, room, (int) timeout);
+	for (int i = 0; i < n; i++)
+		worker->memory += mr_message_memory(&worker->messages[worker->nmessages + i]);
+	worker->nmessages += n;
+	return n;
+}
+
+/* fill the batch; returns with none when there was none for a while or the latch was set */
+static void
+collect(MrWorker *worker)
+{
+	long		timeout = IDLE_WAIT_MS;
+
+	report_phase(worker, "waiting for messages", STATE_IDLE);
+	for (;;)
+	{
+		int			n = poll_once(worker, timeout);
+
+		serve_interrupts(worker);
+		if (worker->nmessages == 0)
+			return;
+		timeout = time_left(worker, n == 0);
+		if (timeout == 0)
+		{
+			/* what has come meanwhile is free */
+			while (!batch_full(worker) && n > 0 && !has_backlog(worker))
+				n = poll_once(worker, 0);
+			return;
+		}
+	}
+}
+
+static void
+release(MrWorker *worker)
+{
+	mr_consumer_release(worker->consumer, worker->messages, worker->nmessages);
+	worker->nmessages = 0;
+	worker->memory = 0;
+}
+
+/* partitions at whose end we stand */
+static MrPartitionOffset *
+known_ends(MrWorker *worker, int *n)
+{
+	int			nstatus;
+	const MrPartitionStatus *status = mr_consumer_status(worker->consumer, &nstatus);
+	MrPartitionOffset *ends = palloc(sizeof(MrPartitionOffset) * (nstatus + 1));
+
+	*n = 0;
+	for (int i = 0; i < nstatus; i++)
+	{
+		if (status[i].eof < 0)
+			continue;
+		ends[*n].partition = status[i].partition;
+		ends[(*n)++].offset = Max(status[i].position, status[i].eof);
+	}
+	return ends;
+}
+
+/* ---------- a step and what follows it ---------- */
+
+static void
+count_step(MrWorker *worker, int nmessages, TimestampTz began)
+{
+	MrWorkerSlot *slot = worker->slot;
+	MrIngest   *ingest = worker->ingest;
+
+	worker->last_commit = GetCurrentTimestamp();
+	worker->last_step_ms = TimestampDifferenceMilliseconds(began, worker->last_commit);
+	worker->failures = 0;
+	worker->internal_errors = 0;
+	slot->batches++;
+	slot->messages += nmessages;
+	slot->decode_ms += ingest->decode_ms;
+	slot->aggregate_ms += ingest->aggregate_ms;
+	slot->merge_ms += ingest->merge_ms;
+	slot->commit_ms += ingest->commit_ms;
+	set_state(worker, running_state(worker), NULL);
+	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
+	pgstat_report_stat(false);
+}
+
+/* messages that were cut off at the live position have to be fetched again */
+static bool
+seek_back(MrWorker *worker)
+{
+	MrOffsets  *offsets = worker->ingest->offsets;
+	MrPartitionOffset *back = palloc(sizeof(MrPartitionOffset) * (offsets->n + 1));
+	int			nback = 0;
+
+	for (int i = 0; i < worker->nmessages; i++)
+	{
+		const MrMessage *message = &worker->messages[i];
+		MrPosition *position = mr_offsets_find(offsets, message->partition);
+		bool		known = false;
+
+		if (message->offset < position->next_offset)
+			continue;
+		for (int j = 0; j < nback; j++)
+			known = known || back[j].partition == message->partition;
+		if (known)
+			continue;
+		back[nback].partition = message->partition;
+		back[nback++].offset = position->next_offset;
+	}
+	for (int j = 0; j < nback; j++)
+		mr_consumer_seek(worker->consumer, back[j].partition, back[j].offset);
+	pfree(back);
+	return nback > 0;
+}
+
+/* what the live worker does decides when it makes sense to go on */
+static void
+wait_for_live(MrWorker *worker)
+{
+	ConditionVariablePrepareToSleep(mr_shmem_progress(worker->slot->stream));
+	(void) ConditionVariableTimedSleep(mr_shmem_progress(worker->slot->stream), IDLE_WAIT_MS,
+									   PG_WAIT_EXTENSION);
+	ConditionVariableCancelSleep();
+}
+
+static void
+courtesy(MrWorker *worker)
+{
+	MrOffsets  *offsets = worker->ingest->offsets;
+	MrPartitionOffset *parts;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (worker->slot->catch_up || now - worker->courtesy_at < 5 * USECS_PER_SEC)
+		return;
+	worker->courtesy_at = now;
+	parts = palloc(sizeof(MrPartitionOffset) * (offsets->n + 1));
+	for (int i = 0; i < offsets->n; i++)
+	{
+		parts[i].partition = offsets->positions[i].partition;
+		parts[i].offset = offsets->positions[i].next_offset;
+	}
+	mr_consumer_commit_courtesy(worker->consumer, parts, offsets->n);
+	pfree(parts);
+}
+
+/* is there anything that a step would write? */
+static bool
+step_needed(MrWorker *worker, const MrPartitionOffset *ends, int nends)
+{
+	if (worker->nmessages > 0 || worker->slot->catch_up)
+		return true;
+	for (int i = 0; i < nends; i++)
+	{
+		MrPosition *position = mr_offsets_find(worker->ingest->offsets, ends[i].partition);
+
+		if (position && ends[i].offset > position->next_offset)
+			return true;
+	}
+	mr_offsets_reset(worker->ingest->offsets);
+	return mr_offsets_dirty(worker->ingest->offsets);
+}
+
+/* false: open anew */
+static bool
+take_step(MrWorker *worker)
+{
+	int			nends;
+	int			nmessages = worker->nmessages;
+	MrPartitionOffset *ends = known_ends(worker, &nends);
+	TimestampTz began = GetCurrentTimestamp();
+	MrStepResult result;
+	bool		cut;
+
+	if (!step_needed(worker, ends, nends))
+	{
+		pgstat_report_stat(true);
+		return true;
+	}
+	report_phase(worker, "ingesting", STATE_RUNNING);
+	result = mr_ingest_step(worker->ingest, worker->messages, nmessages, ends, nends,
+							worker->slot->catch_up);
+	if (result == MR_STEP_STALE)
+		return false;
+	count_step(worker, nmessages, began);
+	if (result != MR_STEP_COMMITTED)
+		proc_exit(0);
+	cut = worker->slot->catch_up && seek_back(worker);
+	release(worker);
+	if (cut)
+		wait_for_live(worker);
+	courtesy(worker);
+	return true;
+}
+
+/* ---------- gaps ---------- */
+
+/* the range that is lost, and where to go on; reason for people */
+static const char *
+describe_gap(int64 next, int64 low, int64 high, int64 *lost_to)
+{
+	if (next < low)
+	{
+		*lost_to = low;
+		return "the broker has deleted these messages (retention)";
+	}
+	*lost_to = high;
+	return "the topic ends before this offset: it was truncated or created again";
+}
+
+static void
+record_gap(MrWorker *worker, MrPosition *position, int64 lost_to, const char *reason, int64 go_on)
+{
+	MrIngest   *ingest = worker->ingest;
+	MrStream   *stream = ingest->stream;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	mr_offsets_reset(ingest->offsets);
+	if (mr_offsets_lock(ingest->offsets))
+	{
+		mr_gap_insert(stream->relid, position->partition, position->next_offset, lost_to, reason);
+		if (stream->on_gap == MR_ON_GAP_STOP)
+		{
+			mr_catalog_set_stream_status(stream->relid, true,
+										 psprintf("partition %d: offset %lld is not available: %s",
+												  position->partition,
+												  (long long) position->next_offset, reason));
+			mr_catalog_changed();
+		}
+		else
+		{
+			position->new_offset = go_on;
+			mr_offsets_store(ingest->offsets);
+		}
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	ConditionVariableBroadcast(mr_shmem_progress(stream->relid));
+}
+
+/* false: something was done about a gap, open anew */
+static bool
+check_gaps(MrWorker *worker)
+{
+	int			n;
+	const MrPartitionStatus *status = mr_consumer_status(worker->consumer, &n);
+
+	for (int i = 0; i < n; i++)
+	{
+		int32		partition = status[i].partition;
+		MrPosition *position;
+		int64		low;
+		int64		high;
+		int64		lost_to;
+		const char *reason;
+
+		if (!status[i].out_of_range)
+			continue;
+		position = mr_offsets_find(worker->ingest->offsets, partition);
+		(void) mr_consumer_watermarks(worker->consumer, &partition, 1, &low, &high, BROKER_TIMEOUT_MS, false);
+		if (position->next_offset >= low && position->next_offset <= high)
+			return false;
+		reason = describe_gap(position->next_offset, low, high, &lost_to);
+		record_gap(worker, position, lost_to, reason,
+				   worker->ingest->stream->on_gap == MR_ON_GAP_LATEST ? high : low);
+		return false;
+	}
+	return true;
+}
+
+/* ---------- an attempt ---------- */
+
+static void
+check_broker(MrWorker *worker)
+{
+	const char *error = NULL;
+	MrErrorKind kind = mr_consumer_error(worker->consumer, &error);
+
+	if (kind == MR_KAFKA_OK)
+	{
+		if (worker->slot->state != running_state(worker))
+			set_state(worker, running_state(worker), NULL);
+		return;
+	}
+	set_state(worker, MR_WORKER_RETRYING, error);
+	if (kind == MR_KAFKA_FATAL || kind == MR_KAFKA_AUTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
+				 errmsg("%s", error)));
+}
+
+/* returns when the feed should be opened anew */
+static void
+ingest_until_stale(MrWorker *worker)
+{
+	if (!open_attempt(worker))
+		proc_exit(0);
+	MemoryContextSwitchTo(worker->batch);
+	while (!find_partitions(worker))
+	{
+		nap(worker, IDLE_WAIT_MS);
+		if (mr_ingest_is_stale(worker->ingest))
+			return;
+	}
+	set_state(worker, running_state(worker), NULL);
+	for (;;)
+	{
+		MemoryContextReset(worker->batch);
+		if (mr_ingest_is_stale(worker->ingest) ||
+			(take_reload(worker) && !mr_ingest_is_current(worker->ingest)))
+			return;
+		if (GetCurrentTimestamp() - worker->metadata_at > METADATA_INTERVAL_MS * INT64CONST(1000))
+			(void) find_partitions(worker);
+		collect(worker);
+		check_broker(worker);
+		if (!check_gaps(worker) || !take_step(worker))
+			return;
+	}
+}
+
+/* ---------- errors ---------- */
+
+/* is an error the fault of the moment, so that the same batch may succeed later? */
+static bool
+is_passing(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_CONNECTION_EXCEPTION:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+		case ERRCODE_FDW_ERROR:
+			return true;
+	}
+	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_OBJECT_IN_USE;
+}
+
+static bool
+is_internal(int sqlstate)
+{
+	return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INTERNAL_ERROR;
+}
+
+static void
+fail_view(MrWorker *worker, Oid view, const char *error)
+{
+	MrWorkerSlot *slot = worker->slot;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	mr_ingest_fail_view(slot->feed, slot->stream, view, error);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
+}
+
+/* after an error: report it, clean up, blame a view or wait for better times */
+static void
+recover(MrWorker *worker)
+{
+	ErrorData  *error;
+	Oid			view;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(worker->life);
+	error = CopyErrorData();
+	EmitErrorReport();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	view = mr_ingest_after_error();
+	MemoryContextSwitchTo(worker->life);
+	close_attempt(worker);
+	RESUME_INTERRUPTS();
+
+	if (OidIsValid(view) && is_internal(error->sqlerrcode) &&
+		++worker->internal_errors < INTERNAL_ERRORS_MAX)
+		view = InvalidOid;
+	if (OidIsValid(view) && !is_passing(error->sqlerrcode))
+		fail_view(worker, view, error->message);
+	else
+	{
+		long		wait = FIRST_RETRY_MS << Min(worker->failures++, 16);
+
+		set_state(worker, MR_WORKER_RETRYING, error->message);
+		nap(worker, Min(wait, mr_retry_max_interval));
+	}
+	FreeErrorData(error);
+}
+
+void
+mr_worker_main(Datum arg)
+{
+	MrWorker   *worker;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	attach(DatumGetInt32(arg));
+
+	worker = MemoryContextAllocZero(TopMemoryContext, sizeof(MrWorker));
+	worker->slot = &mr_shared->workers[DatumGetInt32(arg)];
+	worker->life = AllocSetContextCreate(TopMemoryContext, "millrace worker", ALLOCSET_DEFAULT_SIZES);
+	worker->attempt = AllocSetContextCreate(worker->life, "millrace attempt", ALLOCSET_DEFAULT_SIZES);
+	worker->batch = AllocSetContextCreate(worker->life, "millrace batch", ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		PG_TRY();
+		{
+			ingest_until_stale(worker);
+			MemoryContextSwitchTo(worker->life);
+			close_attempt(worker);
+		}
+		PG_CATCH();
+		{
+			recover(worker);
+		}
+		PG_END_TRY();
+	}
+}

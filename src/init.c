@@ -1,0 +1,163 @@
+/*
+ * init.c
+ *		What happens when the library is loaded: settings, hooks, the launcher.
+ *
+ * Loaded by shared_preload_libraries it registers everything.  Loaded later, by the first
+ * use of a function, only settings of the session's own kind exist and whatever needs a
+ * worker says so.
+ */
+#include "millrace.h"
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "fmgr.h"
+#include "launcher.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "shmem.h"
+#include "storage/ipc.h"
+#include "tcop/utility.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+bool		mr_enabled = true;
+int			mr_commit_interval = 100;
+int			mr_batch_messages = 1000000;
+int			mr_batch_memory = 128 * 1024;
+int			mr_retry_max_interval = 30000;
+int			mr_catchup_workers = 2;
+
+static bool preloaded = false;
+static ProcessUtility_hook_type prev_process_utility = NULL;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+bool
+mr_preloaded(void)
+{
+	return preloaded;
+}
+
+/* ---------- databases that are dropped, copied or moved ---------- */
+
+/*
+ * The database that a statement wants without other sessions in it, InvalidOid if none:
+ * our processes would keep it busy for ever.
+ */
+static Oid
+database_wanted(Node *stmt)
+{
+	const char *name = NULL;
+
+	if (IsA(stmt, DropdbStmt))
+		name = ((DropdbStmt *) stmt)->dbname;
+	else if (IsA(stmt, RenameStmt) && ((RenameStmt *) stmt)->renameType == OBJECT_DATABASE)
+		name = ((RenameStmt *) stmt)->subname;
+	else if (IsA(stmt, AlterDatabaseStmt))
+	{
+		ListCell   *lc;
+
+		foreach(lc, ((AlterDatabaseStmt *) stmt)->options)
+			if (strcmp(((DefElem *) lfirst(lc))->defname, "tablespace") == 0)
+				name = ((AlterDatabaseStmt *) stmt)->dbname;
+	}
+	else if (IsA(stmt, CreatedbStmt))
+	{
+		ListCell   *lc;
+
+		foreach(lc, ((CreatedbStmt *) stmt)->options)
+		{
+			DefElem    *option = lfirst(lc);
+
+			if (strcmp(option->defname, "template") == 0 && option->arg && IsA(option->arg, String))
+				name = strVal(option->arg);
+		}
+	}
+	return name ? get_database_oid(name, true) : InvalidOid;
+}
+
+static void
+unblock(int code, Datum database)
+{
+	mr_shmem_unblock_database(DatumGetObjectId(database));
+}
+
+static void
+call_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUtilityContext context,
+			 ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (prev_process_utility)
+		prev_process_utility(pstmt, query, read_only, context, params, env, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, query, read_only, context, params, env, dest, qc);
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *stmt = pstmt->utilityStmt;
+	Oid			database = InvalidOid;
+
+	if (mr_shared != NULL && IsTransactionState())
+		database = database_wanted(stmt);
+	if (!OidIsValid(database) || database == MyDatabaseId)
+	{
+		bool		probe = mr_shared != NULL && (IsA(stmt, CreatedbStmt) || IsA(stmt, CreateExtensionStmt));
+
+		call_utility(pstmt, query, read_only, context, params, env, dest, qc);
+		if (probe)
+			mr_shmem_wake_at_commit(MyDatabaseId);
+		return;
+	}
+
+	PG_ENSURE_ERROR_CLEANUP(unblock, ObjectIdGetDatum(database));
+	{
+		mr_shmem_block_database(database);
+		call_utility(pstmt, query, read_only, context, params, env, dest, qc);
+	}
+	PG_END_ENSURE_ERROR_CLEANUP(unblock, ObjectIdGetDatum(database));
+	unblock(0, ObjectIdGetDatum(database));
+}
+
+/* ---------- settings ---------- */
+
+static void
+define_settings(void)
+{
+	DefineCustomBoolVariable("millrace.enabled", "Runs ingest workers.",
+							 "When off, all ingest stops; positions are kept.",
+							 &mr_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("millrace.commit_interval",
+							"Longest time between two commits while messages keep coming.",
+							"An idle stream commits a new message at once.",
+							&mr_commit_interval, 100, 1, 60 * 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("millrace.batch_messages", "Most messages in one transaction.", NULL,
+							&mr_batch_messages, 1000000, 1, 100000000, PGC_SIGHUP, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("millrace.batch_memory", "Memory that one worker uses to buffer messages.",
+							NULL, &mr_batch_memory, 128 * 1024, 1024, MAX_KILOBYTES, PGC_SIGHUP,
+							GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("millrace.retry_max_interval", "Longest wait between two attempts after an error.",
+							NULL, &mr_retry_max_interval, 30000, 10, 60 * 60 * 1000, PGC_SIGHUP,
+							GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("millrace.catchup_workers",
+							"Most processes per database that feed views which are behind.",
+							NULL, &mr_catchup_workers, 2, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	MarkGUCPrefixReserved("millrace");
+}
+
+void
+_PG_init(void)
+{
+	preloaded = process_shared_preload_libraries_in_progress;
+	define_settings();
+	if (!preloaded)
+		return;
+	mr_shmem_init();
+	prev_process_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+	mr_launcher_register();
+}

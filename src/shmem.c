@@ -1,0 +1,264 @@
+/*
+ * shmem.c
+ *		The one segment of shared memory, and waking through it.
+ *
+ * It knows slots and latches, not what the processes behind them do.
+ *
+ * Locking: MrShared.lock guards everything but the counters of a worker slot.  It is held
+ * for copies of a few fields only, never across a wait.  A latch is only set while its
+ * owner's pid stands in the slot, which the owner clears before it exits.
+ */
+#include "millrace.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "shmem.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/hsearch.h"
+#include "utils/memutils.h"
+#include "utils/wait_event.h"
+
+#define COUNTED_VIEWS	2048	/* views with counters, in all databases */
+
+MrShared   *mr_shared = NULL;
+static HTAB *counters = NULL;
+
+static shmem_request_hook_type prev_shmem_request = NULL;
+static shmem_startup_hook_type prev_shmem_startup = NULL;
+
+/* database to wake when the current transaction commits */
+static Oid	wake_at_commit = InvalidOid;
+
+static Size
+shared_size(void)
+{
+	Size		size = offsetof(MrShared, workers);
+
+	size = add_size(size, mul_size(max_worker_processes, sizeof(MrWorkerSlot)));
+	size = add_size(MAXALIGN(size), mul_size(max_worker_processes, sizeof(MrDatabaseSlot)));
+	return size;
+}
+
+static void
+request(void)
+{
+	if (prev_shmem_request)
+		prev_shmem_request();
+	RequestAddinShmemSpace(add_size(shared_size(), hash_estimate_size(COUNTED_VIEWS, sizeof(MrViewCounters))));
+	RequestNamedLWLockTranche(MR_EXTENSION, 1);
+}
+
+static void
+startup(void)
+{
+	HASHCTL		ctl = {.keysize = 2 * sizeof(Oid),.entrysize = sizeof(MrViewCounters)};
+	bool		found;
+
+	if (prev_shmem_startup)
+		prev_shmem_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	mr_shared = ShmemInitStruct("millrace", shared_size(), &found);
+	if (!found)
+	{
+		memset(mr_shared, 0, shared_size());
+		mr_shared->lock = &(GetNamedLWLockTranche(MR_EXTENSION))->lock;
+		mr_shared->nslots = max_worker_processes;
+		mr_shared->databases = (MrDatabaseSlot *)
+			((char *) mr_shared + shared_size() - mul_size(max_worker_processes, sizeof(MrDatabaseSlot)));
+		mr_shared->probe = true;
+		ConditionVariableInit(&mr_shared->exits);
+		for (int i = 0; i < MR_PROGRESS_VARIABLES; i++)
+			ConditionVariableInit(&mr_shared->progress[i]);
+	}
+	counters = ShmemInitHash("millrace view counters", COUNTED_VIEWS, COUNTED_VIEWS, &ctl,
+							 HASH_ELEM | HASH_BLOBS);
+	LWLockRelease(AddinShmemInitLock);
+}
+
+static void
+at_xact_end(XactEvent event, void *arg)
+{
+	Oid			database = wake_at_commit;
+
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	wake_at_commit = InvalidOid;
+	if (OidIsValid(database) && event != XACT_EVENT_ABORT)
+		mr_shmem_wake(database);
+}
+
+void
+mr_shmem_init(void)
+{
+	prev_shmem_request = shmem_request_hook;
+	shmem_request_hook = request;
+	prev_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = startup;
+	RegisterXactCallback(at_xact_end, NULL);
+}
+
+void
+mr_shmem_wake_at_commit(Oid database)
+{
+	if (mr_shared != NULL)
+		wake_at_commit = database;
+}
+
+void
+mr_shmem_wake(Oid database)
+{
+	bool		supervised = false;
+
+	if (mr_shared == NULL)
+		return;
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < mr_shared->nslots; i++)
+	{
+		MrDatabaseSlot *slot = &mr_shared->databases[i];
+
+		if (slot->database != database || slot->pid == 0)
+			continue;
+		slot->changed = true;
+		supervised = true;
+		if (slot->latch)
+			SetLatch(slot->latch);
+	}
+	if (!supervised)
+		mr_shared->probe = true;
+	if (!supervised && mr_shared->launcher_latch)
+		SetLatch(mr_shared->launcher_latch);
+	LWLockRelease(mr_shared->lock);
+}
+
+ConditionVariable *
+mr_shmem_progress(Oid stream)
+{
+	uint32		hash = murmurhash32(MyDatabaseId ^ (stream * 31));
+
+	return &mr_shared->progress[hash % MR_PROGRESS_VARIABLES];
+}
+
+/* ---------- counters of views ---------- */
+
+void
+mr_shmem_count_rows(Oid view, int64 rows_in, int64 rows_out)
+{
+	Oid			key[2] = {MyDatabaseId, view};
+	MrViewCounters *entry;
+	bool		found;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	entry = hash_search(counters, key, HASH_ENTER_NULL, &found);
+	if (entry && !found)
+		entry->rows_in = entry->rows_out = 0;
+	if (entry)
+	{
+		entry->rows_in += rows_in;
+		entry->rows_out += rows_out;
+	}
+	LWLockRelease(mr_shared->lock);
+}
+
+bool
+mr_shmem_view_counters(Oid view, MrViewCounters *result)
+{
+	Oid			key[2] = {MyDatabaseId, view};
+	MrViewCounters *entry;
+
+	if (mr_shared == NULL)
+		return false;
+	LWLockAcquire(mr_shared->lock, LW_SHARED);
+	entry = hash_search(counters, key, HASH_FIND, NULL);
+	if (entry)
+		*result = *entry;
+	LWLockRelease(mr_shared->lock);
+	return entry != NULL;
+}
+
+/* ---------- databases that a command wants for itself ---------- */
+
+bool
+mr_shmem_is_blocked(Oid database)
+{
+	for (int i = 0; i < MR_MAX_BLOCKED; i++)
+		if (mr_shared->blocked[i].database == database)
+			return true;
+	return false;
+}
+
+static void
+add_blocked(Oid database)
+{
+	for (int i = 0; i < MR_MAX_BLOCKED; i++)
+	{
+		MrBlockedDatabase *entry = &mr_shared->blocked[i];
+
+		if (OidIsValid(entry->database))
+			continue;
+		entry->database = database;
+		entry->pid = MyProcPid;
+		return;
+	}
+}
+
+/* tell all processes of a database to end; how many there are */
+static int
+terminate_processes(Oid database)
+{
+	int			n = 0;
+
+	for (int i = 0; i < mr_shared->nslots; i++)
+	{
+		MrDatabaseSlot *db = &mr_shared->databases[i];
+		MrWorkerSlot *worker = &mr_shared->workers[i];
+
+		if (db->database == database && db->pid != 0)
+		{
+			n++;
+			kill(db->pid, SIGTERM);
+		}
+		if (worker->state != MR_WORKER_FREE && worker->database == database && worker->pid != 0)
+		{
+			n++;
+			kill(worker->pid, SIGTERM);
+		}
+	}
+	return n;
+}
+
+void
+mr_shmem_block_database(Oid database)
+{
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	add_blocked(database);
+	LWLockRelease(mr_shared->lock);
+
+	ConditionVariablePrepareToSleep(&mr_shared->exits);
+	for (;;)
+	{
+		int			n;
+
+		LWLockAcquire(mr_shared->lock, LW_SHARED);
+		n = terminate_processes(database);
+		LWLockRelease(mr_shared->lock);
+		if (n == 0)
+			break;
+		ConditionVariableTimedSleep(&mr_shared->exits, 1000, PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+}
+
+void
+mr_shmem_unblock_database(Oid database)
+{
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MR_MAX_BLOCKED; i++)
+		if (mr_shared->blocked[i].database == database && mr_shared->blocked[i].pid == MyProcPid)
+			mr_shared->blocked[i].database = InvalidOid;
+	mr_shared->probe = true;
+	if (mr_shared->launcher_latch)
+		SetLatch(mr_shared->launcher_latch);
+	LWLockRelease(mr_shared->lock);
+}

@@ -1,0 +1,123 @@
+/*
+ * shmem.h
+ *		What processes of millrace know of each other.
+ */
+#ifndef MR_SHMEM_H
+#define MR_SHMEM_H
+
+#include "millrace.h"
+
+#include "portability/instr_time.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "utils/timestamp.h"
+
+#define MR_ERROR_LENGTH		512
+#define MR_PROGRESS_VARIABLES	64
+
+typedef enum MrWorkerState
+{
+	MR_WORKER_FREE,				/* slot not in use */
+	MR_WORKER_STARTING,
+	MR_WORKER_RUNNING,
+	MR_WORKER_CATCHING_UP,
+	MR_WORKER_RETRYING,			/* in trouble, tries again */
+	MR_WORKER_EXITED			/* supervisor has yet to look at it */
+} MrWorkerState;
+
+/*
+ * One ingest process.  A slot is reserved by the supervisor of its database, filled by the
+ * worker, and freed by the supervisor after the worker has exited.  Fields are read and
+ * written under MrShared.lock, except counters, which only the worker writes and where a
+ * reader may see a value of a moment ago.
+ */
+typedef struct MrWorkerSlot
+{
+	MrWorkerState state;
+	Oid			database;
+	Oid			stream;
+	int64		feed;
+	int			shard;			/* partitions p with p % nshards == shard */
+	int			nshards;
+	bool		catch_up;		/* feed is not the live one */
+	pid_t		pid;			/* 0: not running (yet) */
+	Latch	   *latch;
+	bool		reload;			/* set by others: look at the catalog again */
+	int			exit_code;
+	TimestampTz not_before;		/* supervisor: do not start again before */
+	char		last_error[MR_ERROR_LENGTH];	/* empty: none */
+	TimestampTz last_error_at;
+	/* counters */
+	int64		batches;
+	int64		messages;
+	double		decode_ms;
+	double		aggregate_ms;
+	double		merge_ms;
+	double		commit_ms;
+} MrWorkerSlot;
+
+/* One database with a supervisor. */
+typedef struct MrDatabaseSlot
+{
+	Oid			database;		/* InvalidOid: free */
+	pid_t		pid;			/* supervisor, 0: not running */
+	Latch	   *latch;
+	bool		changed;		/* catalog changed since the supervisor looked */
+} MrDatabaseSlot;
+
+/* A database that some command wants for itself. */
+typedef struct MrBlockedDatabase
+{
+	Oid			database;
+	pid_t		pid;			/* who wants it */
+} MrBlockedDatabase;
+
+#define MR_MAX_BLOCKED 8
+
+typedef struct MrShared
+{
+	LWLock	   *lock;
+	pid_t		launcher_pid;
+	Latch	   *launcher_latch;
+	bool		probe;			/* look for the extension in all databases again */
+	int			nslots;			/* length of databases and workers */
+	MrBlockedDatabase blocked[MR_MAX_BLOCKED];
+	ConditionVariable exits;	/* a supervisor or worker has exited */
+	ConditionVariable progress[MR_PROGRESS_VARIABLES];	/* by stream */
+	MrDatabaseSlot *databases;
+	MrWorkerSlot workers[FLEXIBLE_ARRAY_MEMBER];
+} MrShared;
+
+extern MrShared *mr_shared;		/* NULL when not preloaded */
+
+extern void mr_shmem_init(void);	/* in _PG_init, when preloading */
+
+/* Counters of one view since the server started; written by its workers. */
+typedef struct MrViewCounters
+{
+	Oid			database;		/* these two are the key */
+	Oid			view;
+	int64		rows_in;		/* rows of streams that its plans have read */
+	int64		rows_out;		/* rows that they gave to the merge */
+} MrViewCounters;
+
+/* both are silent about views beyond what there is room for */
+extern void mr_shmem_count_rows(Oid view, int64 rows_in, int64 rows_out);
+extern bool mr_shmem_view_counters(Oid view, MrViewCounters *result);
+
+/* after the current transaction has committed: let a database's supervisor look again */
+extern void mr_shmem_wake_at_commit(Oid database);
+
+/* the same at once */
+extern void mr_shmem_wake(Oid database);
+
+/* waiting for what a stream's workers do: positions, states */
+extern ConditionVariable *mr_shmem_progress(Oid stream);
+
+/* stop all processes of a database and keep them from starting until _unblock */
+extern void mr_shmem_block_database(Oid database);
+extern void mr_shmem_unblock_database(Oid database);
+extern bool mr_shmem_is_blocked(Oid database);	/* caller holds the lock */
+
+#endif							/* MR_SHMEM_H */
