@@ -126,9 +126,17 @@ CREATE TABLE millrace.gap (
 );
 COMMENT ON TABLE millrace.gap IS 'ranges of offsets that the broker no longer had';
 
-SELECT pg_catalog.pg_extension_config_dump('millrace.' || t, '')
-FROM pg_catalog.unnest(ARRAY['feed', 'feed_id_seq', 'feed_offset', 'continuous_view', 'view_stream', 'view_start',
-                             'stream_status', 'dead_letter', 'dead_letter_id_seq', 'gap', 'gap_id_seq']) AS t;
+SELECT pg_catalog.pg_extension_config_dump('millrace.feed', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.feed_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.feed_offset', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.continuous_view', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.view_stream', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.view_start', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.stream_status', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.dead_letter', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.dead_letter_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.gap', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.gap_id_seq', '');
 
 ------------------------------------------------------------------------------
 -- Continuous views
