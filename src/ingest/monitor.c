@@ -2,6 +2,9 @@
  * monitor.c
  *		Asking the broker how far it is, for millrace.partitions.
  *
+ * The end of a partition is its high watermark, messages of open transactions included: a
+ * view that waits for them lags behind.
+ *
  * Lag has to be true, so the broker is asked at the moment of the SELECT rather than
  * remembering what a worker heard last.  When it does not answer in time there are no rows
  * and lag is unknown, with a warning.
@@ -10,6 +13,7 @@
 
 #include "fmgr.h"
 #include "funcapi.h"
+#include "ingest/monitor.h"
 #include "kafka/consumer.h"
 #include "miscadmin.h"
 #include "stream/option.h"
@@ -20,6 +24,17 @@
 #define TIMEOUT_MS	3000
 
 PG_FUNCTION_INFO_V1(mr_watermarks);
+
+/* the same properties, under which transactions that are not committed are seen, too */
+List *
+mr_monitor_see_everything(List *props)
+{
+	MrProperty *isolation = palloc(sizeof(MrProperty));
+
+	isolation->name = "isolation.level";
+	isolation->value = "read_uncommitted";
+	return lappend(list_copy(props), isolation);
+}
 
 static void
 put_rows(ReturnSetInfo *rsinfo, MrConsumer *consumer, int n)
@@ -50,6 +65,7 @@ mr_watermarks(PG_FUNCTION_ARGS)
 {
 	Oid			relid = PG_GETARG_OID(0);
 	MrStream   *stream;
+	List	   *props;
 	MrConsumer *consumer;
 	int			n;
 
@@ -57,8 +73,8 @@ mr_watermarks(PG_FUNCTION_ARGS)
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		return (Datum) 0;
 	stream = mr_stream_get(relid);
-	consumer = mr_consumer_create(mr_server_properties(stream->serverid, stream->owner),
-								  stream->topic, "millrace-monitor");
+	props = mr_monitor_see_everything(mr_server_properties(stream->serverid, stream->owner));
+	consumer = mr_consumer_create(props, stream->topic, "millrace-monitor");
 	n = mr_consumer_partitions(consumer, TIMEOUT_MS, true);
 	if (n > 0)
 		put_rows((ReturnSetInfo *) fcinfo->resultinfo, consumer, n);

@@ -5,12 +5,20 @@
  * Workers broadcast a condition variable after each commit and each change of state; a
  * waiter then looks at the offsets in the catalog with the latest snapshot, so whoever is
  * told that a message is in also sees it in his next statement.  Nobody polls.
+ *
+ * "All that was in the topic" ends at the high watermark.  The last stable offset, where a
+ * read_committed reader stops, may lie before it because a transaction is open, or because
+ * one has been committed but its markers are still being written: to the producer, and to
+ * whoever then calls wait_for_latest, that is committed.  So the high watermark is waited
+ * for first; only what a worker has not reached for a while is compared with the last
+ * stable offset, and open transactions are not waited for.
  */
 #include "millrace.h"
 
 #include "catalog.h"
 #include "fmgr.h"
 #include "ingest/control.h"
+#include "ingest/monitor.h"
 #include "kafka/consumer.h"
 #include "miscadmin.h"
 #include "shmem.h"
@@ -23,6 +31,8 @@
 #include "utils/wait_event.h"
 
 #define BROKER_TIMEOUT_MS	30000
+#define MARKERS_MS			500		/* longest time that a committed transaction's markers
+									 * may be on their way */
 
 PG_FUNCTION_INFO_V1(mr_wait_for_latest);
 PG_FUNCTION_INFO_V1(mr_wait_for_offset);
@@ -46,18 +56,24 @@ check_select(Oid relid)
 					   get_rel_name(relid));
 }
 
-/* present ends of all partitions of a stream */
+/*
+ * Present ends of all partitions of a stream: high watermarks, or what readers under the
+ * stream's own isolation level can reach.
+ */
 static MrPartitionOffset *
-present_ends(Oid relid, int *n, int timeout_ms)
+present_ends(Oid relid, bool stable, int *n, int timeout_ms)
 {
 	MrStream   *stream = mr_stream_get(relid);
 	List	   *props = mr_server_properties(stream->serverid, stream->owner);
-	MrConsumer *consumer = mr_consumer_create(props, stream->topic, "millrace-wait");
+	MrConsumer *consumer;
 	MrPartitionOffset *result;
 	int32	   *partitions;
 	int64	   *low;
 	int64	   *high;
 
+	if (!stable)
+		props = mr_monitor_see_everything(props);
+	consumer = mr_consumer_create(props, stream->topic, "millrace-wait");
 	*n = mr_consumer_partitions(consumer, timeout_ms, false);
 	result = palloc(sizeof(MrPartitionOffset) * (*n + 1));
 	partitions = palloc(sizeof(int32) * (*n + 1));
@@ -93,7 +109,7 @@ latest_goals(List *views, int timeout_ms)
 
 			goal->view = view->view;
 			goal->stream = ((MrFeed *) lfirst(lf))->stream;
-			goal->targets = present_ends(goal->stream, &goal->n, timeout_ms);
+			goal->targets = present_ends(goal->stream, false, &goal->n, timeout_ms);
 			goals = lappend(goals, goal);
 		}
 	}
@@ -208,40 +224,68 @@ all_reached(List *goals)
 	return result;
 }
 
-/* let workers look for new partitions and the like */
+/* do not wait for transactions that are open: see above */
 static void
-nudge_workers(void)
+leave_out_open_transactions(Goal *goal)
 {
-	mr_shmem_wake(MyDatabaseId);
+	int			n;
+	MrPartitionOffset *stable = present_ends(goal->stream, true, &n, BROKER_TIMEOUT_MS);
+
+	for (int i = 0; i < goal->n; i++)
+		for (int j = 0; j < n; j++)
+			if (stable[j].partition == goal->targets[i].partition)
+				goal->targets[i].offset = Min(goal->targets[i].offset, stable[j].offset);
+}
+
+static long
+ms_until(TimestampTz when)
+{
+	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when);
+}
+
+/* markers_until: when to stop waiting for markers, DT_NOEND: the goal is final */
+static bool
+wait_for_goal(Goal *goal, TimestampTz deadline, TimestampTz markers_until)
+{
+	ConditionVariable *progress = mr_shmem_progress(goal->stream);
+
+	ConditionVariablePrepareToSleep(progress);
+	while (!all_reached(list_make1(goal)))
+	{
+		if (ms_until(deadline) <= 0)
+		{
+			ConditionVariableCancelSleep();
+			return false;
+		}
+		if (ms_until(markers_until) <= 0)
+		{
+			ConditionVariableCancelSleep();
+			leave_out_open_transactions(goal);
+			return wait_for_goal(goal, deadline, DT_NOEND);
+		}
+		(void) ConditionVariableTimedSleep(progress, Min(ms_until(deadline), ms_until(markers_until)),
+										   PG_WAIT_EXTENSION);
+	}
+	ConditionVariableCancelSleep();
+	return true;
 }
 
 static bool
-wait_for_goals(List *goals, TimestampTz deadline)
+wait_for_goals(List *goals, TimestampTz deadline, bool latest)
 {
 	ListCell   *lc;
-	bool		nudged = false;
 
+	if (all_reached(goals))
+		return true;
+	/* let workers look for new partitions and the like */
+	mr_shmem_wake(MyDatabaseId);
 	foreach(lc, goals)
 	{
-		Goal	   *goal = lfirst(lc);
-		ConditionVariable *progress = mr_shmem_progress(goal->stream);
+		TimestampTz markers_until = latest
+			? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MARKERS_MS) : DT_NOEND;
 
-		ConditionVariablePrepareToSleep(progress);
-		while (!all_reached(list_make1(goal)))
-		{
-			long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
-
-			if (!nudged)
-				nudge_workers();
-			nudged = true;
-			if (rest <= 0)
-			{
-				ConditionVariableCancelSleep();
-				return false;
-			}
-			(void) ConditionVariableTimedSleep(progress, Min(rest, 1000 * 1000), PG_WAIT_EXTENSION);
-		}
-		ConditionVariableCancelSleep();
+		if (!wait_for_goal(lfirst(lc), deadline, markers_until))
+			return false;
 	}
 	return true;
 }
@@ -312,7 +356,7 @@ mr_wait_for_latest(PG_FUNCTION_ARGS)
 	TimestampTz deadline = deadline_after(fcinfo, 1);
 
 	check_views_run(views);
-	PG_RETURN_BOOL(wait_for_goals(latest_goals(views, broker_timeout(deadline)), deadline));
+	PG_RETURN_BOOL(wait_for_goals(latest_goals(views, broker_timeout(deadline)), deadline, true));
 }
 
 Datum
@@ -322,5 +366,5 @@ mr_wait_for_offset(PG_FUNCTION_ARGS)
 	TimestampTz deadline = deadline_after(fcinfo, 3);
 	List	   *goals = offset_goals(views, PG_GETARG_INT32(1), PG_GETARG_INT64(2));
 
-	PG_RETURN_BOOL(wait_for_goals(goals, deadline));
+	PG_RETURN_BOOL(wait_for_goals(goals, deadline, false));
 }

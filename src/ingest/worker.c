@@ -437,9 +437,9 @@ release(MrWorker *worker)
 	worker->memory = 0;
 }
 
-/* partitions at whose end we stand */
+/* where the consumer stands, control records and aborted messages passed included */
 static MrPartitionOffset *
-known_ends(MrWorker *worker, int *n)
+reader_positions(MrWorker *worker, int *n)
 {
 	int			nstatus;
 	const MrPartitionStatus *status = mr_consumer_status(worker->consumer, &nstatus);
@@ -448,8 +448,6 @@ known_ends(MrWorker *worker, int *n)
 	*n = 0;
 	for (int i = 0; i < nstatus; i++)
 	{
-		if (status[i].eof < 0)
-			continue;
 		ends[*n].partition = status[i].partition;
 		ends[(*n)++].offset = Max(status[i].position, status[i].eof);
 	}
@@ -561,7 +559,7 @@ take_step(MrWorker *worker)
 {
 	int			nends;
 	int			nmessages = worker->nmessages;
-	MrPartitionOffset *ends = known_ends(worker, &nends);
+	MrPartitionOffset *ends = reader_positions(worker, &nends);
 	TimestampTz began = GetCurrentTimestamp();
 	MrStepResult result;
 	bool		cut;
