@@ -184,4 +184,87 @@ typedef bool MrUpdateIndexes;
 #define MR_UPDATE_SUMMARIZING(u)	false
 #endif
 
+/*
+ * A query level without its join aliases (15 has no PlannerInfo argument) and without the
+ * grouping step that 18 puts into the range table; need optimizer/optimizer.h and
+ * nodes/parsenodes.h.
+ */
+#if PG_VERSION_NUM >= 160000
+#define mr_flatten_join_aliases(query, node) \
+	flatten_join_alias_vars(NULL, query, node)
+#else
+#define mr_flatten_join_aliases(query, node) \
+	flatten_join_alias_vars(query, node)
+#endif
+#if PG_VERSION_NUM >= 180000
+#define mr_flatten_groups(query) \
+	do { \
+		if ((query)->hasGroupRTE) \
+		{ \
+			(query)->targetList = (List *) \
+				flatten_group_exprs(NULL, query, (Node *) (query)->targetList); \
+			(query)->havingQual = \
+				flatten_group_exprs(NULL, query, (query)->havingQual); \
+			Assert(llast_node(RangeTblEntry, (query)->rtable)->rtekind == RTE_GROUP); \
+			(query)->rtable = list_truncate((query)->rtable, \
+											list_length((query)->rtable) - 1); \
+			(query)->hasGroupRTE = false; \
+		} \
+	} while (0)
+#else
+#define mr_flatten_groups(query)	((void) 0)
+#endif
+
+/*
+ * Privileges on relations stand in lists of their own since 16; need executor/executor.h,
+ * parser/parse_relation.h.  mr_select_column: the query reads this column of the item.
+ */
+#if PG_VERSION_NUM >= 160000
+#define mr_select_column(item, attnum) \
+	((item)->p_perminfo->selectedCols = \
+	 bms_add_member((item)->p_perminfo->selectedCols, \
+					(attnum) - FirstLowInvalidHeapAttributeNumber))
+#define mr_set_range_table(query, pstate) \
+	((query)->rtable = (pstate)->p_rtable, \
+	 (query)->rteperminfos = (pstate)->p_rteperminfos)
+#define mr_check_permissions(query) \
+	((void) ExecCheckPermissions((query)->rtable, (query)->rteperminfos, true))
+#else
+#define mr_select_column(item, attnum) \
+	((item)->p_rte->selectedCols = \
+	 bms_add_member((item)->p_rte->selectedCols, \
+					(attnum) - FirstLowInvalidHeapAttributeNumber))
+#define mr_set_range_table(query, pstate) \
+	((query)->rtable = (pstate)->p_rtable)
+#define mr_check_permissions(query) \
+	((void) ExecCheckRTPerms((query)->rtable, true))
+#endif
+
+/* EXECUTE on a function; needs utils/acl.h and catalog/pg_proc.h */
+#if PG_VERSION_NUM >= 160000
+#define mr_function_execute(funcid, userid) \
+	object_aclcheck(ProcedureRelationId, funcid, userid, ACL_EXECUTE)
+#else
+#define mr_function_execute(funcid, userid) \
+	pg_proc_aclcheck(funcid, userid, ACL_EXECUTE)
+#endif
+
+/* run a query to its end; needs executor/executor.h */
+#if PG_VERSION_NUM >= 180000
+#define mr_executor_run(desc)	ExecutorRun(desc, ForwardScanDirection, 0)
+#else
+#define mr_executor_run(desc)	ExecutorRun(desc, ForwardScanDirection, 0, true)
+#endif
+
+/* make an index that nobody asked for, without checks and notices; needs commands/defrem.h */
+#if PG_VERSION_NUM >= 160000
+#define mr_define_index(relid, stmt) \
+	((void) DefineIndex(relid, stmt, InvalidOid, InvalidOid, InvalidOid, -1, \
+						false, false, false, false, true))
+#else
+#define mr_define_index(relid, stmt) \
+	((void) DefineIndex(relid, stmt, InvalidOid, InvalidOid, InvalidOid, \
+						false, false, false, false, true))
+#endif
+
 #endif							/* MR_COMPAT_H */

@@ -1,0 +1,628 @@
+/*
+ * view/aggregate.c
+ *		Aggregates as states, outside of an Agg node: combining two, finishing one.
+ *
+ * Support functions are called as nodeAgg.c calls them: strictness, NULL states, a
+ * context that AggCheckCallContext believes.  An Agg node of our own is not possible in
+ * the reader (states are columns, one per row, not groups of rows) and too slow in the
+ * merge; so a state's functions get an AggState that has nothing but a memory context.
+ *
+ * States of type internal are stored in their serialized form, others as they are.
+ *
+ * Security: finalize() can be called by anyone with any bytes, so it checks all types
+ * against pg_aggregate, and EXECUTE as nodeAgg.c does.  What is inside a serialized state
+ * is for its deserialization function to judge, as in a parallel query.
+ *
+ * Memory: a combined state lives in the caller's context together with what was made on
+ * the way; a finished one alone lives there, the rest is freed by the next call.
+ */
+#include "millrace.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/parse_agg.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_func.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+
+#include "view/aggregate.h"
+#include "view/split.h"
+
+/* what the catalogs say of an aggregate, resolved for one call's argument types */
+typedef struct AggregateInfo
+{
+	Oid			aggfnoid;
+	Oid			owner;
+	Oid			combinefn;
+	Oid			finalfn;
+	Oid			serialfn;
+	Oid			deserialfn;
+	bool		finalextra;
+	bool		finalmodify;	/* may write on the state */
+	bool		polymorphic;	/* transition or result type is */
+	int			nargs;
+	Oid			argtypes[FUNC_MAX_ARGS];
+	Oid			transtype;
+	Oid			statetype;		/* as stored */
+	Oid			resulttype;
+	bool		has_initial;
+	char	   *initial;		/* text, if has_initial */
+} AggregateInfo;
+
+struct MrAggregate
+{
+	AggregateInfo info;
+	Oid			collation;
+	int16		statelen;
+	bool		statebyval;
+	FmgrInfo	combine;
+	FmgrInfo	serialize;
+	FmgrInfo	deserialize;
+	ExprContext *context;
+	AggState   *aggstate;		/* nothing but a context, for
+								 * AggCheckCallContext */
+};
+
+/* finalize()'s memory between calls */
+typedef struct Finalizer
+{
+	AggregateInfo info;
+	FmgrInfo	finalfn;
+	FmgrInfo	deserialize;
+	int16		statelen;
+	bool		statebyval;
+	int16		resultlen;
+	bool		resultbyval;
+	ExprContext *context;		/* reset at each call */
+	AggState   *aggstate;
+} Finalizer;
+
+PG_FUNCTION_INFO_V1(mr_finalize);
+
+/*
+ * Catalogs
+ */
+
+static void
+read_pg_proc(AggregateInfo *info)
+{
+	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(info->aggfnoid));
+	Form_pg_proc form;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_FUNCTION),
+				errmsg("aggregate with OID %u does not exist", info->aggfnoid));
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	if (form->prokind != PROKIND_AGGREGATE)
+		ereport(ERROR,
+				errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				errmsg("%s is not an aggregate", format_procedure(info->aggfnoid)));
+	info->owner = form->proowner;
+	info->resulttype = form->prorettype;
+	ReleaseSysCache(tuple);
+}
+
+static void
+read_pg_aggregate(AggregateInfo *info)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(info->aggfnoid));
+	Form_pg_aggregate form;
+	Datum		initial;
+	bool		isnull;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", info->aggfnoid);
+	form = (Form_pg_aggregate) GETSTRUCT(tuple);
+	if (form->aggkind != AGGKIND_NORMAL)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("ordered-set aggregate %s is not supported in a continuous view",
+					   format_procedure(info->aggfnoid)));
+	info->combinefn = form->aggcombinefn;
+	info->finalfn = form->aggfinalfn;
+	info->serialfn = form->aggserialfn;
+	info->deserialfn = form->aggdeserialfn;
+	info->finalextra = form->aggfinalextra;
+	info->finalmodify = form->aggfinalmodify != AGGMODIFY_READ_ONLY;
+	info->transtype = form->aggtranstype;
+	initial = SysCacheGetAttr(AGGFNOID, tuple, Anum_pg_aggregate_agginitval, &isnull);
+	info->has_initial = !isnull;
+	if (info->has_initial)
+		info->initial = TextDatumGetCString(initial);
+	ReleaseSysCache(tuple);
+}
+
+/* does a call of the aggregate's final function need to know the argument types? */
+static bool
+needs_arguments(const AggregateInfo *info)
+{
+	return info->finalextra || info->polymorphic;
+}
+
+/* put actual types in the place of polymorphic ones; argtypes must be known */
+static void
+resolve_types(AggregateInfo *info)
+{
+	Oid		   *declared;
+	int			ndeclared;
+
+	info->transtype = resolve_aggregate_transtype(info->aggfnoid, info->transtype,
+												  info->argtypes, info->nargs);
+	(void) get_func_signature(info->aggfnoid, &declared, &ndeclared);
+	info->resulttype = enforce_generic_type_consistency(info->argtypes, declared, ndeclared,
+														info->resulttype, false);
+}
+
+static void
+read_aggregate(AggregateInfo *info, Oid aggfnoid)
+{
+	memset(info, 0, sizeof(AggregateInfo));
+	info->aggfnoid = aggfnoid;
+	read_pg_proc(info);
+	read_pg_aggregate(info);
+	info->polymorphic = IsPolymorphicType(info->transtype) ||
+		IsPolymorphicType(info->resulttype);
+}
+
+static void
+set_state_type(AggregateInfo *info)
+{
+	info->statetype = info->transtype == INTERNALOID ? BYTEAOID : info->transtype;
+}
+
+static void
+read_aggref(AggregateInfo *info, const Aggref *aggref)
+{
+	ListCell   *lc;
+
+	read_aggregate(info, aggref->aggfnoid);
+	foreach(lc, aggref->aggargtypes)
+		info->argtypes[info->nargs++] = lfirst_oid(lc);
+	if (info->polymorphic)
+		resolve_types(info);
+	info->resulttype = aggref->aggtype;
+	set_state_type(info);
+}
+
+/* the aggregate's owner must be allowed to use what it is made of, as in nodeAgg.c */
+static void
+init_support(FmgrInfo *finfo, Oid funcid, const AggregateInfo *info, MemoryContext context)
+{
+	AclResult	result = mr_function_execute(funcid, info->owner);
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, OBJECT_FUNCTION, get_func_name(funcid));
+	fmgr_info_cxt(funcid, finfo, context);
+}
+
+/* an AggState with a context and nothing else */
+static AggState *
+make_aggstate(ExprContext *context)
+{
+	AggState   *aggstate = makeNode(AggState);
+
+	aggstate->curaggcontext = context;
+	aggstate->tmpcontext = context;
+	aggstate->ss.ps.ps_ExprContext = context;
+	return aggstate;
+}
+
+/*
+ * Combining
+ */
+
+static void
+refuse_uncombinable(const Aggref *aggref)
+{
+	const char *name = get_func_name(aggref->aggfnoid);
+	const char *full = format_procedure(aggref->aggfnoid);
+
+	if (name != NULL && (strcmp(name, "array_agg") == 0 || strcmp(name, "string_agg") == 0 ||
+						 strstr(name, "json") != NULL || strcmp(name, "xmlagg") == 0))
+		mr_refuse(aggref->location,
+				  errmsg("aggregate %s is not supported in a continuous view", full),
+				  errdetail("The aggregate has no combine function."),
+				  errhint("Create a view without the aggregate, whose rows are appended, and aggregate when selecting from it."));
+	mr_refuse(aggref->location,
+			  errmsg("aggregate %s is not supported in a continuous view", full),
+			  errdetail("The aggregate has no combine function."),
+			  errhint("Use an aggregate with a combine function (CREATE AGGREGATE ... (COMBINEFUNC = ...)), or group by the value as well and aggregate when selecting from the view."));
+}
+
+Oid
+mr_aggregate_state_type(const Aggref *aggref)
+{
+	AggregateInfo info;
+
+	read_aggref(&info, aggref);
+	if (!OidIsValid(info.combinefn))
+		refuse_uncombinable(aggref);
+	if (info.transtype == INTERNALOID &&
+		(!OidIsValid(info.serialfn) || !OidIsValid(info.deserialfn)))
+		mr_refuse(aggref->location,
+				  errmsg("aggregate %s is not supported in a continuous view",
+						 format_procedure(aggref->aggfnoid)),
+				  errdetail("Its state is of type internal, and it has no serialization functions."),
+				  errhint("Use an aggregate with serialization functions (CREATE AGGREGATE ... (SERIALFUNC = ..., DESERIALFUNC = ...))."));
+	return info.statetype;
+}
+
+MrAggregate *
+mr_aggregate_create(const Aggref *aggref)
+{
+	MrAggregate *agg = palloc0(sizeof(MrAggregate));
+	AggregateInfo *info = &agg->info;
+	Expr	   *expr;
+
+	(void) mr_aggregate_state_type(aggref);
+	read_aggref(info, aggref);
+	agg->collation = aggref->inputcollid;
+	get_typlenbyval(info->statetype, &agg->statelen, &agg->statebyval);
+
+	init_support(&agg->combine, info->combinefn, info, CurrentMemoryContext);
+	build_aggregate_transfn_expr(&info->transtype, 1, 0, false, info->transtype,
+								 agg->collation, info->combinefn, InvalidOid, &expr, NULL);
+	fmgr_info_set_expr((Node *) expr, &agg->combine);
+	if (info->transtype == INTERNALOID)
+	{
+		init_support(&agg->serialize, info->serialfn, info, CurrentMemoryContext);
+		init_support(&agg->deserialize, info->deserialfn, info, CurrentMemoryContext);
+	}
+	agg->context = makeNode(ExprContext);
+	agg->aggstate = make_aggstate(agg->context);
+	return agg;
+}
+
+/* state as its functions want it, not NULL; a copy, for they may write on it */
+static Datum
+load_state(FmgrInfo *deserialize, AggState *aggstate, Datum state, bool byval, int16 len)
+{
+	LOCAL_FCINFO(fcinfo, 2);
+	Datum		result;
+
+	if (deserialize->fn_oid == InvalidOid)
+		return datumCopy(state, byval, len);
+	InitFunctionCallInfoData(*fcinfo, deserialize, 2, InvalidOid, (Node *) aggstate, NULL);
+	fcinfo->args[0].value = state;
+	fcinfo->args[0].isnull = false;
+	fcinfo->args[1].value = (Datum) 0;
+	fcinfo->args[1].isnull = false;
+	result = FunctionCallInvoke(fcinfo);
+	if (fcinfo->isnull)
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("deserialization function %s returned null",
+					   format_procedure(deserialize->fn_oid)));
+	return result;
+}
+
+/* state as it is stored */
+static Datum
+store_state(MrAggregate *agg, Datum state, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, 1);
+
+	if (agg->info.transtype != INTERNALOID)
+	{
+		/* flat, and not in memory of the arguments */
+		return *isnull ? (Datum) 0 : datumCopy(state, agg->statebyval, agg->statelen);
+	}
+	if (*isnull && agg->serialize.fn_strict)
+		return (Datum) 0;
+	InitFunctionCallInfoData(*fcinfo, &agg->serialize, 1, InvalidOid,
+							 (Node *) agg->aggstate, NULL);
+	fcinfo->args[0].value = state;
+	fcinfo->args[0].isnull = *isnull;
+	state = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return state;
+}
+
+/* what functions asked to be called when their memory goes away */
+static void
+run_callbacks(ExprContext *context)
+{
+	ExprContext_CB *callback;
+
+	while ((callback = context->ecxt_callbacks) != NULL)
+	{
+		context->ecxt_callbacks = callback->next;
+		callback->function(callback->arg);
+	}
+}
+
+static Datum
+call_combine(MrAggregate *agg, Datum a, bool a_null, Datum b, bool b_null, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, 2);
+	Datum		result;
+
+	InitFunctionCallInfoData(*fcinfo, &agg->combine, 2, agg->collation,
+							 (Node *) agg->aggstate, NULL);
+	fcinfo->args[0].value = a_null ? (Datum) 0 :
+		load_state(&agg->deserialize, agg->aggstate, a, agg->statebyval, agg->statelen);
+	fcinfo->args[0].isnull = a_null;
+	if (b_null || agg->deserialize.fn_oid == InvalidOid)
+		fcinfo->args[1].value = b_null ? (Datum) 0 : b;
+	else
+		fcinfo->args[1].value = load_state(&agg->deserialize, agg->aggstate, b,
+										   agg->statebyval, agg->statelen);
+	fcinfo->args[1].isnull = b_null;
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+Datum
+mr_aggregate_combine(MrAggregate *agg, Datum a, bool a_null, Datum b, bool b_null,
+					 bool *isnull)
+{
+	Datum		result;
+
+	if (agg->combine.fn_strict && (a_null || b_null))
+	{
+		/* a strict function starts with the first state that there is */
+		*isnull = a_null && b_null;
+		if (*isnull)
+			return (Datum) 0;
+		return datumCopy(a_null ? b : a, agg->statebyval, agg->statelen);
+	}
+	agg->context->ecxt_per_tuple_memory = CurrentMemoryContext;
+	agg->context->ecxt_per_query_memory = CurrentMemoryContext;
+	result = call_combine(agg, a, a_null, b, b_null, isnull);
+	result = store_state(agg, result, isnull);
+	run_callbacks(agg->context);
+	return result;
+}
+
+Datum
+mr_aggregate_initial(MrAggregate *agg, bool *isnull)
+{
+	Datum		state = (Datum) 0;
+	Oid			input;
+	Oid			ioparam;
+
+	*isnull = !agg->info.has_initial;
+	if (agg->info.has_initial)
+	{
+		getTypeInputInfo(agg->info.transtype, &input, &ioparam);
+		state = OidInputFunctionCall(input, agg->info.initial, ioparam, -1);
+	}
+	agg->context->ecxt_per_tuple_memory = CurrentMemoryContext;
+	agg->context->ecxt_per_query_memory = CurrentMemoryContext;
+	return store_state(agg, state, isnull);
+}
+
+/*
+ * Finishing: the expression
+ */
+
+static Oid
+finalize_function(bool with_arguments)
+{
+	Oid			types[] = {REGPROCEDUREOID, ANYOID, ANYELEMENTOID, ANYOID};
+	List	   *name = list_make2(makeString(MR_SCHEMA), makeString("finalize"));
+
+	return LookupFuncName(name, with_arguments ? 4 : 3, types, false);
+}
+
+static Expr *
+null_of_type(Oid type, Oid collation)
+{
+	Const	   *null = makeNullConst(type, -1, get_typcollation(type));
+	CollateExpr *collate;
+
+	if (!OidIsValid(collation) || collation == null->constcollid)
+		return (Expr *) null;
+	collate = makeNode(CollateExpr);
+	collate->arg = (Expr *) null;
+	collate->collOid = collation;
+	collate->location = -1;
+	return (Expr *) collate;
+}
+
+Expr *
+mr_aggregate_finalize_expr(const Aggref *aggref, Expr *state_expr)
+{
+	AggregateInfo info;
+	List	   *args;
+
+	read_aggref(&info, aggref);
+	if (!OidIsValid(info.finalfn))
+	{
+		if (exprType((Node *) state_expr) == aggref->aggtype)
+			return state_expr;
+		return (Expr *) makeRelabelType(state_expr, aggref->aggtype, -1,
+										aggref->aggcollid, COERCE_IMPLICIT_CAST);
+	}
+	args = list_make3(makeConst(REGPROCEDUREOID, -1, InvalidOid, sizeof(Oid),
+								ObjectIdGetDatum(aggref->aggfnoid), false, true),
+					  state_expr,
+					  null_of_type(aggref->aggtype, aggref->aggcollid));
+	if (needs_arguments(&info))
+	{
+		for (int i = 0; i < info.nargs; i++)
+			args = lappend(args, null_of_type(info.argtypes[i], InvalidOid));
+	}
+	return (Expr *) makeFuncExpr(finalize_function(list_length(args) > 3), aggref->aggtype,
+								 args, aggref->aggcollid, aggref->inputcollid,
+								 COERCE_EXPLICIT_CALL);
+}
+
+/*
+ * Finishing: the function
+ */
+
+static void
+check_types(const AggregateInfo *info, Oid state, Oid result)
+{
+	if (state != info->statetype)
+		ereport(ERROR,
+				errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("state of aggregate %s is of type %s, not %s",
+					   format_procedure(info->aggfnoid),
+					   format_type_be(info->statetype), format_type_be(state)));
+	if (result != info->resulttype)
+		ereport(ERROR,
+				errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("result of aggregate %s is of type %s, not %s",
+					   format_procedure(info->aggfnoid),
+					   format_type_be(info->resulttype), format_type_be(result)));
+}
+
+/* argument types of the aggregate, from finalize()'s own arguments from the fourth on */
+static void
+take_argument_types(AggregateInfo *info, FunctionCallInfo fcinfo)
+{
+	Oid		   *declared;
+	int			ndeclared;
+
+	(void) get_func_signature(info->aggfnoid, &declared, &ndeclared);
+	for (int i = 3; i < PG_NARGS(); i++)
+	{
+		Oid			type = get_fn_expr_argtype(fcinfo->flinfo, i);
+
+		if (!OidIsValid(type))
+			elog(ERROR, "could not determine the argument types of finalize()");
+		info->argtypes[info->nargs++] = type;
+	}
+	if (!needs_arguments(info))
+		return;
+	if (info->nargs < ndeclared || get_fn_expr_variadic(fcinfo->flinfo) ||
+		!can_coerce_type(ndeclared, info->argtypes, declared, COERCION_IMPLICIT))
+		ereport(ERROR,
+				errcode(ERRCODE_DATATYPE_MISMATCH),
+				errmsg("finalize() of aggregate %s needs nulls of the types of its arguments",
+					   format_procedure(info->aggfnoid)));
+	resolve_types(info);
+}
+
+static void
+init_final_function(Finalizer *finalizer, Oid collation, MemoryContext context)
+{
+	AggregateInfo *info = &finalizer->info;
+	Expr	   *expr;
+
+	if (OidIsValid(info->finalfn))
+	{
+		init_support(&finalizer->finalfn, info->finalfn, info, context);
+		build_aggregate_finalfn_expr(info->argtypes,
+									 1 + (info->finalextra ? info->nargs : 0),
+									 info->transtype, info->resulttype, collation,
+									 info->finalfn, &expr);
+		fmgr_info_set_expr((Node *) expr, &finalizer->finalfn);
+	}
+	if (info->transtype != INTERNALOID)
+		return;
+	if (!OidIsValid(info->deserialfn) || !OidIsValid(info->finalfn))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("aggregate %s has no stored states", format_procedure(info->aggfnoid)));
+	init_support(&finalizer->deserialize, info->deserialfn, info, context);
+}
+
+/* find and check everything, once per call site */
+static Finalizer *
+create_finalizer(FunctionCallInfo fcinfo, Oid aggfnoid)
+{
+	MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+	Finalizer  *finalizer = palloc0(sizeof(Finalizer));
+	AggregateInfo *info = &finalizer->info;
+	AclResult	acl;
+
+	read_aggregate(info, aggfnoid);
+	acl = mr_function_execute(aggfnoid, GetUserId());
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_AGGREGATE, get_func_name(aggfnoid));
+	take_argument_types(info, fcinfo);
+	set_state_type(info);
+	check_types(info, get_fn_expr_argtype(fcinfo->flinfo, 1),
+				get_fn_expr_argtype(fcinfo->flinfo, 2));
+	get_typlenbyval(info->statetype, &finalizer->statelen, &finalizer->statebyval);
+	get_typlenbyval(info->resulttype, &finalizer->resultlen, &finalizer->resultbyval);
+	init_final_function(finalizer, PG_GET_COLLATION(), fcinfo->flinfo->fn_mcxt);
+	finalizer->context = CreateStandaloneExprContext();
+	finalizer->aggstate = make_aggstate(finalizer->context);
+	MemoryContextSwitchTo(old);
+	return finalizer;
+}
+
+/* call the final function in the finalizer's memory */
+static Datum
+call_final(Finalizer *finalizer, Oid collation, Datum state, bool state_null, bool *isnull)
+{
+	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
+	int			nargs = 1 + (finalizer->info.finalextra ? finalizer->info.nargs : 0);
+	Datum		result;
+
+	*isnull = true;
+	if (finalizer->finalfn.fn_strict && (state_null || nargs > 1))
+		return (Datum) 0;
+	if (!state_null && (finalizer->deserialize.fn_oid != InvalidOid ||
+						finalizer->info.finalmodify))
+		state = load_state(&finalizer->deserialize, finalizer->aggstate, state,
+						   finalizer->statebyval, finalizer->statelen);
+
+	InitFunctionCallInfoData(*fcinfo, &finalizer->finalfn, nargs, collation,
+							 (Node *) finalizer->aggstate, NULL);
+	fcinfo->args[0].value = state_null ? (Datum) 0 : state;
+	fcinfo->args[0].isnull = state_null;
+	for (int i = 1; i < nargs; i++)
+	{
+		fcinfo->args[i].value = (Datum) 0;
+		fcinfo->args[i].isnull = true;
+	}
+	result = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+/*
+ * finalize(aggregate regprocedure, state "any", result anyelement, VARIADIC arguments "any")
+ *
+ * The third and following arguments are looked at for their types only.
+ */
+Datum
+mr_finalize(PG_FUNCTION_ARGS)
+{
+	Finalizer  *finalizer = fcinfo->flinfo->fn_extra;
+	MemoryContext old;
+	Datum		result;
+	bool		isnull;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	if (finalizer == NULL || finalizer->info.aggfnoid != PG_GETARG_OID(0))
+	{
+		finalizer = create_finalizer(fcinfo, PG_GETARG_OID(0));
+		fcinfo->flinfo->fn_extra = finalizer;
+	}
+	if (!OidIsValid(finalizer->info.finalfn))
+	{
+		if (PG_ARGISNULL(1))
+			PG_RETURN_NULL();
+		PG_RETURN_DATUM(PG_GETARG_DATUM(1));
+	}
+
+	ReScanExprContext(finalizer->context);
+	old = MemoryContextSwitchTo(finalizer->context->ecxt_per_tuple_memory);
+	result = call_final(finalizer, PG_GET_COLLATION(), PG_GETARG_DATUM(1),
+						PG_ARGISNULL(1), &isnull);
+	MemoryContextSwitchTo(old);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(datumCopy(result, finalizer->resultbyval, finalizer->resultlen));
+}

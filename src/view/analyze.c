@@ -1,0 +1,507 @@
+/*
+ * view/analyze.c
+ *		Takes the split level of a declared query apart: which columns the matrel has,
+ *		and the query that computes them from a batch.
+ *
+ * With aggregation, the columns are the group expressions, then the Vars that are merely
+ * dependent on them (they join the key: their value at ingest), then one state for each
+ * different aggregate call, wherever at that level it stands.  Plain DISTINCT is grouping
+ * by the output columns.
+ *
+ * Without, each target entry is a column, sort keys that are not shown included.  An
+ * entry with a window function can only be evaluated at read, so the Vars in it are kept
+ * instead.
+ *
+ * Nothing here depends on range table indexes, names of relations or OIDs, so that a
+ * query that went through its rule, or through a dump, gives the same columns.
+ */
+#include "millrace.h"
+
+#include "access/sysattr.h"
+#include "catalog/heap.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_oper.h"
+#include "parser/parse_relation.h"
+#include "parser/parsetree.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+
+#include "view/aggregate.h"
+#include "view/split.h"
+
+/* gathers what else the level's output needs, at any depth of sublinks */
+typedef struct GatherContext
+{
+	MrSplit    *split;
+	int			depth;
+	bool		grouped;		/* else Vars only: see gather_walker */
+} GatherContext;
+
+/*
+ * Names
+ */
+
+static bool
+name_is_taken(const MrSplit *split, const char *name)
+{
+	ListCell   *lc;
+
+	if (SystemAttributeByName(name) != NULL)
+		return true;
+	foreach(lc, split->analysis.columns)
+	{
+		if (strcmp(((MrMatrelColumn *) lfirst(lc))->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* name itself, or with the first number that makes it unique */
+static char *
+unique_name(const MrSplit *split, const char *name)
+{
+	char	   *result = pstrdup(name);
+
+	for (int i = 2; name_is_taken(split, result); i++)
+	{
+		char		suffix[16];
+		int			len;
+
+		snprintf(suffix, sizeof(suffix), "_%d", i);
+		len = pg_mbcliplen(name, strlen(name), NAMEDATALEN - 1 - strlen(suffix));
+		result = psprintf("%.*s%s", len, name, suffix);
+	}
+	return result;
+}
+
+/* name under which an expression is shown, or NULL */
+static const char *
+shown_name(const MrSplit *split, const Expr *expr)
+{
+	ListCell   *lc;
+
+	foreach(lc, split->level->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!tle->resjunk && tle->resname != NULL && equal(tle->expr, expr))
+			return tle->resname;
+	}
+	return NULL;
+}
+
+static const char *
+column_name(const MrSplit *split, const Expr *expr)
+{
+	const char *name = shown_name(split, expr);
+
+	if (name != NULL)
+		return name;
+	if (IsA(expr, Aggref))
+		return "_state";
+	if (IsA(expr, Var) && ((const Var *) expr)->varattno > 0)
+	{
+		const Var  *var = (const Var *) expr;
+		RangeTblEntry *rte = rt_fetch(var->varno, split->level->rtable);
+
+		return get_rte_attribute_name(rte, var->varattno);
+	}
+	return split->analysis.has_aggregates ? "_key" : "_column";
+}
+
+/*
+ * Columns
+ */
+
+static Oid
+state_collation(const Aggref *aggref, Oid type)
+{
+	if (!type_is_collatable(type))
+		return InvalidOid;
+	if (OidIsValid(aggref->aggcollid))
+		return aggref->aggcollid;
+	if (OidIsValid(aggref->inputcollid))
+		return aggref->inputcollid;
+	return get_typcollation(type);
+}
+
+static void
+add_column(MrSplit *split, Expr *expr, bool is_key)
+{
+	MrMatrelColumn *column = palloc0(sizeof(MrMatrelColumn));
+
+	if (IsA(expr, Aggref))
+	{
+		mr_restrict_aggref((Aggref *) expr);
+		column->aggref = (Aggref *) expr;
+		column->type = mr_aggregate_state_type(column->aggref);
+		column->typmod = -1;
+		column->collation = state_collation(column->aggref, column->type);
+	}
+	else
+	{
+		column->type = exprType((Node *) expr);
+		column->typmod = exprTypmod((Node *) expr);
+		column->collation = exprCollation((Node *) expr);
+	}
+	column->is_key = is_key;
+	column->name = unique_name(split, column_name(split, expr));
+	mr_restrict_column(column, expr);
+
+	split->analysis.columns = lappend(split->analysis.columns, column);
+	split->exprs = lappend(split->exprs, expr);
+	if (is_key)
+		split->analysis.nkeys++;
+}
+
+/* a level's expression as it looks from depth levels further down */
+static bool
+is_column_at(const MrSplit *split, Node *node, int depth)
+{
+	return mr_split_match(split, node, depth) >= 0;
+}
+
+/*
+ * Index of the column that holds node, an expression depth levels below the split level;
+ * -1 if none does.  Constants are not looked for: they may stand where no Var can.
+ */
+int
+mr_split_match(const MrSplit *split, Node *node, int depth)
+{
+	ListCell   *lc;
+
+	if (IsA(node, Const))
+		return -1;
+	foreach(lc, split->exprs)
+	{
+		Node	   *expr = lfirst(lc);
+
+		if (nodeTag(expr) != nodeTag(node))
+			continue;
+		if (depth > 0)
+		{
+			expr = copyObject(expr);
+			IncrementVarSublevelsUp(expr, depth, 0);
+		}
+		if (equal(expr, node))
+			return foreach_current_index(lc);
+	}
+	return -1;
+}
+
+/* node of the level, met depth levels below it */
+static Expr *
+raise_node(Node *node, int depth)
+{
+	node = copyObject(node);
+	if (depth > 0)
+		IncrementVarSublevelsUp(node, -depth, depth);
+	return (Expr *) node;
+}
+
+/*
+ * Add what the output of the level needs beside the columns that there are: states of
+ * aggregates, and Vars that stand alone.
+ */
+static bool
+gather_walker(Node *node, GatherContext *context)
+{
+	MrSplit    *split = context->split;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		context->depth++;
+		query_tree_walker((Query *) node, gather_walker, context, 0);
+		context->depth--;
+		return false;
+	}
+	if (IsA(node, GroupingFunc))
+		mr_refuse(((GroupingFunc *) node)->location,
+				  errmsg("GROUPING is not supported in a continuous view"),
+				  errhint("Without grouping sets it is always 0."));
+	if (is_column_at(split, node, context->depth))
+		return false;
+	if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == context->depth)
+	{
+		add_column(split, raise_node(node, context->depth), false);
+		return false;
+	}
+	if (IsA(node, Var) && ((Var *) node)->varlevelsup == context->depth)
+	{
+		add_column(split, raise_node(node, context->depth), context->grouped);
+		return false;
+	}
+	return expression_tree_walker(node, gather_walker, context);
+}
+
+/* gathers keys before states, so that keys come first */
+static bool
+gather_keys_walker(Node *node, GatherContext *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		context->depth++;
+		query_tree_walker((Query *) node, gather_keys_walker, context, 0);
+		context->depth--;
+		return false;
+	}
+	if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == context->depth)
+		return false;
+	if (is_column_at(context->split, node, context->depth))
+		return false;
+	if (IsA(node, Var) && ((Var *) node)->varlevelsup == context->depth)
+	{
+		add_column(context->split, raise_node(node, context->depth), true);
+		return false;
+	}
+	return expression_tree_walker(node, gather_keys_walker, context);
+}
+
+/* is an entry beyond what a batch can compute? */
+static bool
+is_read_only_entry(const Query *level, const TargetEntry *tle)
+{
+	return level->hasWindowFuncs &&
+		(contain_windowfuncs((Node *) tle->expr) ||
+		 expression_returns_set((Node *) tle->expr));
+}
+
+static List *
+group_clause(const Query *level)
+{
+	return level->groupClause != NIL || level->hasAggs ? level->groupClause : level->distinctClause;
+}
+
+static void
+columns_of_groups(MrSplit *split)
+{
+	Query	   *level = split->level;
+	GatherContext context = {split, 0, true};
+	ListCell   *lc;
+
+	foreach(lc, group_clause(level))
+	{
+		Expr	   *expr = (Expr *) get_sortgroupclause_expr(lfirst(lc), level->targetList);
+
+		if (IsA(expr, Const) || mr_split_match(split, (Node *) expr, 0) < 0)
+			add_column(split, expr, true);
+	}
+	gather_keys_walker((Node *) level->targetList, &context);
+	gather_keys_walker(level->havingQual, &context);
+	gather_walker((Node *) level->targetList, &context);
+	gather_walker(level->havingQual, &context);
+	if (split->analysis.nkeys > INDEX_MAX_KEYS)
+		mr_refuse(-1,
+				  errmsg("a continuous view cannot have more than %d group columns", INDEX_MAX_KEYS),
+				  errdetail("This query has %d.", split->analysis.nkeys),
+				  errhint("Group by fewer columns, or by a value that combines several, such as ROW(...)::text."));
+}
+
+static void
+columns_of_rows(MrSplit *split)
+{
+	Query	   *level = split->level;
+	GatherContext context = {split, 0, false};
+	ListCell   *lc;
+
+	foreach(lc, level->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!is_read_only_entry(level, tle) &&
+			(IsA(tle->expr, Const) || mr_split_match(split, (Node *) tle->expr, 0) < 0))
+			add_column(split, tle->expr, false);
+	}
+	foreach(lc, level->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (is_read_only_entry(level, tle))
+			gather_walker((Node *) tle->expr, &context);
+	}
+}
+
+/*
+ * The batch's half
+ */
+
+static SortGroupClause *
+group_clause_for(const MrSplit *split, Expr *expr, Index ref)
+{
+	SortGroupClause *result;
+	ListCell   *lc;
+
+	foreach(lc, group_clause(split->level))
+	{
+		SortGroupClause *clause = lfirst_node(SortGroupClause, lc);
+
+		if (equal(get_sortgroupclause_expr(clause, split->level->targetList), expr))
+		{
+			result = copyObject(clause);
+			result->tleSortGroupRef = ref;
+			return result;
+		}
+	}
+	result = makeNode(SortGroupClause);
+	result->tleSortGroupRef = ref;
+	get_sort_group_operators(exprType((Node *) expr), true, true, false,
+							 &result->sortop, &result->eqop, NULL, &result->hashable);
+	return result;
+}
+
+/* strip a query of all that is evaluated at read, the target list included */
+static void
+strip_query(Query *query)
+{
+	query->targetList = NIL;
+	query->groupClause = NIL;
+	query->havingQual = NULL;
+	query->sortClause = NIL;
+	query->distinctClause = NIL;
+	query->hasDistinctOn = false;
+	query->limitOffset = NULL;
+	query->limitCount = NULL;
+	query->limitOption = LIMIT_OPTION_COUNT;
+	query->windowClause = NIL;
+	query->hasWindowFuncs = false;
+	query->hasTargetSRFs = false;
+	query->constraintDeps = NIL;
+	query->stmt_location = -1;
+	query->stmt_len = 0;
+	query->canSetTag = true;
+}
+
+/* a query over a set operation, whose output columns are those of the split */
+static Query *
+partial_of_setop(const MrSplit *split)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	Query	   *query = makeNode(Query);
+	Query	   *subquery = copyObject(split->level);
+	ParseNamespaceItem *item;
+	RangeTblRef *rtr = makeNode(RangeTblRef);
+
+	subquery->sortClause = NIL;
+	subquery->limitOffset = NULL;
+	subquery->limitCount = NULL;
+	mr_split_inline_ctes(subquery, split->outer);
+	item = addRangeTableEntryForSubquery(pstate, subquery, makeAlias("messages", NIL),
+										 false, true);
+	rtr->rtindex = item->p_rtindex;
+	query->commandType = CMD_SELECT;
+	query->querySource = QSRC_ORIGINAL;
+	query->canSetTag = true;
+	query->rtable = pstate->p_rtable;
+	query->jointree = makeFromExpr(list_make1(rtr), NULL);
+	query->targetList = expandNSItemAttrs(pstate, item, 0, true, -1);
+	return query;
+}
+
+static Query *
+partial_of_level(const MrSplit *split)
+{
+	Query	   *query = copyObject(split->level);
+	AttrNumber	resno = 0;
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	strip_query(query);
+	query->hasAggs = false;
+	forboth(lc, split->exprs, lc2, split->analysis.columns)
+	{
+		MrMatrelColumn *column = lfirst(lc2);
+		Expr	   *expr = copyObject(lfirst(lc));
+		TargetEntry *tle = makeTargetEntry(expr, ++resno, pstrdup(column->name), false);
+
+		query->targetList = lappend(query->targetList, tle);
+		if (column->is_key)
+		{
+			tle->ressortgroupref = resno;
+			query->groupClause = lappend(query->groupClause,
+										 group_clause_for(split, lfirst(lc), resno));
+		}
+		if (column->aggref != NULL)
+			query->hasAggs = true;
+		if (expression_returns_set((Node *) expr))
+			query->hasTargetSRFs = true;
+	}
+	mr_split_inline_ctes(query, split->outer);
+	return query;
+}
+
+/* a set operation's output, which is all of what it shows */
+static void
+columns_of_setop(MrSplit *split)
+{
+	ListCell   *lc;
+
+	foreach(lc, split->level->targetList)
+		add_column(split, lfirst_node(TargetEntry, lc)->expr, false);
+}
+
+/* the level's output in terms of its FROM, without join aliases or grouping steps */
+static void
+flatten_level(Query *level)
+{
+	mr_flatten_groups(level);
+	level->targetList = (List *) mr_flatten_join_aliases(level, (Node *) level->targetList);
+	level->havingQual = mr_flatten_join_aliases(level, level->havingQual);
+}
+
+static void
+check_has_columns(const MrSplit *split)
+{
+	ListCell   *lc;
+
+	foreach(lc, split->whole->targetList)
+	{
+		if (!lfirst_node(TargetEntry, lc)->resjunk)
+			return;
+	}
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+			errmsg("view must have at least one column"));
+}
+
+MrViewAnalysis *
+mr_view_analyze(Query *query)
+{
+	MrSplit    *split = palloc0(sizeof(MrSplit));
+	MrViewAnalysis *analysis = &split->analysis;
+
+	mr_restrict_declared(query);
+	analysis->declared = copyObject(query);
+	split->whole = copyObject(query);
+	mr_split_find(split);
+	check_has_columns(split);
+	mr_restrict_level(split->level);
+	analysis->has_aggregates = mr_split_is_aggregation(split->level);
+
+	if (split->level->setOperations != NULL)
+	{
+		columns_of_setop(split);
+		analysis->partial = partial_of_setop(split);
+	}
+	else
+	{
+		flatten_level(split->level);
+		if (analysis->has_aggregates)
+			columns_of_groups(split);
+		else
+			columns_of_rows(split);
+		analysis->partial = partial_of_level(split);
+	}
+	mr_split_drop_ctes(split);
+	mr_restrict_partial(analysis->partial);
+	analysis->streams = mr_stream_uses(analysis->partial);
+	return analysis;
+}

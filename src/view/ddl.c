@@ -1,0 +1,382 @@
+/*
+ * view/ddl.c
+ *		create_continuous_view(), and what workers need of a view's relations.
+ *
+ * The query is parsed, analyzed and planned as the caller, with the caller's settings,
+ * which are kept: the worker evaluates it as the same role under the same settings.  The
+ * caller needs SELECT on what the query reads, as if it were run, and becomes the owner.
+ *
+ * An error in the query points into the query, not into the statement that called us.
+ */
+#include "millrace.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "executor/executor.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "rewrite/rewriteHandler.h"
+#include "stream/option.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/varlena.h"
+
+#include "view/aggregate.h"
+#include "view/plan.h"
+#include "view/relations.h"
+#include "view/split.h"
+
+typedef struct CreateArgs
+{
+	char	   *name;
+	char	   *query;
+	char	   *start_at;
+} CreateArgs;
+
+/* whose text an error's position is in */
+typedef struct QueryText
+{
+	const char *text;
+	bool		in_bytes;		/* else in characters */
+} QueryText;
+
+/*
+ * What changes the result of an expression when a message is taken in.
+ */
+static const char *const kept_settings[] = {
+	"search_path",
+	"TimeZone",
+	"timezone_abbreviations",
+	"DateStyle",
+	"IntervalStyle",
+	"extra_float_digits",
+	"bytea_output",
+	"lc_monetary",
+	"lc_numeric",
+	"lc_time",
+	"xmlbinary",
+	"xmloption",
+	"array_nulls",
+	"quote_all_identifiers",
+	"default_text_search_config",
+	"transform_null_equals",
+	"row_security",
+};
+
+PG_FUNCTION_INFO_V1(mr_create_continuous_view);
+
+/*
+ * Arguments
+ */
+
+static void
+refuse_argument(FunctionCallInfo fcinfo, int i, const char *name)
+{
+	if (!PG_ARGISNULL(i))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("argument \"%s\" of create_continuous_view() is not supported yet", name),
+				errhint("Leave it out."));
+}
+
+static char *
+text_argument(FunctionCallInfo fcinfo, int i, const char *name)
+{
+	if (PG_ARGISNULL(i))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("argument \"%s\" of create_continuous_view() must not be null", name));
+	return text_to_cstring(PG_GETARG_TEXT_PP(i));
+}
+
+static void
+read_args(FunctionCallInfo fcinfo, CreateArgs *args)
+{
+	args->name = text_argument(fcinfo, 0, "name");
+	args->query = text_argument(fcinfo, 1, "query");
+	args->start_at = text_argument(fcinfo, 2, "start_at");
+	refuse_argument(fcinfo, 3, "sliding_window");
+	refuse_argument(fcinfo, 4, "time_column");
+	refuse_argument(fcinfo, 5, "step");
+	refuse_argument(fcinfo, 6, "retention");
+	refuse_argument(fcinfo, 7, "retention_column");
+	if (!PG_ARGISNULL(8) && PG_GETARG_BOOL(8))
+		refuse_argument(fcinfo, 8, "changes");
+	mr_start_at_check(args->start_at);
+}
+
+static void
+check_environment(void)
+{
+	if (!mr_preloaded())
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("continuous views need \"%s\" in shared_preload_libraries", MR_EXTENSION),
+				errhint("Add it to shared_preload_libraries in postgresql.conf and restart the server."));
+	PreventCommandIfReadOnly("create_continuous_view()");
+	PreventCommandDuringRecovery("create_continuous_view()");
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				errmsg("cannot create a continuous view within security-restricted operation"));
+}
+
+/* schema to create the view in, checked for CREATE; *name becomes the bare name */
+static Oid
+creation_namespace(char **name)
+{
+	RangeVar   *rv = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(*name)));
+	Oid			existing;
+	Oid			namespace = RangeVarGetAndCheckCreationNamespace(rv, NoLock, &existing);
+
+	if (OidIsValid(existing))
+		ereport(ERROR,
+				errcode(ERRCODE_DUPLICATE_TABLE),
+				errmsg("relation \"%s\" already exists", rv->relname));
+	if (isAnyTempNamespace(namespace))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("a continuous view cannot be temporary"),
+				errhint("Create it in an ordinary schema."));
+	if (strlen(rv->relname) >= NAMEDATALEN)
+		rv->relname[pg_mbcliplen(rv->relname, strlen(rv->relname), NAMEDATALEN - 1)] = '\0';
+	*name = rv->relname;
+	return namespace;
+}
+
+/*
+ * The query
+ */
+
+static void
+query_error_callback(void *arg)
+{
+	QueryText  *query = arg;
+	int			position = geterrposition();
+
+	if (position <= 0)
+		return;
+	if (query->in_bytes)
+		position = pg_mbstrlen_with_len(query->text, position - 1) + 1;
+	errposition(0);
+	internalerrposition(position);
+	internalerrquery(query->text);
+}
+
+static Node *
+refuse_parameter(ParseState *pstate, ParamRef *pref)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("a parameter is not supported in a continuous view"),
+			errhint("Write the value itself."),
+			parser_errposition(pstate, pref->location));
+	return NULL;				/* not reached */
+}
+
+static void
+setup_parser(ParseState *pstate, void *arg)
+{
+	pstate->p_paramref_hook = refuse_parameter;
+}
+
+static RawStmt *
+parse_one_statement(const char *text)
+{
+	List	   *statements = raw_parser(text, RAW_PARSE_DEFAULT);
+
+	if (statements == NIL)
+		ereport(ERROR,
+				errcode(ERRCODE_SYNTAX_ERROR),
+				errmsg("the query of a continuous view must not be empty"),
+				errhint("Give a SELECT that reads a stream."));
+	if (list_length(statements) > 1)
+		mr_refuse(lsecond_node(RawStmt, statements)->stmt_location,
+				  errmsg("a continuous view's query must be a single statement"),
+				  errhint("Create a view for each SELECT."));
+	return linitial_node(RawStmt, statements);
+}
+
+static void
+refuse_into(const Query *query)
+{
+	if (query->utilityStmt != NULL && IsA(query->utilityStmt, CreateTableAsStmt) &&
+		((CreateTableAsStmt *) query->utilityStmt)->is_select_into)
+		mr_refuse(-1,
+				  errmsg("SELECT INTO is not supported in a continuous view"),
+				  errhint("Leave out INTO; the view holds the result."));
+}
+
+/* parse and analyze the text; not rewritten */
+static Query *
+parse_query(const char *text)
+{
+	QueryText	where = {text, false};
+	ErrorContextCallback callback = {.callback = query_error_callback,.arg = &where};
+	RawStmt    *raw;
+	Query	   *query;
+
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	raw = parse_one_statement(text);
+	if (!IsA(raw->stmt, SelectStmt))
+		mr_refuse(-1,
+				  errmsg("a continuous view's query must be a SELECT"),
+				  errhint("Give one SELECT, or WITH ... SELECT, that reads a stream."));
+	query = parse_analyze_withcb(raw, text, setup_parser, NULL, NULL);
+	error_context_stack = callback.previous;
+	refuse_into(query);
+	return query;
+}
+
+static MrViewAnalysis *
+analyze_query(const char *text, Query *query)
+{
+	QueryText	where = {text, true};
+	ErrorContextCallback callback = {.callback = query_error_callback,.arg = &where};
+	MrViewAnalysis *analysis;
+
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	analysis = mr_view_analyze(query);
+	error_context_stack = callback.previous;
+	return analysis;
+}
+
+/* privileges that running the query would need */
+static bool
+permission_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		mr_check_permissions((Query *) node);
+		return query_tree_walker((Query *) node, permission_walker, context, 0);
+	}
+	return expression_tree_walker(node, permission_walker, context);
+}
+
+/*
+ * Creation
+ */
+
+static void
+create_relations(MrView *view, const char *name, Oid namespace, MrViewAnalysis *analysis)
+{
+	view->definition = mr_relations_create_definition(name, namespace, analysis->declared);
+	view->matrel = mr_relations_create_matrel(name, namespace, analysis);
+	view->view = mr_relations_create_reader(name, namespace,
+											mr_view_reader_query(analysis, view->matrel));
+	mr_relations_depend(view);
+	CommandCounterIncrement();
+}
+
+static void
+register_view(const MrView *view, const MrViewAnalysis *analysis, const char *start_at)
+{
+	ListCell   *lc;
+
+	mr_catalog_insert_view(view, start_at);
+	foreach(lc, analysis->streams)
+	{
+		MrStreamUse *use = lfirst(lc);
+		int64		feed = mr_catalog_insert_feed(use->relid);
+
+		mr_catalog_insert_view_stream(view->view, use->relid, feed, use->attrs);
+		mr_start_at_store(start_at, view->view, use->relid, feed);
+	}
+	mr_catalog_changed();
+}
+
+/* create_continuous_view(name, query, start_at, ...); see INTERFACE */
+Datum
+mr_create_continuous_view(PG_FUNCTION_ARGS)
+{
+	CreateArgs	args;
+	MrView		view = {.kind = "view",.active = true};
+	MrViewAnalysis *analysis;
+	Query	   *query;
+	Oid			namespace;
+
+	read_args(fcinfo, &args);
+	check_environment();
+	namespace = creation_namespace(&args.name);
+	query = parse_query(args.query);
+	analysis = analyze_query(args.query, query);
+	permission_walker((Node *) query, NULL);
+	(void) mr_plan_partial(analysis);
+
+	view.query = args.query;
+	view.settings = mr_view_capture_settings();
+	create_relations(&view, args.name, namespace, analysis);
+	if (analysis->has_aggregates && analysis->nkeys == 0)
+		mr_view_insert_initial_row(analysis, view.matrel);
+	register_view(&view, analysis, args.start_at);
+	PG_RETURN_OID(view.view);
+}
+
+/*
+ * For workers
+ */
+
+List *
+mr_view_capture_settings(void)
+{
+	List	   *result = NIL;
+
+	for (int i = 0; i < lengthof(kept_settings); i++)
+	{
+		const char *value = GetConfigOption(kept_settings[i], true, false);
+
+		if (value != NULL)
+			result = lappend(result, psprintf("%s=%s", kept_settings[i], value));
+	}
+	return result;
+}
+
+Query *
+mr_view_declared_query(const MrView *view)
+{
+	Relation	rel = table_open(view->definition, AccessShareLock);
+	Query	   *query = copyObject(get_view_query(rel));
+
+	table_close(rel, NoLock);
+	AcquireRewriteLocks(query, true, false);
+	return query;
+}
+
+void
+mr_view_insert_initial_row(const MrViewAnalysis *analysis, Oid matrel)
+{
+	Relation	rel = table_open(matrel, RowExclusiveLock);
+	TupleTableSlot *slot = table_slot_create(rel, NULL);
+	ListCell   *lc;
+
+	Assert(analysis->has_aggregates && analysis->nkeys == 0);
+	ExecClearTuple(slot);
+	foreach(lc, analysis->columns)
+	{
+		MrMatrelColumn *column = lfirst(lc);
+		MrAggregate *agg = mr_aggregate_create(column->aggref);
+		int			i = foreach_current_index(lc);
+
+		slot->tts_values[i] = mr_aggregate_initial(agg, &slot->tts_isnull[i]);
+	}
+	ExecStoreVirtualTuple(slot);
+	simple_table_tuple_insert(rel, slot);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+	CommandCounterIncrement();
+}

@@ -1,0 +1,305 @@
+/*
+ * view/follow.c
+ *		What DDL on a continuous view does to its parts.
+ *
+ * DROP: the event trigger on_drop removes matrel, definition and catalog rows of dropped
+ * views, and what the catalog knows of dropped streams.  A part alone cannot be dropped;
+ * the server's own dependencies say so first, as long as the database was not restored
+ * from a dump, which does not keep them.
+ *
+ * ALTER: name, schema and owner of the parts follow the view, by the event trigger
+ * on_ddl_end.  REASSIGN OWNED fires none, so workers look as well.
+ */
+#include "millrace.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "commands/event_trigger.h"
+#include "commands/tablecmds.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "stream/option.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "view/relations.h"
+
+/* a relation that a command touched */
+typedef struct Touched
+{
+	Oid			relid;
+	char	   *what;			/* object type, or command tag */
+} Touched;
+
+PG_FUNCTION_INFO_V1(mr_on_drop);
+PG_FUNCTION_INFO_V1(mr_on_ddl_end);
+
+static bool
+relation_exists(Oid relid)
+{
+	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
+}
+
+/* relations that the current event is about: List of Touched * */
+static List *
+touched_relations(const char *sql)
+{
+	MrCatalogScope scope;
+	List	   *result = NIL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run(sql, true, 0, NULL, NULL, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		MemoryContext old = MemoryContextSwitchTo(scope.caller);
+		Touched    *touched = palloc0(sizeof(Touched));
+		bool		isnull;
+
+		touched->relid = DatumGetObjectId(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &isnull));
+		touched->what = SPI_getvalue(tuple, SPI_tuptable->tupdesc, 2);
+		if (touched->what != NULL)
+			touched->what = MemoryContextStrdup(scope.caller, touched->what);
+		result = lappend(result, touched);
+		MemoryContextSwitchTo(old);
+	}
+	mr_catalog_end(&scope);
+	return result;
+}
+
+/*
+ * DROP
+ */
+
+static void
+add_if_exists(ObjectAddresses *objects, Oid relid)
+{
+	ObjectAddress address;
+
+	if (!relation_exists(relid))
+		return;
+	ObjectAddressSet(address, RelationRelationId, relid);
+	add_exact_object_address(&address, objects);
+}
+
+static void
+drop_rest_of_view(const MrView *view)
+{
+	ObjectAddresses *objects = new_object_addresses();
+
+	add_if_exists(objects, view->definition);
+	add_if_exists(objects, view->matrel);
+	performMultipleDeletions(objects, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+	free_object_addresses(objects);
+	mr_catalog_delete_view(view->view);
+	mr_catalog_changed();
+}
+
+static void
+check_part_dropped(Oid relid)
+{
+	Oid			view = mr_catalog_view_of_part(relid);
+
+	if (OidIsValid(view) && relation_exists(view))
+		ereport(ERROR,
+				errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				errmsg("cannot drop a part of continuous view \"%s\"", get_rel_name(view)),
+				errhint("Drop the view instead."));
+}
+
+/* on_drop(): event trigger for sql_drop */
+Datum
+mr_on_drop(PG_FUNCTION_ARGS)
+{
+	List	   *dropped;
+	ListCell   *lc;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("on_drop() must be called as an event trigger"));
+	if (!OidIsValid(mr_catalog_owner()))
+		PG_RETURN_NULL();
+	dropped = touched_relations("SELECT objid, object_type"
+								" FROM pg_catalog.pg_event_trigger_dropped_objects()"
+								" WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objsubid = 0"
+								" AND object_type IN ('view', 'table', 'foreign table')");
+	foreach(lc, dropped)
+		check_part_dropped(((Touched *) lfirst(lc))->relid);
+	foreach(lc, dropped)
+	{
+		Touched    *touched = lfirst(lc);
+		MrView	   *view;
+
+		if (strcmp(touched->what, "view") == 0 &&
+			(view = mr_catalog_view(touched->relid)) != NULL)
+			drop_rest_of_view(view);
+		else if (strcmp(touched->what, "foreign table") == 0)
+			mr_catalog_delete_stream(touched->relid);
+	}
+	PG_RETURN_NULL();
+}
+
+/*
+ * ALTER
+ */
+
+static void
+follow_schema(Oid relid, Oid namespace)
+{
+	ObjectAddresses *moved;
+	Relation	rel;
+	Oid			old = get_rel_namespace(relid);
+
+	if (old == namespace)
+		return;
+	rel = relation_open(relid, AccessExclusiveLock);
+	moved = new_object_addresses();
+	AlterTableNamespaceInternal(rel, old, namespace, moved);
+	free_object_addresses(moved);
+	relation_close(rel, NoLock);
+	CommandCounterIncrement();
+}
+
+static void
+follow_name(Oid relid, const char *view, const char *label, bool is_index)
+{
+	char	   *name = mr_relations_part_name(view, label, get_rel_namespace(relid), relid);
+
+	if (strcmp(name, get_rel_name(relid)) == 0)
+		return;
+	RenameRelationInternal(relid, name, true, is_index);
+	CommandCounterIncrement();
+}
+
+/* the matrel's only index, its key; InvalidOid when there is none */
+static Oid
+key_index(Oid matrel)
+{
+	Relation	rel = table_open(matrel, AccessShareLock);
+	List	   *indexes = RelationGetIndexList(rel);
+	Oid			result = indexes == NIL ? InvalidOid : linitial_oid(indexes);
+
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+static void
+follow_owner(const MrView *view)
+{
+	Oid			owner = mr_relation_owner(view->view);
+	Oid			former = mr_relation_owner(view->definition);
+
+	if (former != owner)
+	{
+		ATExecChangeOwner(view->definition, owner, true, AccessExclusiveLock);
+		CommandCounterIncrement();
+		mr_relations_grant_select(view->matrel, former, false);
+	}
+	if (pg_class_aclcheck(view->matrel, owner, ACL_SELECT) != ACLCHECK_OK)
+		mr_relations_grant_select(view->matrel, owner, true);
+}
+
+void
+mr_view_sync(const MrView *view)
+{
+	const char *name = get_rel_name(view->view);
+	Oid			namespace = get_rel_namespace(view->view);
+	Oid			index;
+	MrOwnerScope scope;
+
+	if (name == NULL || !relation_exists(view->matrel) || !relation_exists(view->definition))
+		return;
+	mr_owner_enter(&scope);
+	follow_schema(view->matrel, namespace);
+	follow_schema(view->definition, namespace);
+	follow_name(view->matrel, name, "mrel", false);
+	follow_name(view->definition, name, "def", false);
+	index = key_index(view->matrel);
+	if (OidIsValid(index))
+		follow_name(index, name, "mrel_key", true);
+	follow_owner(view);
+	mr_relations_depend(view);
+	mr_owner_leave(&scope);
+}
+
+/* a part was altered by hand: only what the view does not decide may change */
+static void
+check_part_altered(const Touched *touched, Oid viewid)
+{
+	MrView	   *view = mr_catalog_view(viewid);
+	bool		is_matrel;
+	char	   *name;
+
+	if (view == NULL || !relation_exists(viewid))
+		return;
+	is_matrel = view->matrel == touched->relid;
+	name = mr_relations_part_name(get_rel_name(viewid), is_matrel ? "mrel" : "def",
+								  get_rel_namespace(viewid), touched->relid);
+	if (strcmp(touched->what, "CREATE VIEW") == 0 ||
+		get_rel_namespace(touched->relid) != get_rel_namespace(viewid) ||
+		strcmp(name, get_rel_name(touched->relid)) != 0 ||
+		(!is_matrel && mr_relation_owner(touched->relid) != mr_relation_owner(viewid)))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("cannot alter a part of continuous view \"%s\"", get_rel_name(viewid)),
+				errhint("Alter the view instead; its parts follow."));
+}
+
+static void
+follow_alter(const Touched *touched)
+{
+	MrView	   *view = mr_catalog_view(touched->relid);
+	Oid			viewid;
+
+	if (view != NULL && strcmp(touched->what, "CREATE VIEW") == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("cannot replace continuous view \"%s\"", get_rel_name(touched->relid)),
+				errhint("Drop it and create it again, or create one with another name and rename the two."));
+	if (view != NULL)
+	{
+		mr_view_sync(view);
+		mr_catalog_changed();
+		return;
+	}
+	viewid = mr_catalog_view_of_part(touched->relid);
+	if (OidIsValid(viewid))
+		check_part_altered(touched, viewid);
+	else if (mr_is_stream(touched->relid))
+		mr_catalog_changed();
+}
+
+/* on_ddl_end(): event trigger for ddl_command_end */
+Datum
+mr_on_ddl_end(PG_FUNCTION_ARGS)
+{
+	List	   *altered;
+	ListCell   *lc;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("on_ddl_end() must be called as an event trigger"));
+	if (!OidIsValid(mr_catalog_owner()))
+		PG_RETURN_NULL();
+	altered = touched_relations("SELECT DISTINCT objid, command_tag"
+								" FROM pg_catalog.pg_event_trigger_ddl_commands()"
+								" WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass");
+	foreach(lc, altered)
+	{
+		Touched    *touched = lfirst(lc);
+
+		if (relation_exists(touched->relid))
+			follow_alter(touched);
+	}
+	PG_RETURN_NULL();
+}

@@ -1,0 +1,115 @@
+/*
+ * view/plan.c
+ *		Plans the query that every batch runs, and runs it.
+ *
+ * The planner plans an ordinary aggregation; its top Agg is then told to emit states, in
+ * the way a worker of a parallel query does.  To ask the planner for partial aggregation
+ * itself would need a path that it only makes for parallel plans.
+ *
+ * No parallel workers (they do not see the batch), no JIT (it costs more than a batch).
+ */
+#include "millrace.h"
+
+#include "executor/executor.h"
+#include "jit/jit.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/planner.h"
+#include "rewrite/rewriteHandler.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "view/plan.h"
+
+static Query *
+rewrite_partial(const MrViewAnalysis *analysis)
+{
+	Query	   *query = copyObject(analysis->partial);
+	List	   *rewritten;
+
+	AcquireRewriteLocks(query, true, false);
+	rewritten = QueryRewrite(query);
+	if (list_length(rewritten) != 1)
+		elog(ERROR, "unexpected rewrite result for a continuous view");
+	return linitial_node(Query, rewritten);
+}
+
+/* make the Agg emit states instead of results */
+static void
+emit_states(Agg *agg)
+{
+	ListCell   *lc;
+
+	if (!IsA(agg, Agg) || agg->plan.qual != NIL || agg->aggsplit != AGGSPLIT_SIMPLE ||
+		agg->groupingSets != NIL)
+		elog(ERROR, "unexpected plan for a continuous view");
+	agg->aggsplit = AGGSPLIT_INITIAL_SERIAL;
+	foreach(lc, agg->plan.targetlist)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (IsA(tle->expr, Aggref))
+			mark_partial_aggref((Aggref *) tle->expr, AGGSPLIT_INITIAL_SERIAL);
+		else if (contain_agg_clause((Node *) tle->expr))
+			elog(ERROR, "unexpected target list in a continuous view's plan");
+	}
+}
+
+/* the plan's rows must be the matrel's, or the merge would misread them */
+static void
+check_output(const PlannedStmt *plan, const List *columns)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	if (list_length(plan->planTree->targetlist) != list_length(columns))
+		elog(ERROR, "a continuous view's plan has %d columns instead of %d",
+			 list_length(plan->planTree->targetlist), list_length(columns));
+	forboth(lc, plan->planTree->targetlist, lc2, columns)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		MrMatrelColumn *column = lfirst(lc2);
+
+		if (exprType((Node *) tle->expr) != column->type)
+			elog(ERROR, "column \"%s\" of a continuous view's plan is of type %s instead of %s",
+				 column->name, format_type_be(exprType((Node *) tle->expr)),
+				 format_type_be(column->type));
+	}
+}
+
+PlannedStmt *
+mr_plan_partial(const MrViewAnalysis *analysis)
+{
+	PlannedStmt *plan = pg_plan_query(rewrite_partial(analysis), "continuous view", 0, NULL);
+	ListCell   *lc;
+
+	foreach(lc, analysis->columns)
+	{
+		if (((MrMatrelColumn *) lfirst(lc))->aggref != NULL)
+		{
+			emit_states((Agg *) plan->planTree);
+			break;
+		}
+	}
+	plan->jitFlags = PGJIT_NONE;
+	check_output(plan, analysis->columns);
+	return plan;
+}
+
+uint64
+mr_plan_run(PlannedStmt *plan, DestReceiver *dest)
+{
+	QueryDesc  *desc = CreateQueryDesc(plan, "continuous view", GetActiveSnapshot(),
+									   InvalidSnapshot, dest, NULL, NULL, 0);
+	uint64		processed;
+
+	ExecutorStart(desc, 0);
+	mr_executor_run(desc);
+	ExecutorFinish(desc);
+	processed = desc->estate->es_processed;
+	ExecutorEnd(desc);
+	FreeQueryDesc(desc);
+	return processed;
+}

@@ -1,0 +1,366 @@
+/*
+ * view/relations.c
+ *		Creates the three relations of a continuous view.
+ *
+ *	<view>_def	an ordinary view with the declared query: never read by us, but as its
+ *				rule the query follows renames, and it keeps what it refers to
+ *	<view>_mrel	the table of groups and states, or of appended rows
+ *	<view>		the reader: a view over <view>_mrel
+ *
+ * The matrel belongs to the extension's owner, so that nobody writes or drops it by
+ * accident; the view's owner may read it.  It depends on the foreign-data wrapper, or
+ * DROP EXTENSION would leave it behind.  It does not depend on the view, since the view
+ * depends on it and pg_dump could not order the two; the event trigger drops it instead.
+ *
+ * Only what needs the extension owner's rights is done with them.
+ */
+#include "millrace.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/namespace.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_foreign_data_wrapper.h"
+#include "catalog/pg_type.h"
+#include "catalog/toasting.h"
+#include "commands/defrem.h"
+#include "commands/tablecmds.h"
+#include "commands/view.h"
+#include "foreign/foreign.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
+
+#include "view/relations.h"
+
+void
+mr_owner_enter(MrOwnerScope *scope)
+{
+	GetUserIdAndSecContext(&scope->userid, &scope->sec_context);
+	SetUserIdAndSecContext(mr_catalog_owner(),
+						   scope->sec_context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void
+mr_owner_leave(const MrOwnerScope *scope)
+{
+	SetUserIdAndSecContext(scope->userid, scope->sec_context);
+}
+
+/* as makeObjectName and ChooseRelationName, but own keeps the name that it has */
+char *
+mr_relations_part_name(const char *view, const char *label, Oid namespace, Oid own)
+{
+	char		numbered[NAMEDATALEN];
+
+	strlcpy(numbered, label, sizeof(numbered));
+	for (int i = 1;; i++)
+	{
+		char	   *name = makeObjectName(view, NULL, numbered);
+		Oid			relid = get_relname_relid(name, namespace);
+
+		if (relid == own || !OidIsValid(relid))
+			return name;
+		snprintf(numbered, sizeof(numbered), "%s%d", label, i);
+	}
+}
+
+static CreateStmt *
+create_stmt(const char *name, Oid namespace, List *columns)
+{
+	CreateStmt *stmt = makeNode(CreateStmt);
+
+	stmt->relation = makeRangeVar(get_namespace_name(namespace), pstrdup(name), -1);
+	stmt->tableElts = columns;
+	stmt->oncommit = ONCOMMIT_NOOP;
+	return stmt;
+}
+
+Oid
+mr_relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/*
+ * Views
+ */
+
+static List *
+view_columns(const Query *query)
+{
+	List	   *columns = NIL;
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		Node	   *expr = (Node *) tle->expr;
+
+		if (tle->resjunk)
+			continue;
+		if (type_is_collatable(exprType(expr)) && !OidIsValid(exprCollation(expr)))
+			ereport(ERROR,
+					errcode(ERRCODE_INDETERMINATE_COLLATION),
+					errmsg("could not determine which collation to use for view column \"%s\"",
+						   tle->resname),
+					errhint("Use the COLLATE clause to set the collation explicitly."));
+		columns = lappend(columns, makeColumnDef(tle->resname, exprType(expr),
+												 exprTypmod(expr), exprCollation(expr)));
+	}
+	return columns;
+}
+
+static Oid
+create_view(const char *name, Oid namespace, Query *query)
+{
+	CreateStmt *stmt = create_stmt(name, namespace, view_columns(query));
+	ObjectAddress address = DefineRelation(stmt, RELKIND_VIEW, InvalidOid, NULL, NULL);
+
+	CommandCounterIncrement();
+	StoreViewQuery(address.objectId, query, false);
+	CommandCounterIncrement();
+	return address.objectId;
+}
+
+Oid
+mr_relations_create_definition(const char *view, Oid namespace, Query *query)
+{
+	return create_view(mr_relations_part_name(view, "def", namespace, InvalidOid),
+					   namespace, query);
+}
+
+Oid
+mr_relations_create_reader(const char *view, Oid namespace, Query *query)
+{
+	return create_view(view, namespace, query);
+}
+
+/*
+ * The matrel
+ */
+
+static DefElem *
+storage_option(const char *name, const char *value)
+{
+	return makeDefElem(pstrdup(name), (Node *) makeString(pstrdup(value)), -1);
+}
+
+/* each batch updates rows in place: leave room on the pages, and clean up often */
+static List *
+matrel_options(const MrViewAnalysis *analysis)
+{
+	if (!analysis->has_aggregates)
+		return NIL;
+	return list_make4(storage_option("fillfactor", analysis->nkeys == 0 ? "10" : "70"),
+					  storage_option("autovacuum_vacuum_threshold", "1000"),
+					  storage_option("autovacuum_vacuum_scale_factor", "0.05"),
+					  storage_option("autovacuum_vacuum_cost_delay", "0"));
+}
+
+static List *
+matrel_columns(const MrViewAnalysis *analysis)
+{
+	List	   *columns = NIL;
+	ListCell   *lc;
+
+	foreach(lc, analysis->columns)
+	{
+		MrMatrelColumn *column = lfirst(lc);
+
+		columns = lappend(columns, makeColumnDef(column->name, column->type,
+												 column->typmod, column->collation));
+	}
+	return columns;
+}
+
+/* the key that the merge looks groups up by; NULL is a group */
+static void
+create_key_index(const char *view, Oid namespace, Oid matrel, const MrViewAnalysis *analysis)
+{
+	IndexStmt  *stmt = makeNode(IndexStmt);
+	ListCell   *lc;
+
+	foreach(lc, analysis->columns)
+	{
+		MrMatrelColumn *column = lfirst(lc);
+		IndexElem  *elem;
+
+		if (!column->is_key)
+			continue;
+		elem = makeNode(IndexElem);
+		elem->name = column->name;
+		elem->ordering = SORTBY_DEFAULT;
+		elem->nulls_ordering = SORTBY_NULLS_DEFAULT;
+		stmt->indexParams = lappend(stmt->indexParams, elem);
+	}
+	stmt->idxname = mr_relations_part_name(view, "mrel_key", namespace, InvalidOid);
+	stmt->relation = makeRangeVar(get_namespace_name(namespace), get_rel_name(matrel), -1);
+	stmt->accessMethod = "btree";
+	stmt->unique = true;
+	stmt->nulls_not_distinct = true;
+	stmt->transformed = true;
+	mr_define_index(matrel, stmt);
+	CommandCounterIncrement();
+}
+
+/* could ANALYZE of the type call a function of somebody who is no superuser? */
+static bool
+is_analyzed_by_user_code(Oid type)
+{
+	TypeCacheEntry *entry;
+	Oid			element = get_element_type(type);
+
+	if (OidIsValid(element))
+		return is_analyzed_by_user_code(element);
+	type = getBaseType(type);
+	if (get_typtype(type) == TYPTYPE_MULTIRANGE)
+		type = get_multirange_range(type);
+	if (get_typtype(type) != TYPTYPE_RANGE)
+		return false;
+	entry = lookup_type_cache(type, TYPECACHE_RANGE_INFO);
+	return OidIsValid(entry->rng_subdiff_finfo.fn_oid) &&
+		entry->rng_subdiff_finfo.fn_oid >= FirstNormalObjectId;
+}
+
+/*
+ * ANALYZE runs with the rights of the table's owner, here a superuser: keep it off types
+ * whose statistics are made by functions of users.
+ */
+static void
+limit_analyze(Oid matrel, const MrViewAnalysis *analysis)
+{
+	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(matrel)),
+												  get_rel_name(matrel));
+	MrCatalogScope scope;
+	ListCell   *lc;
+
+	mr_catalog_begin(&scope);
+	foreach(lc, analysis->columns)
+	{
+		MrMatrelColumn *column = lfirst(lc);
+
+		if (is_analyzed_by_user_code(column->type))
+			SPI_execute(psprintf("ALTER TABLE %s ALTER COLUMN %s SET STATISTICS 0",
+								 name, quote_identifier(column->name)), false, 0);
+	}
+	mr_catalog_end(&scope);
+}
+
+Oid
+mr_relations_create_matrel(const char *view, Oid namespace, const MrViewAnalysis *analysis)
+{
+	char	   *name = mr_relations_part_name(view, "mrel", namespace, InvalidOid);
+	CreateStmt *stmt = create_stmt(name, namespace, matrel_columns(analysis));
+	ObjectAddress address;
+	MrOwnerScope scope;
+
+	stmt->accessMethod = "heap";
+	stmt->options = matrel_options(analysis);
+	mr_owner_enter(&scope);
+	address = DefineRelation(stmt, RELKIND_RELATION, InvalidOid, NULL, NULL);
+	CommandCounterIncrement();
+	NewRelationCreateToastTable(address.objectId, (Datum) 0);
+	if (analysis->nkeys > 0)
+		create_key_index(view, namespace, address.objectId, analysis);
+	limit_analyze(address.objectId, analysis);
+	mr_owner_leave(&scope);
+	mr_relations_grant_select(address.objectId, GetUserId(), true);
+	return address.objectId;
+}
+
+void
+mr_relations_grant_select(Oid matrel, Oid role, bool grant)
+{
+	GrantStmt  *stmt = makeNode(GrantStmt);
+	AccessPriv *privilege = makeNode(AccessPriv);
+	RoleSpec   *grantee = makeNode(RoleSpec);
+	MrOwnerScope scope;
+
+	grantee->roletype = ROLESPEC_CSTRING;
+	grantee->rolename = GetUserNameFromId(role, false);
+	grantee->location = -1;
+	privilege->priv_name = "select";
+	stmt->is_grant = grant;
+	stmt->targtype = ACL_TARGET_OBJECT;
+	stmt->objtype = OBJECT_TABLE;
+	stmt->objects = list_make1(makeRangeVar(get_namespace_name(get_rel_namespace(matrel)),
+											get_rel_name(matrel), -1));
+	stmt->privileges = list_make1(privilege);
+	stmt->grantees = list_make1(grantee);
+	stmt->behavior = DROP_RESTRICT;
+	mr_owner_enter(&scope);
+	ExecuteGrantStmt(stmt);
+	mr_owner_leave(&scope);
+	CommandCounterIncrement();
+}
+
+/*
+ * Dependencies
+ */
+
+/* is there a dependency of the relation on the object? */
+static bool
+depends_on(Oid relid, Oid refclass, Oid refobj)
+{
+	Relation	rel = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(RelationRelationId));
+	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(rel, DependDependerIndexId, true, NULL, 2, key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+
+		found = form->refclassid == refclass && form->refobjid == refobj;
+	}
+	systable_endscan(scan);
+	table_close(rel, AccessShareLock);
+	return found;
+}
+
+void
+mr_relations_depend(const MrView *view)
+{
+	Oid			fdw = get_foreign_data_wrapper_oid(MR_FDW, false);
+	ObjectAddress reader;
+	ObjectAddress part;
+
+	if (!depends_on(view->view, RelationRelationId, view->definition))
+	{
+		ObjectAddressSet(reader, RelationRelationId, view->view);
+		ObjectAddressSet(part, RelationRelationId, view->definition);
+		recordDependencyOn(&reader, &part, DEPENDENCY_NORMAL);
+	}
+	if (!depends_on(view->matrel, ForeignDataWrapperRelationId, fdw))
+	{
+		ObjectAddressSet(reader, RelationRelationId, view->matrel);
+		ObjectAddressSet(part, ForeignDataWrapperRelationId, fdw);
+		recordDependencyOn(&reader, &part, DEPENDENCY_NORMAL);
+	}
+}

@@ -1,0 +1,44 @@
+/*
+ * view/relations.h
+ *		The relations of a continuous view; private to view/.
+ */
+#ifndef MR_VIEW_RELATIONS_H
+#define MR_VIEW_RELATIONS_H
+
+#include "view/ddl.h"
+
+/* run what follows as the extension's owner; give the result back to _leave */
+typedef struct MrOwnerScope
+{
+	Oid			userid;
+	int			sec_context;
+} MrOwnerScope;
+
+extern void mr_owner_enter(MrOwnerScope *scope);
+extern void mr_owner_leave(const MrOwnerScope *scope);
+
+extern Oid	mr_relation_owner(Oid relid);
+
+/* make each, in a schema where the current user may create; return its OID */
+extern Oid	mr_relations_create_definition(const char *view, Oid namespace, Query *query);
+extern Oid	mr_relations_create_matrel(const char *view, Oid namespace,
+									   const MrViewAnalysis *analysis);
+extern Oid	mr_relations_create_reader(const char *view, Oid namespace, Query *query);
+
+/* let a role read the matrel, or no longer */
+extern void mr_relations_grant_select(Oid matrel, Oid role, bool grant);
+
+/* the matrel goes with the extension, the reader with the definition */
+extern void mr_relations_depend(const MrView *view);
+
+/* name that a part of the view should have; own: the relation that asks for it */
+extern char *mr_relations_part_name(const char *view, const char *label, Oid namespace, Oid own);
+
+/*
+ * Let a view begin where start_at says, asking the broker: store offsets of the feed of
+ * one stream.  mr_start_at_check: ERROR when it is no such thing.
+ */
+extern void mr_start_at_check(const char *start_at);
+extern void mr_start_at_store(const char *start_at, Oid view, Oid stream, int64 feed);
+
+#endif							/* MR_VIEW_RELATIONS_H */

@@ -1,0 +1,186 @@
+/*
+ * view/rewrite.c
+ *		The reader's query: the declared one, with the matrel in the place of the split
+ *		level's FROM, WHERE and GROUP BY.
+ *
+ * Whatever else the level has stays as it is: expressions over groups and aggregates,
+ * HAVING (as WHERE), window functions, ORDER BY, LIMIT, and so do all levels around it.
+ * The result is stored as a view's rule and must mean the same after pg_get_viewdef and
+ * a new parse, because that is how it comes out of a dump: a column that stands for an
+ * explicit COLLATE gets one too.
+ */
+#include "millrace.h"
+
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_relation.h"
+#include "rewrite/rewriteManip.h"
+#include "utils/rel.h"
+
+#include "view/aggregate.h"
+#include "view/split.h"
+
+/* the matrel is the only entry of the level's range table */
+#define MATREL_INDEX	1
+
+typedef struct ReaderContext
+{
+	const MrSplit *split;
+	int			depth;
+} ReaderContext;
+
+static bool
+has_explicit_collation(const Expr *expr)
+{
+	ListCell   *lc;
+
+	if (IsA(expr, CollateExpr))
+		return true;
+	if (!IsA(expr, Aggref))
+		return false;
+	foreach(lc, ((const Aggref *) expr)->args)
+	{
+		if (IsA(lfirst_node(TargetEntry, lc)->expr, CollateExpr))
+			return true;
+	}
+	return false;
+}
+
+/* column i as it is shown: a group value, or a finished state */
+static Node *
+column_expr(const MrSplit *split, int i, int depth)
+{
+	MrMatrelColumn *column = list_nth(split->analysis.columns, i);
+	Expr	   *result = (Expr *) makeVar(MATREL_INDEX, i + 1, column->type, column->typmod,
+										  column->collation, depth);
+
+	if (column->aggref != NULL)
+		result = mr_aggregate_finalize_expr(column->aggref, result);
+	if (has_explicit_collation(list_nth(split->exprs, i)) &&
+		OidIsValid(exprCollation((Node *) result)))
+	{
+		CollateExpr *collate = makeNode(CollateExpr);
+
+		collate->arg = result;
+		collate->collOid = exprCollation((Node *) result);
+		collate->location = -1;
+		result = (Expr *) collate;
+	}
+	return (Node *) result;
+}
+
+static Node *
+reader_mutator(Node *node, ReaderContext *context)
+{
+	int			column;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Query))
+	{
+		Query	   *query;
+
+		context->depth++;
+		query = query_tree_mutator((Query *) node, reader_mutator, context, 0);
+		context->depth--;
+		return (Node *) query;
+	}
+	column = mr_split_match(context->split, node, context->depth);
+	if (column >= 0)
+		return column_expr(context->split, column, context->depth);
+	return expression_tree_mutator(node, reader_mutator, context);
+}
+
+/* a set operation's target list shows the first branch's columns, one by one */
+static List *
+setop_target_list(const MrSplit *split)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, split->level->targetList)
+	{
+		TargetEntry *tle = flatCopyTargetEntry(lfirst_node(TargetEntry, lc));
+
+		tle->expr = (Expr *) column_expr(split, foreach_current_index(lc), 0);
+		result = lappend(result, tle);
+	}
+	return result;
+}
+
+/* make the matrel the level's only relation, read by the view's owner */
+static void
+set_from(Query *query, const MrSplit *split, Oid matrel, Node *quals)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	Relation	rel = table_open(matrel, AccessShareLock);
+	ParseNamespaceItem *item = addRangeTableEntryForRelation(pstate, rel, AccessShareLock,
+															 NULL, true, true);
+	RangeTblRef *rtr = makeNode(RangeTblRef);
+
+	Assert(item->p_rtindex == MATREL_INDEX);
+	for (int i = 0; i < list_length(split->analysis.columns); i++)
+		mr_select_column(item, i + 1);
+	if (split->analysis.columns == NIL)
+		mr_select_column(item, InvalidAttrNumber);
+	table_close(rel, NoLock);
+
+	rtr->rtindex = item->p_rtindex;
+	mr_set_range_table(query, pstate);
+	query->jointree = makeFromExpr(list_make1(rtr), quals);
+}
+
+/* the level over the matrel */
+static Query *
+reader_level(const MrSplit *split, Oid matrel)
+{
+	Query	   *query = makeNode(Query);
+	ReaderContext context = {split, 0};
+	Node	   *quals;
+
+	*query = *split->level;
+	if (query->setOperations != NULL)
+	{
+		query->targetList = setop_target_list(split);
+		query->setOperations = NULL;
+		quals = NULL;
+	}
+	else
+	{
+		query->targetList = (List *) reader_mutator((Node *) query->targetList, &context);
+		quals = reader_mutator(query->havingQual, &context);
+	}
+	if (split->analysis.has_aggregates && query->groupClause == NIL && !query->hasAggs)
+		query->distinctClause = NIL;	/* the groups are what is distinct */
+	query->groupClause = NIL;
+	query->groupDistinct = false;
+	query->havingQual = NULL;
+	query->hasAggs = false;
+	query->constraintDeps = NIL;
+	query->hasTargetSRFs = expression_returns_set((Node *) query->targetList);
+	set_from(query, split, matrel, quals);
+	query->hasSubLinks = checkExprHasSubLink((Node *) query->targetList) ||
+		checkExprHasSubLink(quals);
+	return query;
+}
+
+Query *
+mr_view_reader_query(const MrViewAnalysis *analysis, Oid matrel)
+{
+	const MrSplit *split = (const MrSplit *) analysis;
+	Query	   *level = reader_level(split, matrel);
+	Query		saved = *split->level;
+	Query	   *result;
+
+	/*
+	 * the level is somewhere in whole: put the new one there while that is
+	 * copied
+	 */
+	*split->level = *level;
+	result = copyObject(split->whole);
+	*split->level = saved;
+	return result;
+}
