@@ -26,10 +26,12 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_foreign_data_wrapper.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "catalog/toasting.h"
 #include "commands/defrem.h"
 #include "commands/tablecmds.h"
+#include "commands/trigger.h"
 #include "commands/view.h"
 #include "foreign/foreign.h"
 #include "miscadmin.h"
@@ -44,6 +46,8 @@
 #include "utils/typcache.h"
 
 #include "view/relations.h"
+
+PG_FUNCTION_INFO_V1(mr_refuse_write);
 
 void
 mr_owner_enter(MrOwnerScope *scope)
@@ -149,10 +153,46 @@ mr_relations_create_definition(const char *view, Oid namespace, Query *query)
 					   namespace, query);
 }
 
+/* without it, a simple reader would be updatable, by a superuser or for one */
+static void
+create_write_trigger(const char *view, Oid namespace, Oid relid)
+{
+	CreateTrigStmt *stmt = makeNode(CreateTrigStmt);
+
+	stmt->trigname = "millrace_refuse_write";
+	stmt->relation = makeRangeVar(get_namespace_name(namespace), pstrdup(view), -1);
+	stmt->funcname = list_make2(makeString(MR_SCHEMA), makeString("refuse_write"));
+	stmt->row = true;
+	stmt->timing = TRIGGER_TYPE_INSTEAD;
+	stmt->events = TRIGGER_TYPE_INSERT | TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE;
+	(void) CreateTrigger(stmt, NULL, relid, InvalidOid, InvalidOid, InvalidOid,
+						 InvalidOid, InvalidOid, NULL, false, false);
+	CommandCounterIncrement();
+}
+
 Oid
 mr_relations_create_reader(const char *view, Oid namespace, Query *query)
 {
-	return create_view(view, namespace, query);
+	Oid			relid = create_view(view, namespace, query);
+
+	create_write_trigger(view, namespace, relid);
+	return relid;
+}
+
+/* refuse_write(): INSTEAD OF trigger of readers */
+Datum
+mr_refuse_write(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("refuse_write() must be called as a trigger"));
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("cannot write into continuous view \"%s\"",
+				   RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation)),
+			errhint("Write into its streams."));
+	PG_RETURN_NULL();
 }
 
 /*

@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "parser/parse_relation.h"
+#include "parser/parse_type.h"
 #include "parser/parsetree.h"
 #include "stream/option.h"
 #include "utils/builtins.h"
@@ -198,6 +199,19 @@ check_key(const MrMatrelColumn *column, int location)
 				  errhint("Group by an expression of another type, for example by a cast to text."));
 }
 
+/* a stream whose row type is stored could no longer be altered */
+static void
+check_row_type(const MrMatrelColumn *column, int location)
+{
+	Oid			relid = typeidTypeRelid(column->type);
+
+	if (OidIsValid(relid) && mr_is_stream(relid))
+		mr_refuse(location,
+				  errmsg("column \"%s\" of a stream's row type is not supported in a continuous view",
+						 column->name),
+				  errhint("List the columns, or use to_jsonb()."));
+}
+
 void
 mr_restrict_column(const MrMatrelColumn *column, const Expr *expr)
 {
@@ -216,6 +230,7 @@ mr_restrict_column(const MrMatrelColumn *column, const Expr *expr)
 					   column->name),
 				errhint("Use the COLLATE clause to set the collation explicitly."),
 				mr_error_location(location));
+	check_row_type(column, location);
 	if (column->is_key)
 		check_key(column, location);
 }
