@@ -180,8 +180,8 @@ decode_timestamp(const MrColumn *column, const MrMessage *msg, Datum *value, MrR
 
 	if (ms > END_TIMESTAMP / 1000 + MR_POSTGRES_EPOCH_USECS / 1000 - 1)
 		return reject_metadata(reject, ERRCODE_DATETIME_VALUE_OUT_OF_RANGE,
-							   psprintf("column \"%s\": message timestamp is out of range: " INT64_FORMAT " ms",
-										column->name, ms));
+							   psprintf("column \"%s\": message timestamp is out of range: %lld ms",
+										column->name, (long long) ms));
 
 	/* without time zone: UTC, so that it does not depend on who reads */
 	*value = Int64GetDatum(ms * 1000 - MR_POSTGRES_EPOCH_USECS);

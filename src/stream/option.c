@@ -264,8 +264,7 @@ check_property(const char *name, const char *value)
 	if (reason != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
-				 errmsg("property \"%s\" cannot be set", name),
-				 errdetail("%s", reason)));
+				 errmsg("property \"%s\" cannot be set: %s", name, reason)));
 
 	if (mr_conf_is_privileged(name) && !superuser())
 		ereport(ERROR,

@@ -61,6 +61,8 @@ struct MrTopicScan
 	int64		nrejected;		/* in this pass */
 	int64		max_rejected;	/* in any */
 	char	   *first_reject;
+	const MrBatch *stopped;		/* current batch, when an error comes behind
+								 * it */
 	TimestampTz last_progress;
 };
 
@@ -220,6 +222,7 @@ mr_topic_scan_start(MrTopicScan *scan, const MrBounds *bounds)
 
 	scan->nactive = 0;
 	scan->nrejected = 0;
+	scan->stopped = NULL;
 	if (scan->consumer != NULL)
 		release_batch(scan);
 	if (bounds->empty)
@@ -332,23 +335,22 @@ select_wanted(MrTopicScan *scan)
 	return n;
 }
 
-/* Rejected messages are an error or are counted, as on_error says. */
+/* With on_error = stop: the ERROR that ends the scan. */
 static void
-note_rejects(MrTopicScan *scan, const MrBatch *batch)
+report_reject(const MrTopicScan *scan, const MrMessage *msg, const MrReject *reject)
 {
-	const MrRejected *first = batch->rejected;
-	const MrMessage *msg;
+	ereport(ERROR,
+			(errcode(reject->sqlstate),
+			 errmsg("could not decode message at partition %d, offset %lld of stream %s",
+					msg->partition, (long long) msg->offset, scan->stream->name),
+			 errdetail("%s", reject->text)));
+}
 
-	if (batch->nrejected == 0)
-		return;
-
-	msg = &batch->messages[first->message];
-	if (scan->stream->on_error == MR_ON_ERROR_STOP)
-		ereport(ERROR,
-				(errcode(first->reject.sqlstate),
-				 errmsg("could not decode message at partition %d, offset " INT64_FORMAT " of stream %s",
-						msg->partition, msg->offset, scan->stream->name),
-				 errdetail("%s", first->reject.text)));
+/* Otherwise: count them, and keep the first one's reason. */
+static void
+count_rejects(MrTopicScan *scan, const MrBatch *batch)
+{
+	const MrMessage *msg = &batch->messages[batch->rejected[0].message];
 
 	scan->nrejected += batch->nrejected;
 	scan->max_rejected = Max(scan->max_rejected, scan->nrejected);
@@ -356,17 +358,45 @@ note_rejects(MrTopicScan *scan, const MrBatch *batch)
 	{
 		MemoryContext old = MemoryContextSwitchTo(scan->context);
 
-		scan->first_reject = psprintf("partition %d, offset " INT64_FORMAT ": %s",
-									  msg->partition, msg->offset, first->reject.text);
+		scan->first_reject = psprintf("partition %d, offset %lld: %s",
+									  msg->partition, (long long) msg->offset,
+									  batch->rejected[0].reject.text);
 		MemoryContextSwitchTo(old);
 	}
+}
+
+/*
+ * Rejected messages are an error or are counted, as on_error says.  The rows before an error
+ * are still handed out: the query may need no more.
+ */
+static void
+note_rejects(MrTopicScan *scan, MrBatch *batch)
+{
+	int			first;
+	int			before = 0;
+
+	if (batch->nrejected == 0)
+		return;
+	if (scan->stream->on_error != MR_ON_ERROR_STOP)
+	{
+		count_rejects(scan, batch);
+		return;
+	}
+
+	first = batch->rejected[0].message;
+	while (before < batch->nrows && batch->message[before] < first)
+		before++;
+	if (before == 0)
+		report_reject(scan, &batch->messages[first], &batch->rejected[0].reject);
+	batch->nrows = before;
+	scan->stopped = batch;
 }
 
 static const MrBatch *
 decode_wanted(MrTopicScan *scan, int n)
 {
 	MemoryContext old = MemoryContextSwitchTo(scan->batch_context);
-	const MrBatch *batch = mr_batch_decode(scan->decoder, scan->wanted, n);
+	MrBatch    *batch = mr_batch_decode(scan->decoder, scan->wanted, n);
 
 	note_rejects(scan, batch);
 	MemoryContextSwitchTo(old);
@@ -398,6 +428,10 @@ wake_fetchers(MrTopicScan *scan)
 const MrBatch *
 mr_topic_scan_next(MrTopicScan *scan)
 {
+	if (scan->stopped != NULL)
+		report_reject(scan, &scan->stopped->messages[scan->stopped->rejected[0].message],
+					  &scan->stopped->rejected[0].reject);
+
 	while (scan->nactive > 0)
 	{
 		int			n;
@@ -438,9 +472,9 @@ mr_topic_scan_end(MrTopicScan *scan)
 	if (scan->max_rejected > 0)
 		ereport(WARNING,
 				(errcode(ERRCODE_WARNING),
-				 errmsg_plural(INT64_FORMAT " message of stream %s could not be used and was left out",
-							   INT64_FORMAT " messages of stream %s could not be used and were left out",
-							   scan->max_rejected, scan->max_rejected, scan->stream->name),
+				 errmsg_plural("%lld message of stream %s could not be used and was left out",
+							   "%lld messages of stream %s could not be used and were left out",
+							   scan->max_rejected, (long long) scan->max_rejected, scan->stream->name),
 				 errdetail("The first is at %s", scan->first_reject)));
 	MemoryContextDelete(scan->context);
 }
