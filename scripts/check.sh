@@ -129,21 +129,6 @@ wanted() {
 	done
 }
 
-# A copy of the server that finds all its files relative to where it lies.
-private_server() {
-	local v=$PG_MAJOR
-	mkdir -p "$S/usr/lib/postgresql/$v" "$S/usr/share/postgresql" "$S/usr/include"
-	cp -a "$PG_REAL/bin" "$S/usr/lib/postgresql/$v/bin" &&
-		cp -as "$PG_REAL/lib" "$S/usr/lib/postgresql/$v/lib" &&
-		cp -as "/usr/share/postgresql/$v" "$S/usr/share/postgresql/$v" &&
-		ln -s /usr/include/postgresql "$S/usr/include/postgresql" || return
-	# What may be installed on the machine must not stand in for what we built.
-	rm -f "$S/usr/lib/postgresql/$v"/lib/millrace.so \
-		"$S/usr/share/postgresql/$v"/extension/millrace*
-	BIN=$S/usr/lib/postgresql/$v/bin
-	PGXS_SRC=$(dirname "$("$BIN/pg_config" --pgxs)")/..
-}
-
 build() {
 	make -j"$JOBS" WERROR=1 PG_CONFIG="$BIN/pg_config" && make install PG_CONFIG="$BIN/pg_config"
 }
@@ -271,7 +256,7 @@ inside() {
 	for name in "${tap[@]}"; do jobs+=("tap $name"); done
 	[ ${#jobs[@]} -gt 0 ] || finish
 
-	private_server || { failed=$((failed + 1)); say "could not copy the server"; finish; }
+	private_server "$S" || { failed=$((failed + 1)); say "could not copy the server"; finish; }
 	began=$SECONDS
 	if ! build >"$S/build.log" 2>&1; then
 		grep -E '(error|warning): ' "$S/build.log" | head -n 40

@@ -76,3 +76,22 @@ kill_below() {
 	done
 	return 0
 }
+
+# A copy of the server, below DIR, that finds all its files relative to where it
+# lies, so that what we build can be installed without touching the machine's own.
+# Sets BIN and PGXS_SRC.
+private_server() {
+	local dir=$1 v=${PG_MAJOR:-15} real
+	real=/usr/lib/postgresql/$v
+	mkdir -p "$dir/usr/lib/postgresql/$v" "$dir/usr/share/postgresql" "$dir/usr/include"
+	cp -a "$real/bin" "$dir/usr/lib/postgresql/$v/bin" &&
+		cp -as "$real/lib" "$dir/usr/lib/postgresql/$v/lib" &&
+		cp -as "/usr/share/postgresql/$v" "$dir/usr/share/postgresql/$v" &&
+		ln -s /usr/include/postgresql "$dir/usr/include/postgresql" || return
+	# What may be installed on the machine must not stand in for what we built.
+	rm -f "$dir/usr/lib/postgresql/$v"/lib/millrace.so \
+		"$dir/usr/share/postgresql/$v"/extension/millrace*
+	BIN=$dir/usr/lib/postgresql/$v/bin
+	# shellcheck disable=SC2034
+	PGXS_SRC=$(dirname "$("$BIN/pg_config" --pgxs)")/..
+}
