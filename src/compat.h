@@ -139,16 +139,18 @@ mr_input_function_call(FmgrInfo *function, char *text, Oid ioparam, int32 typmod
 #if PG_VERSION_NUM >= 180000
 #define mr_compat_init_range_table(estate, rte) \
 	do { \
+		RangeTblEntry *rte_ = (rte); \
 		List	   *perminfos_ = NIL; \
-		addRTEPermissionInfo(&perminfos_, rte); \
-		ExecInitRangeTable(estate, list_make1(rte), perminfos_, bms_make_singleton(1)); \
+		addRTEPermissionInfo(&perminfos_, rte_); \
+		ExecInitRangeTable(estate, list_make1(rte_), perminfos_, bms_make_singleton(1)); \
 	} while (0)
 #elif PG_VERSION_NUM >= 160000
 #define mr_compat_init_range_table(estate, rte) \
 	do { \
+		RangeTblEntry *rte_ = (rte); \
 		List	   *perminfos_ = NIL; \
-		addRTEPermissionInfo(&perminfos_, rte); \
-		ExecInitRangeTable(estate, list_make1(rte), perminfos_); \
+		addRTEPermissionInfo(&perminfos_, rte_); \
+		ExecInitRangeTable(estate, list_make1(rte_), perminfos_); \
 	} while (0)
 #else
 #define mr_compat_init_range_table(estate, rte) \
