@@ -163,7 +163,10 @@ reader_level(const MrSplit *split, Oid matrel)
 	query->hasTargetSRFs = expression_returns_set((Node *) query->targetList);
 	set_from(query, split, matrel, quals);
 	query->hasSubLinks = checkExprHasSubLink((Node *) query->targetList) ||
-		checkExprHasSubLink(quals);
+		checkExprHasSubLink(quals) ||
+		checkExprHasSubLink((Node *) query->windowClause) ||
+		checkExprHasSubLink(query->limitOffset) ||
+		checkExprHasSubLink(query->limitCount);
 	return query;
 }
 
