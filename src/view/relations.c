@@ -11,6 +11,7 @@
  * accident; the view's owner may read it.  It depends on the foreign-data wrapper, or
  * DROP EXTENSION would leave it behind.  It does not depend on the view, since the view
  * depends on it and pg_dump could not order the two; the event trigger drops it instead.
+ * The definition does, internally: it goes with the view and cannot be dropped alone.
  *
  * Only what needs the extension owner's rights is done with them.
  */
@@ -388,19 +389,19 @@ void
 mr_relations_depend(const MrView *view)
 {
 	Oid			fdw = get_foreign_data_wrapper_oid(MR_FDW, false);
-	ObjectAddress reader;
 	ObjectAddress part;
+	ObjectAddress whole;
 
-	if (!depends_on(view->view, RelationRelationId, view->definition))
+	if (!depends_on(view->definition, RelationRelationId, view->view))
 	{
-		ObjectAddressSet(reader, RelationRelationId, view->view);
 		ObjectAddressSet(part, RelationRelationId, view->definition);
-		recordDependencyOn(&reader, &part, DEPENDENCY_NORMAL);
+		ObjectAddressSet(whole, RelationRelationId, view->view);
+		recordDependencyOn(&part, &whole, DEPENDENCY_INTERNAL);
 	}
 	if (!depends_on(view->matrel, ForeignDataWrapperRelationId, fdw))
 	{
-		ObjectAddressSet(reader, RelationRelationId, view->matrel);
-		ObjectAddressSet(part, ForeignDataWrapperRelationId, fdw);
-		recordDependencyOn(&reader, &part, DEPENDENCY_NORMAL);
+		ObjectAddressSet(part, RelationRelationId, view->matrel);
+		ObjectAddressSet(whole, ForeignDataWrapperRelationId, fdw);
+		recordDependencyOn(&part, &whole, DEPENDENCY_NORMAL);
 	}
 }
