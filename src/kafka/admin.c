@@ -82,7 +82,7 @@ throw_refused(Admin *admin, rd_kafka_resp_err_t err, const char *text)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("could not create topic \"%s\": %s", admin->topic,
-					mr_client_scrub(admin->client, text != NULL ? text : rd_kafka_err2str(err)))));
+					mr_client_scrub(admin->client, text !=NULL ? text : rd_kafka_err2str(err)))));
 }
 
 /* Takes over new_topic.  The result will come as an event. */
@@ -104,7 +104,7 @@ send_request(Admin *admin, rd_kafka_NewTopic_t *new_topic)
 static rd_kafka_NewTopic_t *
 describe_topic(Admin *admin, int partitions, int replication, List *config)
 {
-	char		text[256] = "";
+	char text[	256] = "";
 	rd_kafka_NewTopic_t *new_topic = rd_kafka_NewTopic_new(admin->topic, partitions, replication,
 														   text, sizeof(text));
 	ListCell   *lc;

@@ -45,9 +45,13 @@
 
 #define REASON_SIZE		512
 
-/* Log lines between two calls of mr_client_serve; more are counted, not kept. */
+/*
+ * Log lines taken from librdkafka at once, and how often mr_client_serve does that.  What
+ * comes while nobody serves, during a transaction call, may be lost, and is counted.
+ */
 #define LOG_LINES		32
 #define LOG_LINE_SIZE	512
+#define SERVE_ROUNDS	100
 
 /* The same complaint is written to the server log once in this time. */
 #define LOG_REPEAT_MS	(60 * 1000)
@@ -62,7 +66,7 @@
 typedef struct LogLine
 {
 	int			level;			/* of syslog */
-	char		text[LOG_LINE_SIZE];
+	char text[	LOG_LINE_SIZE];
 } LogLine;
 
 struct MrClient
@@ -72,14 +76,19 @@ struct MrClient
 	rd_kafka_queue_t *main_queue;
 	int			wake[2];		/* pipe */
 	List	   *secrets;		/* of char * */
+	char	   *username;		/* of SASL, as configured; never NULL */
+	char	   *password;
 	bool		scram;
-	bool		debug;			/* the user asked for librdkafka's debug output */
+	bool		debug;			/* the user asked for librdkafka's debug
+								 * output */
 	bool		latch_kept;		/* mr_client_pause has reset the latch */
 
 	MrErrorKind trouble;
-	bool		denied;			/* reading was refused: only data ends this trouble */
+	bool		denied;			/* reading was refused: only data ends this
+								 * trouble */
 	char		reason[REASON_SIZE];
-	char		connection[REASON_SIZE];	/* why a broker could not be reached */
+	char		connection[REASON_SIZE];	/* why a broker could not be
+											 * reached */
 	int			refusals;		/* times that authentication failed */
 
 	LogLine		lines[LOG_LINES];
@@ -119,7 +128,7 @@ on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 
 	if (err == RD_KAFKA_RESP_ERR__FATAL)
 	{
-		char		text[REASON_SIZE];
+		char text[	REASON_SIZE];
 
 		err = rd_kafka_fatal_error(rk, text, sizeof(text));
 		strlcpy(client->reason, text, sizeof(client->reason));
@@ -127,10 +136,15 @@ on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 		return;
 	}
 
-	/* One broker away is no trouble while others are there: only remember why. */
+	/*
+	 * One broker away is no trouble while others are there: only remember
+	 * why.
+	 */
 	if (err == RD_KAFKA_RESP_ERR__TRANSPORT || err == RD_KAFKA_RESP_ERR__RESOLVE)
 	{
 		strlcpy(client->connection, reason, sizeof(client->connection));
+		if (client->trouble == MR_KAFKA_TRANSIENT)
+			strlcpy(client->reason, reason, sizeof(client->reason));
 		return;
 	}
 	if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && client->connection[0] != '\0')
@@ -155,6 +169,9 @@ on_log(const rd_kafka_t *rk, int level, const char *facility, const char *text)
 	/* "your property is for producers" is no news: a server serves both */
 	line->level = strcmp(facility, "CONFWARN") == 0 ? 7 : level;
 	snprintf(line->text, sizeof(line->text), "%s: %s", facility, text);
+	/* no room for the next one: let rd_kafka_poll return, it keeps the rest */
+	if (client->nlines == LOG_LINES)
+		rd_kafka_yield((rd_kafka_t *) rk);
 }
 
 static void
@@ -258,6 +275,10 @@ remember_properties(MrClient *client, List *props)
 			client->secrets = lappend(client->secrets, pstrdup(prop->value));
 		if (strncmp(prop->name, "sasl.mechanism", 14) == 0)
 			client->scram = pg_strncasecmp(prop->value, "SCRAM-", 6) == 0;
+		if (strcmp(prop->name, "sasl.username") == 0)
+			client->username = pstrdup(prop->value);
+		if (strcmp(prop->name, "sasl.password") == 0)
+			client->password = pstrdup(prop->value);
 		if (strcmp(prop->name, "debug") == 0)
 			client->debug = prop->value[0] != '\0';
 	}
@@ -269,6 +290,7 @@ build_conf(MrClient *client, rd_kafka_type_t type, List *props,
 {
 	static const MrSetting common[] = {
 		{"client.id", "millrace"},
+		{"log.thread.name", "false"},
 		/* a broker that is back is to be noticed soon */
 		{"reconnect.backoff.max.ms", "2000"},
 		{NULL, NULL}
@@ -337,6 +359,7 @@ mr_client_create(rd_kafka_type_t type, List *props, const MrSetting *defaults,
 	client->release = release;
 	client->failed = failed;
 	client->arg = arg;
+	client->username = client->password = pstrdup("");
 	remember_properties(client, props);
 	conf = build_conf(client, type, props, defaults, owned);
 	client->callback.func = client_release;
@@ -397,15 +420,29 @@ mr_client_watch(MrClient *client, rd_kafka_queue_t *queue)
 	rd_kafka_queue_io_event_enable(queue, client->wake[1], "e", 1);
 }
 
+/*
+ * librdkafka has no call for this.  But new SASL credentials make all broker threads look
+ * around, and the same ones again, or some where none are used, change nothing.
+ */
+void
+mr_client_nudge(MrClient *client)
+{
+	rd_kafka_error_t *error = rd_kafka_sasl_set_credentials(client->rk, client->username,
+															client->password);
+
+	if (error != NULL)
+		rd_kafka_error_destroy(error);
+}
+
 /* A kind of complaint: the text without what differs from one time to the next. */
 static uint32
 log_kind(const char *text)
 {
 	uint32		hash = 0;
 
-	for (; *text != '\0'; text++)
+	for (; *text !='\0'; text ++)
 	{
-		if (*text < '0' || *text > '9')
+		if (*text <'0' || *text >'9')
 			hash = hash_combine(hash, (uint32) (unsigned char) *text);
 	}
 	return hash;
@@ -458,11 +495,19 @@ write_log_line(MrClient *client, const LogLine *line)
 void
 mr_client_serve(MrClient *client)
 {
-	rd_kafka_poll(client->rk, 0);
+	bool		full;
 
-	for (int i = 0; i < client->nlines; i++)
-		write_log_line(client, &client->lines[i]);
-	client->nlines = 0;
+	for (int round = 0; round < SERVE_ROUNDS; round++)
+	{
+		rd_kafka_poll(client->rk, 0);
+
+		full = client->nlines == LOG_LINES;
+		for (int i = 0; i < client->nlines; i++)
+			write_log_line(client, &client->lines[i]);
+		client->nlines = 0;
+		if (!full)
+			break;
+	}
 	if (client->lines_lost > 0)
 		ereport(client->debug ? LOG_SERVER_ONLY : DEBUG1,
 				(errmsg("Kafka client: %lld log lines were lost", (long long) client->lines_lost)));
@@ -603,12 +648,14 @@ mr_client_explain(MrClient *client, rd_kafka_resp_err_t err)
 	{
 		if (client->trouble != MR_KAFKA_OK && client->trouble != MR_KAFKA_NO_TOPIC)
 			text = client->reason;
+
 		else if (client->connection[0] != '\0')
 			text = client->connection;
 	}
 	else if (client->trouble == MR_KAFKA_FATAL ||
 			 (client->trouble == MR_KAFKA_AUTH && err == RD_KAFKA_RESP_ERR__AUTHENTICATION))
 		text = client->reason;
+
 	return mr_client_scrub(client, text);
 }
 

@@ -59,6 +59,9 @@ extern bool mr_client_wait(MrClient *client, int timeout_ms);
 extern void mr_client_pause(MrClient *client, int timeout_ms);
 extern void mr_client_keep_latch(MrClient *client);
 
+/* have librdkafka's broker threads look now whether there is something to fetch */
+extern void mr_client_nudge(MrClient *client);
+
 /* The trouble that the client is in. */
 extern MrErrorKind mr_client_trouble(MrClient *client);
 extern char *mr_client_reason(MrClient *client);

@@ -7,14 +7,21 @@
  * partition, an offset that the broker does not have, a topic that is gone) is turned into
  * the partition's status or the consumer's trouble.
  *
- * Positions: an end-of-partition report carries the offset at which librdkafka would fetch
- * next.  It lies behind control records and aborted messages, which are never handed out, so
- * it can be larger than the last message's offset + 1.
+ * Positions: control records and aborted messages are never handed out, but they occupy
+ * offsets, so the position can be larger than the last message's offset + 1.  librdkafka
+ * tells where it is when a control record passes; and an end-of-partition report carries the
+ * offset at which it would fetch next, but comes only after the broker has waited
+ * fetch.wait.max.ms in vain for more.
  *
  * Troubles: librdkafka reports that something went wrong, but not that it is well again,
  * and nothing at all comes from an idle topic.  So as long as there is trouble, or nothing
  * was heard since the assignment, a poll that finds nothing asks the broker for the topic's
  * metadata now and then, without waiting for the answer.
+ *
+ * Flow: librdkafka stops fetching while it has queued.min.messages, and before version 2.2,
+ * which brought fetch.queue.backoff.ms, notices up to a second later that they have been
+ * taken.  A caller who takes many messages and then works for a while would get no more
+ * than that number per second.  So the broker threads are nudged when messages were taken.
  *
  * Memory: messages are used in place and must be destroyed before the handle.  Each one
  * taken occupies a slot, so that those which the caller did not give back, because of an
@@ -34,6 +41,15 @@
 #define TAKE_MESSAGES	1024
 
 #define SLOTS_PER_CHUNK	4096
+
+/* Nudge librdkafka's fetchers after so much was taken, but not more often than this. */
+#define NUDGE_MESSAGES		1000
+#define NUDGE_BYTES			(1024 * 1024)
+#define NUDGE_INTERVAL_MS	5
+
+/* From this version on librdkafka can be told to look in time itself. */
+#define FETCH_BACKOFF_VERSION	0x02020000
+#define FETCH_BACKOFF_MS		"10"
 
 /* How often the broker is asked whether the trouble is over, and how long. */
 #define PROBE_INTERVAL_MS	1000
@@ -64,8 +80,13 @@ struct MrConsumer
 	char	   *topic;
 
 	MrPartitionStatus *status;	/* of the partitions assigned */
+	bool	   *settled;		/* by place in status: may librdkafka's
+								 * position be believed, or is it that of an
+								 * earlier assignment? */
 	int			nstatus;
 	int			status_size;
+	rd_kafka_topic_partition_list_t *positions; /* same order as status; or
+												 * NULL */
 	int		   *index;			/* by partition: place in status, or -1 */
 	int			nindex;
 
@@ -74,6 +95,12 @@ struct MrConsumer
 	int			nfree;
 	rd_kafka_message_t *batch[TAKE_MESSAGES];
 
+	bool		nudging;		/* does this librdkafka need it? */
+	int			unnudged;		/* messages taken since the last nudge */
+	size_t		unnudged_bytes;
+	TimestampTz last_nudge;
+
+	uint64		events;			/* counts what was no message */
 	bool		heard;			/* something came since the assignment */
 	TimestampTz last_probe;
 	char	   *error;			/* what mr_consumer_error returned last */
@@ -99,6 +126,8 @@ release_consumer(void *arg)
 				rd_kafka_message_destroy(chunk->slots[i].message);
 		}
 	}
+	if (consumer->positions != NULL)
+		rd_kafka_topic_partition_list_destroy(consumer->positions);
 	if (consumer->queue != NULL)
 	{
 		rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
@@ -111,8 +140,10 @@ release_consumer(void *arg)
 static MrConsumer *
 create_in_current_context(List *props, const char *topic, const char *group_id)
 {
+	bool		nudging = rd_kafka_version() < FETCH_BACKOFF_VERSION;
 	const MrSetting defaults[] = {
 		{"isolation.level", "read_committed"},
+		{nudging ? NULL : "fetch.queue.backoff.ms", FETCH_BACKOFF_MS},
 		{NULL, NULL}
 	};
 	const MrSetting owned[] = {
@@ -127,6 +158,7 @@ create_in_current_context(List *props, const char *topic, const char *group_id)
 
 	consumer->cxt = CurrentMemoryContext;
 	consumer->topic = pstrdup(topic);
+	consumer->nudging = nudging;
 	consumer->client = mr_client_create(RD_KAFKA_CONSUMER, props, defaults, owned,
 										release_consumer, consumer, NULL);
 	consumer->queue = rd_kafka_queue_get_consumer(mr_client_handle(consumer->client));
@@ -171,6 +203,12 @@ find_status(MrConsumer *consumer, int32 partition)
 	return &consumer->status[consumer->index[partition]];
 }
 
+static void *
+resize(MrConsumer *consumer, void *array, Size size)
+{
+	return array == NULL ? MemoryContextAlloc(consumer->cxt, size) : repalloc(array, size);
+}
+
 /* Make room so that index[partition] exists. */
 static void
 extend_index(MrConsumer *consumer, int32 partition)
@@ -179,27 +217,22 @@ extend_index(MrConsumer *consumer, int32 partition)
 
 	if (partition < consumer->nindex)
 		return;
-	if (consumer->index == NULL)
-		consumer->index = MemoryContextAlloc(consumer->cxt, n * sizeof(int));
-	else
-		consumer->index = repalloc(consumer->index, n * sizeof(int));
+	consumer->index = resize(consumer, consumer->index, n * sizeof(int));
 	for (int i = consumer->nindex; i < n; i++)
 		consumer->index[i] = -1;
 	consumer->nindex = n;
 }
 
+/* One that was not assigned before, or is again after others. */
 static MrPartitionStatus *
 new_status(MrConsumer *consumer, int32 partition)
 {
 	if (consumer->nstatus == consumer->status_size)
 	{
 		int			n = Max(16, consumer->status_size * 2);
-		Size		size = n * sizeof(MrPartitionStatus);
 
-		if (consumer->status == NULL)
-			consumer->status = MemoryContextAlloc(consumer->cxt, size);
-		else
-			consumer->status = repalloc(consumer->status, size);
+		consumer->status = resize(consumer, consumer->status, n * sizeof(MrPartitionStatus));
+		consumer->settled = resize(consumer, consumer->settled, n * sizeof(bool));
 		consumer->status_size = n;
 	}
 	extend_index(consumer, partition);
@@ -218,6 +251,7 @@ start_status(MrConsumer *consumer, int32 partition, int64 offset)
 	status->position = offset;
 	status->eof = -1;
 	status->out_of_range = false;
+	consumer->settled[status - consumer->status] = false;
 }
 
 static rd_kafka_topic_partition_list_t *
@@ -260,6 +294,9 @@ started(MrConsumer *consumer, const MrPartitionOffset *parts, int n)
 {
 	for (int i = 0; i < n; i++)
 		start_status(consumer, parts[i].partition, parts[i].offset);
+	if (consumer->positions != NULL)
+		rd_kafka_topic_partition_list_destroy(consumer->positions);
+	consumer->positions = NULL;
 	consumer->heard = false;
 	consumer->last_probe = GetCurrentTimestamp();
 }
@@ -373,13 +410,17 @@ take_event(MrConsumer *consumer, const rd_kafka_message_t *rkmessage)
 
 	if (rkmessage->rkt == NULL)
 		return;
+	consumer->events++;
 	status = find_status(consumer, rkmessage->partition);
 
 	switch (rkmessage->err)
 	{
 		case RD_KAFKA_RESP_ERR__PARTITION_EOF:
 			if (status != NULL && rkmessage->offset >= status->position)
+			{
 				status->eof = rkmessage->offset;
+				consumer->settled[status - consumer->status] = true;
+			}
 			mr_client_well(consumer->client, true);
 			consumer->heard = true;
 			break;
@@ -415,8 +456,11 @@ take_batch(MrConsumer *consumer, int n, MrMessage *msgs)
 			(status = find_status(consumer, rkmessage->partition)) != NULL)
 		{
 			fill_message(&msgs[taken++], rkmessage, hold(consumer, rkmessage));
+			consumer->unnudged++;
+			consumer->unnudged_bytes += rkmessage->len;
 			status->position = rkmessage->offset + 1;
 			status->eof = -1;
+			consumer->settled[status - consumer->status] = true;
 			continue;
 		}
 		if (rkmessage->err != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -429,6 +473,24 @@ take_batch(MrConsumer *consumer, int n, MrMessage *msgs)
 		consumer->heard = true;
 	}
 	return taken;
+}
+
+/* waiting: nothing more is queued, so it is high time */
+static void
+nudge(MrConsumer *consumer, bool waiting)
+{
+	TimestampTz now;
+
+	if (!consumer->nudging ||
+		(consumer->unnudged < NUDGE_MESSAGES && consumer->unnudged_bytes < NUDGE_BYTES))
+		return;
+	now = GetCurrentTimestamp();
+	if (!waiting && !TimestampDifferenceExceeds(consumer->last_nudge, now, NUDGE_INTERVAL_MS))
+		return;
+	mr_client_nudge(consumer->client);
+	consumer->unnudged = 0;
+	consumer->unnudged_bytes = 0;
+	consumer->last_nudge = now;
 }
 
 /* Take what is queued, without waiting. */
@@ -446,6 +508,7 @@ take(MrConsumer *consumer, MrMessage *msgs, int max)
 		got = rd_kafka_consume_batch_queue(consumer->queue, 0, consumer->batch, want);
 		if (got > 0)
 			taken += take_batch(consumer, (int) got, msgs + taken);
+		nudge(consumer, false);
 		if (got < want)
 			break;
 	}
@@ -519,7 +582,8 @@ int
 mr_consumer_poll(MrConsumer *consumer, MrMessage *msgs, int max, int timeout_ms)
 {
 	TimestampTz end = timeout_ms > 0 ?
-		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms) : 0;
+	TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms) : 0;
+	uint64		events = consumer->events;
 	bool		latch = false;
 	int			n;
 
@@ -530,11 +594,12 @@ mr_consumer_poll(MrConsumer *consumer, MrMessage *msgs, int max, int timeout_ms)
 		long		remaining;
 
 		probe(consumer);
-		if (timeout_ms <= 0 || latch)
+		if (timeout_ms <= 0 || latch || consumer->events != events)
 			break;
 		remaining = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
 		if (remaining <= 0)
 			break;
+		nudge(consumer, true);
 		latch = mr_client_wait(consumer->client, Min(remaining, PROBE_INTERVAL_MS));
 		mr_client_serve(consumer->client);
 	}
@@ -584,14 +649,17 @@ header_value(JsonbValue *jb, const char *bytes, size_t len)
 	if (memchr(bytes, '\0', len) == NULL &&
 		pg_encoding_verifymbstr(PG_UTF8, bytes, len) == len)
 		text = pg_any_to_server(pnstrdup(bytes, len), len, PG_UTF8);
+
 	else
 	{
 		text = palloc(len * 2 + 3);
+
 		memcpy(text, "\\x", 2);
-		text[2 + hex_encode(bytes, len, text + 2)] = '\0';
+		text[		2 + hex_encode(bytes, len, text +2)] = '\0';
 	}
 	jb->type = jbvString;
 	jb->val.string.val = text;
+
 	jb->val.string.len = strlen(text);
 }
 
@@ -625,9 +693,43 @@ mr_message_headers(const MrMessage *msg, bool *isnull)
  * ----------------------------------------------------------------
  */
 
+/*
+ * Take over positions that control records have moved.  The position of an earlier
+ * assignment stays in librdkafka for a moment, until the fetcher has started anew: either
+ * there is none, or something has come from the new one.
+ */
+static void
+refresh_positions(MrConsumer *consumer)
+{
+	if (consumer->positions == NULL)
+	{
+		consumer->positions = rd_kafka_topic_partition_list_new(Max(consumer->nstatus, 1));
+		for (int i = 0; i < consumer->nstatus; i++)
+			rd_kafka_topic_partition_list_add(consumer->positions, consumer->topic,
+											  consumer->status[i].partition);
+	}
+	(void) rd_kafka_position(mr_client_handle(consumer->client), consumer->positions);
+
+	for (int i = 0; i < consumer->nstatus; i++)
+	{
+		MrPartitionStatus *status = &consumer->status[i];
+		int64		position = consumer->positions->elems[i].offset;
+
+		if (position < 0)
+			consumer->settled[i] = true;
+		else if (consumer->settled[i] && position > status->position)
+		{
+			status->position = position;
+			if (status->eof < position)
+				status->eof = -1;
+		}
+	}
+}
+
 const MrPartitionStatus *
 mr_consumer_status(MrConsumer *consumer, int *n)
 {
+	refresh_positions(consumer);
 	*n = consumer->nstatus;
 	return consumer->status;
 }

@@ -41,17 +41,19 @@ typedef struct MrPartitionStatus
 {
 	int32		partition;
 	int64		position;		/* offset after the last message handed out */
-	int64		eof;			/* end offset at the last end-of-partition report,
-								 * control records and aborted messages included;
-								 * -1: more is known to follow.  At the end,
-								 * max(position, eof) is where the reader stands */
+	int64		eof;			/* end offset at the last end-of-partition
+								 * report, control records and aborted
+								 * messages included; -1: more is known to
+								 * follow.  At the end, max(position, eof) is
+								 * where the reader stands */
 	bool		out_of_range;	/* the broker does not have the next offset */
 } MrPartitionStatus;
 
 typedef enum MrErrorKind
 {
 	MR_KAFKA_OK,
-	MR_KAFKA_TRANSIENT,			/* broker down, timed out, no leader: keep polling */
+	MR_KAFKA_TRANSIENT,			/* broker down, timed out, no leader: keep
+								 * polling */
 	MR_KAFKA_NO_TOPIC,			/* topic or partition does not exist (yet) */
 	MR_KAFKA_AUTH,				/* authentication or authorization refused */
 	MR_KAFKA_FATAL				/* the consumer is of no more use */

@@ -29,8 +29,8 @@
 #define SLICE_MS			100
 
 /* How long the broker may take to give us a producer id, and to answer for a topic. */
-#define BEGIN_TIMEOUT_MS	30000
-#define TOPIC_TIMEOUT_MS	30000
+#define BEGIN_TIMEOUT_MS	15000
+#define TOPIC_TIMEOUT_MS	15000
 
 /* An abort that takes longer is left to the broker. */
 #define ABORT_TIMEOUT_MS	3000
@@ -80,7 +80,11 @@ release_producer(void *arg)
 
 	for (ProducerTopic *topic = producer->topics; topic != NULL; topic = topic->next)
 		rd_kafka_topic_destroy(topic->rkt);
-	/* what is still queued belongs to a transaction that will not be committed */
+
+	/*
+	 * what is still queued belongs to a transaction that will not be
+	 * committed
+	 */
 	rd_kafka_purge(mr_client_handle(producer->client),
 				   RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
 				   RD_KAFKA_PURGE_F_NON_BLOCKING);
@@ -183,6 +187,29 @@ throw_too_large(MrProducer *producer, const char *topic, size_t size)
 					 limit ? limit : "unknown")));
 }
 
+/*
+ * The broker ends a transaction that takes too long by fencing its producer, so librdkafka
+ * cannot tell the one from the other either.
+ */
+static int
+advice_on(MrProducer *producer, rd_kafka_resp_err_t err)
+{
+	char	   *timeout;
+
+	if (mr_client_trouble(producer->client) != MR_KAFKA_FATAL &&
+		err != RD_KAFKA_RESP_ERR__FENCED &&
+		err != RD_KAFKA_RESP_ERR_PRODUCER_FENCED &&
+		err != RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH &&
+		err != RD_KAFKA_RESP_ERR_INVALID_TXN_STATE &&
+		err != RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING &&
+		err != RD_KAFKA_RESP_ERR__TIMED_OUT)
+		return mr_client_hint(producer->client);
+
+	timeout = mr_client_property(producer->client, "transaction.timeout.ms");
+	return errhint("The transaction may have taken longer than the property \"transaction.timeout.ms\" (%s) allows.",
+				   timeout ? timeout : "unknown");
+}
+
 static void
 check_failure(MrProducer *producer)
 {
@@ -204,28 +231,7 @@ check_failure(MrProducer *producer)
 							mr_client_trouble(producer->client) == MR_KAFKA_OK ?
 							producer->failed_reason :
 							mr_client_explain(producer->client, producer->failure)),
-					 mr_client_hint(producer->client)));
-	}
-}
-
-static int
-advice_on(MrProducer *producer, rd_kafka_resp_err_t err)
-{
-	char	   *timeout;
-
-	switch (err)
-	{
-		case RD_KAFKA_RESP_ERR__FENCED:
-		case RD_KAFKA_RESP_ERR_PRODUCER_FENCED:
-		case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH:
-		case RD_KAFKA_RESP_ERR_INVALID_TXN_STATE:
-		case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING:
-		case RD_KAFKA_RESP_ERR__TIMED_OUT:
-			timeout = mr_client_property(producer->client, "transaction.timeout.ms");
-			return errhint("The transaction may have taken longer than the property \"transaction.timeout.ms\" (%s) allows.",
-						   timeout ? timeout : "unknown");
-		default:
-			return mr_client_hint(producer->client);
+					 advice_on(producer, producer->failure)));
 	}
 }
 
@@ -352,7 +358,7 @@ mr_producer_abort(MrProducer *producer)
 	while (producer->in_transaction && !producer->dead)
 	{
 		int			patience = mr_client_trouble(producer->client) == MR_KAFKA_OK ?
-			ABORT_TIMEOUT_MS : ABORT_IN_TROUBLE_MS;
+		ABORT_TIMEOUT_MS : ABORT_IN_TROUBLE_MS;
 		rd_kafka_error_t *error = rd_kafka_abort_transaction(mr_client_handle(producer->client),
 															 SLICE_MS);
 
@@ -430,7 +436,8 @@ check_partition(MrProducer *producer, ProducerTopic *topic, int32 partition)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_ERROR),
 				 errmsg("topic \"%s\" has no partition %d", topic->name, partition),
-				 errdetail("It has %d partitions.", topic->partitions)));
+				 errdetail_plural("It has %d partition.", "It has %d partitions.",
+								  topic->partitions, topic->partitions)));
 }
 
 static rd_kafka_headers_t *

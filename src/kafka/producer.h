@@ -22,8 +22,8 @@ typedef struct MrHeader
 
 typedef struct MrOutMessage
 {
-	int32		partition;		/* -1: the partitioner decides (murmur2_random unless
-								 * the user set "partitioner") */
+	int32		partition;		/* -1: the partitioner decides (murmur2_random
+								 * unless the user set "partitioner") */
 	int64		timestamp_ms;	/* 0: now */
 	const char *key;			/* NULL: none */
 	size_t		key_len;
