@@ -201,6 +201,10 @@ CREATE FUNCTION millrace.on_drop() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'mr_on_drop';
 COMMENT ON FUNCTION millrace.on_drop() IS 'removes what belonged to dropped views and streams';
 
+CREATE FUNCTION millrace.on_ddl_start() RETURNS event_trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'mr_on_ddl_start';
+COMMENT ON FUNCTION millrace.on_ddl_start() IS 'refuses CREATE OR REPLACE VIEW of continuous views';
+
 CREATE FUNCTION millrace.on_ddl_end() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'mr_on_ddl_end';
 COMMENT ON FUNCTION millrace.on_ddl_end() IS 'lets a view''s parts follow its name, schema and owner';
@@ -210,8 +214,11 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'mr_refuse_write';
 COMMENT ON FUNCTION millrace.refuse_write() IS 'trigger of continuous views: messages alone write them';
 
 CREATE EVENT TRIGGER millrace_on_drop ON sql_drop EXECUTE FUNCTION millrace.on_drop();
+CREATE EVENT TRIGGER millrace_on_ddl_start ON ddl_command_start
+  WHEN TAG IN ('CREATE VIEW')
+  EXECUTE FUNCTION millrace.on_ddl_start();
 CREATE EVENT TRIGGER millrace_on_ddl_end ON ddl_command_end
-  WHEN TAG IN ('CREATE VIEW', 'ALTER VIEW', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER SCHEMA')
+  WHEN TAG IN ('ALTER VIEW', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER SCHEMA')
   EXECUTE FUNCTION millrace.on_ddl_end();
 
 ------------------------------------------------------------------------------

@@ -7,6 +7,8 @@
  * the server's own dependencies say so first, as long as the database was not restored
  * from a dump, which does not keep them.
  *
+ * CREATE OR REPLACE: refused before it happens, by the event trigger on_ddl_start.
+ *
  * ALTER: name, schema and owner of the parts follow the view, by the event trigger
  * on_ddl_end.  REASSIGN OWNED fires none, so workers look as well.
  */
@@ -31,6 +33,7 @@
 #include "utils/syscache.h"
 
 #include "view/relations.h"
+#include "view/split.h"
 
 /* a relation that a command touched */
 typedef struct Touched
@@ -40,6 +43,7 @@ typedef struct Touched
 } Touched;
 
 PG_FUNCTION_INFO_V1(mr_on_drop);
+PG_FUNCTION_INFO_V1(mr_on_ddl_start);
 PG_FUNCTION_INFO_V1(mr_on_ddl_end);
 
 static bool
@@ -244,8 +248,7 @@ check_part_altered(const Touched *touched, Oid viewid)
 	is_matrel = view->matrel == touched->relid;
 	name = mr_relations_part_name(get_rel_name(viewid), is_matrel ? "mrel" : "def",
 								  get_rel_namespace(viewid), touched->relid);
-	if (strcmp(touched->what, "CREATE VIEW") == 0 ||
-		get_rel_namespace(touched->relid) != get_rel_namespace(viewid) ||
+	if (get_rel_namespace(touched->relid) != get_rel_namespace(viewid) ||
 		strcmp(name, get_rel_name(touched->relid)) != 0 ||
 		(!is_matrel && mr_relation_owner(touched->relid) != mr_relation_owner(viewid)))
 		ereport(ERROR,
@@ -260,11 +263,6 @@ follow_alter(const Touched *touched)
 	MrView	   *view = mr_catalog_view(touched->relid);
 	Oid			viewid;
 
-	if (view != NULL && strcmp(touched->what, "CREATE VIEW") == 0)
-		ereport(ERROR,
-				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				errmsg("cannot replace continuous view \"%s\"", get_rel_name(touched->relid)),
-				errhint("Drop it and create it again, or create one with another name and rename the two."));
 	if (view != NULL)
 	{
 		mr_view_sync(view);
@@ -301,5 +299,55 @@ mr_on_ddl_end(PG_FUNCTION_ARGS)
 		if (relation_exists(touched->relid))
 			follow_alter(touched);
 	}
+	PG_RETURN_NULL();
+}
+
+/*
+ * CREATE OR REPLACE VIEW
+ */
+
+/* pg_dump creates a view without FROM first when it has to break a loop */
+static bool
+is_placeholder(Oid relid)
+{
+	Query	   *query = mr_relation_view_query(relid);
+
+	return query != NULL && query->jointree->fromlist == NIL && query->setOperations == NULL;
+}
+
+static void
+check_replaced(const ViewStmt *stmt)
+{
+	Oid			relid;
+	Oid			view;
+
+	if (!stmt->replace)
+		return;
+	relid = get_relname_relid(stmt->view->relname, RangeVarGetCreationNamespace(stmt->view));
+	if (!OidIsValid(relid))
+		return;
+	view = mr_catalog_view(relid) != NULL ? relid : mr_catalog_view_of_part(relid);
+	if (!OidIsValid(view) || !relation_exists(view) || is_placeholder(relid))
+		return;
+	ereport(ERROR,
+			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			errmsg("cannot replace \"%s\" because continuous view \"%s\" requires it",
+				   stmt->view->relname, get_rel_name(view)),
+			errhint("Drop the continuous view and create it again, or create one with another name and rename the two."));
+}
+
+/* on_ddl_start(): event trigger for ddl_command_start */
+Datum
+mr_on_ddl_start(PG_FUNCTION_ARGS)
+{
+	EventTriggerData *data;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				errmsg("on_ddl_start() must be called as an event trigger"));
+	data = (EventTriggerData *) fcinfo->context;
+	if (OidIsValid(mr_catalog_owner()) && IsA(data->parsetree, ViewStmt))
+		check_replaced((ViewStmt *) data->parsetree);
 	PG_RETURN_NULL();
 }
