@@ -1,0 +1,151 @@
+# What the monitoring views show is there and true.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use MillraceTest;
+use MillraceLoad;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main');
+my $topic = create_stream($node, 'clicks', event_columns(), partitions => 3);
+
+my %columns = (
+	streams => [ qw(stream topic format state last_error last_error_at messages bytes dead_letters) ],
+	views => [ qw(view stream kind state query groups_estimate rows_in rows_out last_error) ],
+	partitions => [ qw(view stream partition next_offset low_watermark high_watermark lag lag_seconds) ],
+	workers => [ qw(pid stream state batches messages batch_messages_avg decode_ms aggregate_ms merge_ms commit_ms) ],
+	dead_letters => [ qw(id stream view partition message_offset message_timestamp key value headers
+		  sqlstate error failed_at) ],
+	gaps => [ qw(stream partition from_offset to_offset reason detected_at) ]);
+foreach my $view (sort keys %columns)
+{
+	my %has = map { $_ => 1 } split /\n/, $node->safe_psql('postgres',
+		"SELECT attname FROM pg_attribute WHERE attrelid = 'millrace.$view'::regclass AND attnum > 0");
+	is(join(' ', grep { !$has{$_} } @{ $columns{$view} }), '', "millrace.$view has its columns");
+}
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT atttypid::regtype::text, ',') FROM pg_attribute
+	WHERE attname IN ('stream', 'view') AND attrelid IN ('millrace.streams'::regclass, 'millrace.views'::regclass,
+		'millrace.partitions'::regclass, 'millrace.dead_letters'::regclass)}), 'regclass', 'relations are regclass');
+
+# before any view
+is($node->safe_psql('postgres', q{SELECT stream, topic, format, messages, bytes, dead_letters, state NOT IN ('failed', 'retrying')
+	FROM millrace.streams}), "clicks|$topic|json|0|0|0|t", 'a stream without a view');
+
+my $query = 'SELECT k, count(*) AS n FROM clicks WHERE id > 10 GROUP BY k';
+my $quoted = '"Odd view"';
+$node->safe_psql('postgres', qq{
+	SELECT millrace.create_continuous_view('per_k', \$\$$query\$\$);
+	SELECT millrace.create_continuous_view('$quoted', 'SELECT count(*) FROM clicks')});
+my @messages = map { event($_) } 1 .. 100;
+produce($topic, $_ % 2, $messages[$_]) foreach 0 .. 99;
+wait_latest($node, 'per_k');
+
+is($node->safe_psql('postgres', q{SELECT view, stream, kind, state, query, last_error FROM millrace.views
+	WHERE view = 'per_k'::regclass}), "per_k|clicks|view|running|$query|", 'millrace.views');
+is($node->safe_psql('postgres', qq{SELECT view, stream, kind FROM millrace.views WHERE view = '$quoted'::regclass}),
+	"$quoted|clicks|view", 'a view with an odd name');
+# counters come after the commit
+wait_for($node, q{SELECT messages = 100 AND bytes > 0 AND state = 'running' AND last_error IS NULL AND dead_letters = 0
+	FROM millrace.streams WHERE stream = 'clicks'::regclass});
+my $bytes = 0;
+$bytes += length foreach @messages;
+is($node->safe_psql('postgres', q{SELECT bytes FROM millrace.streams WHERE stream = 'clicks'::regclass}), $bytes,
+	'bytes are those of the values');
+wait_for($node, q{SELECT rows_out > 0 AND rows_in >= 90 FROM millrace.views WHERE view = 'per_k'::regclass});
+pass('rows in and out');
+wait_for($node, q{SELECT sum(messages) = 100 AND sum(batches) BETWEEN 1 AND 100 AND bool_and(batch_messages_avg >= 0)
+	AND bool_and(decode_ms >= 0 AND aggregate_ms >= 0 AND merge_ms >= 0 AND commit_ms >= 0) AND sum(commit_ms) > 0
+	FROM millrace.workers WHERE stream = 'clicks'::regclass});
+pass('millrace.workers');
+is($node->safe_psql('postgres', q{SELECT partition, next_offset, low_watermark, high_watermark, lag, lag_seconds
+	FROM millrace.partitions WHERE view = 'per_k'::regclass ORDER BY 1}),
+	"0|50|0|50|0|0\n1|50|0|50|0|0\n2|0|0|0|0|0", 'millrace.partitions');
+
+# groups_estimate is about the number of groups
+$node->safe_psql('postgres', 'ANALYZE');
+cmp_ok($node->safe_psql('postgres', q{SELECT groups_estimate FROM millrace.views WHERE view = 'per_k'::regclass}),
+	'<=', 7 * 2, 'groups_estimate');
+
+# Lag is what is missing: of a view that stands still, exactly.
+$node->safe_psql('postgres', q{SELECT millrace.deactivate('per_k')});
+produce($topic, 2, map { event($_) } 101 .. 142);
+produce($topic, 0, event(143));
+wait_latest($node, $quoted);
+is($node->safe_psql('postgres', q{SELECT partition, lag, lag_seconds > 0 AND lag_seconds < 600 FROM millrace.partitions
+	WHERE view = 'per_k'::regclass AND partition <> 2 ORDER BY 1}), "0|1|t\n1|0|f", 'lag of a view that stands still');
+is($node->safe_psql('postgres', q{SELECT lag, next_offset FROM millrace.partitions
+	WHERE view = 'per_k'::regclass AND partition = 2}), '42|0', 'where it has nothing yet');
+is($node->safe_psql('postgres', qq{SELECT sum(lag) FROM millrace.partitions WHERE view = '$quoted'::regclass}), '0',
+	'the other has none');
+$node->safe_psql('postgres', q{SELECT millrace.activate('per_k')});
+
+# Under traffic: whenever the lag is 0 in a snapshot, the view holds everything
+# that was acknowledged before; when it holds less, there is a lag.
+my $load = start_traffic($topic, from => 144, chunk => 5, pause => 0.05);
+my ($zero, $wrong) = (0, 0);
+foreach (1 .. 200)
+{
+	my $sent = $load->sent;
+	my ($lag, $count) = split /\|/, $node->safe_psql('postgres', qq{
+		BEGIN ISOLATION LEVEL REPEATABLE READ;
+		SELECT (SELECT sum(lag) FROM millrace.partitions WHERE view = '$quoted'::regclass), count FROM $quoted; COMMIT});
+	$zero++ if $lag == 0;
+	$wrong++ if $lag == 0 && $count < 143 + $sent || $lag < 0;
+	last if $zero >= 10;
+}
+cmp_ok($zero, '>=', 1, 'seen without lag');
+is($wrong, 0, 'lag is 0 only when the view holds everything');
+my $n = $load->stop;
+wait_latest($node, 'per_k');
+is_same($node, 'per_k', "SELECT k, count(*) AS n FROM @{[events($n)]} e WHERE id > 10 GROUP BY k");
+is($node->safe_psql('postgres', q{SELECT sum(lag) FROM millrace.partitions}), '0', 'no lag in the end');
+
+# pg_stat_activity shows a worker with its stream and what it does.
+my $pid = worker_pid($node, 'clicks');
+my ($type, $name, $doing, $wait, $user) = split /\|/, $node->safe_psql('postgres', qq{
+	SELECT backend_type, application_name, query, wait_event, usename FROM pg_stat_activity WHERE pid = $pid});
+like($type, qr/millrace/, 'backend_type');
+like("$type $name $doing", qr/clicks/, 'the stream');
+wait_for($node, qq{SELECT application_name || ' ' || query ~ '(wait|idle|poll|read|fetch)' FROM pg_stat_activity
+	WHERE pid = $pid});
+pass('the phase');
+isnt($wait, '', 'a wait event');
+is($node->safe_psql('postgres', q{SELECT count(*) >= 1 FROM pg_stat_activity WHERE backend_type ~ 'millrace'
+	AND backend_type ~ 'launcher'}), 't', 'the launcher');
+
+# states
+is($node->safe_psql('postgres', q{SELECT count(*) FROM millrace.views WHERE state NOT IN
+	('starting', 'running', 'catching up', 'retrying', 'stopped', 'failed', 'paused')}), '0', 'known states only');
+$node->safe_psql('postgres', q{SELECT millrace.deactivate('clicks')});
+is($node->safe_psql('postgres', q{SELECT string_agg(DISTINCT state, ',') FROM millrace.views}), 'paused', 'paused views');
+is($node->safe_psql('postgres', q{SELECT state FROM millrace.streams}), 'paused', 'paused stream');
+wait_for($node, 'SELECT count(*) = 0 FROM millrace.workers');
+pass('no worker');
+$node->safe_psql('postgres', q{SELECT millrace.activate('clicks')});
+wait_state($node, 'stream', 'clicks', 'running');
+
+# millrace.enabled = off stops all ingest
+$node->append_conf('postgresql.conf', 'millrace.enabled = off');
+$node->reload;
+wait_for($node, 'SELECT count(*) = 0 FROM millrace.workers');
+wait_state($node, 'stream', 'clicks', 'stopped');
+produce($topic, 0, event($n + 1));
+is($node->safe_psql('postgres', q{SELECT sum(lag) FROM millrace.partitions WHERE view = 'per_k'::regclass}), '1',
+	'lag while ingest is off');
+$node->append_conf('postgresql.conf', 'millrace.enabled = on');
+$node->reload;
+wait_for($node, "SELECT sum(n) = $n + 1 - 10 FROM per_k");
+pass('ingest goes on by itself');
+
+# settings are there, with their defaults and contexts
+is($node->safe_psql('postgres', q{SELECT string_agg(format('%s=%s%s (%s)', name, boot_val, unit, context), ', ' ORDER BY name)
+	FROM pg_settings WHERE name LIKE 'millrace.%' AND name IN ('millrace.enabled', 'millrace.commit_interval',
+	'millrace.batch_messages', 'millrace.batch_memory', 'millrace.retry_max_interval', 'millrace.catchup_workers')}),
+	'millrace.batch_memory=131072kB (sighup), millrace.batch_messages=1000000 (sighup), millrace.catchup_workers=2 (sighup), '
+	  . 'millrace.commit_interval=100ms (sighup), millrace.enabled=on (sighup), millrace.retry_max_interval=30000ms (sighup)',
+	'settings');
+
+done_testing();
