@@ -146,7 +146,7 @@ refuse_distinct(const Aggref *aggref)
 					 aggregate_name(aggref)),
 			  strcmp(name, "min") == 0 || strcmp(name, "max") == 0 ?
 			  errhint("Leave out DISTINCT; it does not change the result.") :
-			  errhint("Aggregate over a subquery, as in SELECT %s(x) FROM (SELECT DISTINCT x FROM stream) AS d.",
+			  errhint("Aggregate over a subquery, as in SELECT g, %s(x) FROM (SELECT DISTINCT g, x FROM stream) AS d GROUP BY g.",
 					  quote_identifier(name)));
 }
 
