@@ -21,6 +21,7 @@ CREATE VIEW s_numbered AS SELECT u, row_number() OVER () FROM s;
 CREATE TABLE parent (id int, u int) PARTITION BY LIST (id);
 CREATE FOREIGN TABLE child PARTITION OF parent DEFAULT SERVER nowhere OPTIONS (topic 'c');
 CREATE FUNCTION moody(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
+CREATE FUNCTION read_s() RETURNS SETOF s STABLE LANGUAGE sql AS 'SELECT * FROM refuse.s';
 CREATE FUNCTION plus(int, int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 + $2';
 CREATE AGGREGATE uncombined(int) (sfunc = plus, stype = int, initcond = '0');
 CREATE AGGREGATE unserialized(numeric) (sfunc = numeric_avg_accum, stype = internal, finalfunc = numeric_avg,
@@ -138,7 +139,9 @@ SELECT refused('SELECT id, random() FROM s');
 SELECT refused('SELECT sum(moody(u)) FROM s');
 SELECT refused('SELECT count(*) FROM s JOIN (SELECT u FROM users WHERE moody(u) = 1) x USING (u)');
 SELECT refused('SELECT count(*) FROM s WHERE t = current_user');
+SELECT refused('SELECT count(*) FROM s WHERE t = current_setting(''a.b'')');
 SELECT refused('SELECT count(*) FROM s_recent');
+SELECT refused('SELECT count(*) FROM s JOIN read_s() x USING (u)');
 
 -- at read they are fine
 SELECT refused('SELECT u, count(*), now() AS n, moody(u) AS m, current_user AS c FROM s GROUP BY u HAVING max(ts) < now()');

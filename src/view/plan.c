@@ -16,6 +16,7 @@
 #include "optimizer/clauses.h"
 #include "optimizer/planner.h"
 #include "rewrite/rewriteHandler.h"
+#include "stream/option.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -79,11 +80,57 @@ check_output(const PlannedStmt *plan, const List *columns)
 	}
 }
 
+static bool
+count_streams_walker(Node *node, int *count)
+{
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, count_streams_walker, count);
+	foreach(lc, ((Query *) node)->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		*count += rte->rtekind == RTE_RELATION && mr_is_stream(rte->relid);
+	}
+	return query_tree_walker((Query *) node, count_streams_walker, count, 0);
+}
+
+/*
+ * The planner puts SQL functions' bodies in the place of their calls.  One that reads a
+ * stream would see the batch, not the topic.
+ */
+static void
+check_inlined(Query *query, const PlannedStmt *plan)
+{
+	int			before = 0;
+	int			after = 0;
+	ListCell   *lc;
+
+	count_streams_walker((Node *) query, &before);
+	foreach(lc, plan->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		after += rte->rtekind == RTE_RELATION && mr_is_stream(rte->relid);
+	}
+	if (after > before)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("a function that reads a stream is not supported in a continuous view"),
+				errhint("Write its query as a subquery in FROM."));
+}
+
 PlannedStmt *
 mr_plan_partial(const MrViewAnalysis *analysis)
 {
-	PlannedStmt *plan = pg_plan_query(rewrite_partial(analysis), "continuous view", 0, NULL);
+	Query	   *query = rewrite_partial(analysis);
+	PlannedStmt *plan = pg_plan_query(copyObject(query), "continuous view", 0, NULL);
 	ListCell   *lc;
+
+	check_inlined(query, plan);
 
 	foreach(lc, analysis->columns)
 	{

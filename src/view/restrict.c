@@ -43,21 +43,34 @@ typedef struct PartialContext
 								 * own */
 } PartialContext;
 
-/* functions whose result is the clock's, though they are no more than stable */
-typedef struct ClockFunction
+/* functions that are no more than stable, but whose result is not the query's alone */
+typedef struct AmbientFunction
 {
 	Oid			funcid;
+	bool		is_clock;		/* else the session's */
 	const char *name;
-} ClockFunction;
+} AmbientFunction;
 
-static const ClockFunction clock_functions[] = {
-	{F_NOW, "now()"},
-	{F_TRANSACTION_TIMESTAMP, "transaction_timestamp()"},
-	{F_STATEMENT_TIMESTAMP, "statement_timestamp()"},
-	{F_CLOCK_TIMESTAMP, "clock_timestamp()"},
-	{F_TIMEOFDAY, "timeofday()"},
-	{F_AGE_TIMESTAMP, "age() of one argument"},
-	{F_AGE_TIMESTAMPTZ, "age() of one argument"},
+static const AmbientFunction ambient_functions[] = {
+	{F_NOW, true, "now()"},
+	{F_TRANSACTION_TIMESTAMP, true, "transaction_timestamp()"},
+	{F_STATEMENT_TIMESTAMP, true, "statement_timestamp()"},
+	{F_CLOCK_TIMESTAMP, true, "clock_timestamp()"},
+	{F_TIMEOFDAY, true, "timeofday()"},
+	{F_AGE_TIMESTAMP, true, "age() of one argument"},
+	{F_AGE_TIMESTAMPTZ, true, "age() of one argument"},
+	{F_CURRENT_SETTING_TEXT, false, "current_setting()"},
+	{F_CURRENT_SETTING_TEXT_BOOL, false, "current_setting()"},
+	{F_CURRENT_USER, false, "current_user"},
+	{F_SESSION_USER, false, "session_user"},
+	{F_CURRENT_SCHEMA, false, "current_schema"},
+	{F_CURRENT_SCHEMAS, false, "current_schemas()"},
+	{F_PG_BACKEND_PID, false, "pg_backend_pid()"},
+	{F_INET_CLIENT_ADDR, false, "inet_client_addr()"},
+	{F_PG_CURRENT_XACT_ID, false, "pg_current_xact_id()"},
+	{F_TXID_CURRENT, false, "txid_current()"},
+	{F_PG_CURRENT_SNAPSHOT, false, "pg_current_snapshot()"},
+	{F_TXID_CURRENT_SNAPSHOT, false, "txid_current_snapshot()"},
 };
 
 /* what an error says of its place; ereport's auxiliary function */
@@ -249,15 +262,28 @@ refuse_clock(const char *name, int location)
 			  errhint("Use the message's timestamp (a column with OPTIONS (metadata 'timestamp')), or filter when selecting from the view."));
 }
 
+static void
+refuse_session(const char *name, int location)
+{
+	mr_refuse(location,
+			  errmsg("%s is not supported where a continuous view takes in messages",
+					 name),
+			  errdetail("Ingest runs in a session of its own."),
+			  errhint("Use it when selecting from the view."));
+}
+
 static bool
 function_checker(Oid funcid, void *context)
 {
 	int			location = ((PartialContext *) context)->location;
 
-	for (int i = 0; i < lengthof(clock_functions); i++)
+	for (int i = 0; i < lengthof(ambient_functions); i++)
 	{
-		if (clock_functions[i].funcid == funcid)
-			refuse_clock(clock_functions[i].name, location);
+		if (ambient_functions[i].funcid != funcid)
+			continue;
+		if (ambient_functions[i].is_clock)
+			refuse_clock(ambient_functions[i].name, location);
+		refuse_session(ambient_functions[i].name, location);
 	}
 	if (func_volatile(funcid) == PROVOLATILE_VOLATILE)
 		mr_refuse(location,
@@ -294,13 +320,16 @@ check_sql_value(const SQLValueFunction *function)
 		case SVFOP_CURRENT_ROLE:
 		case SVFOP_CURRENT_USER:
 		case SVFOP_USER:
+			refuse_session("CURRENT_USER", function->location);
+			break;
 		case SVFOP_SESSION_USER:
-		case SVFOP_CURRENT_CATALOG:
+			refuse_session("SESSION_USER", function->location);
+			break;
 		case SVFOP_CURRENT_SCHEMA:
-			mr_refuse(function->location,
-					  errmsg("a function of the session, such as CURRENT_USER, is not supported where a continuous view takes in messages"),
-					  errdetail("Ingest runs in a session of its own."),
-					  errhint("Use it when selecting from the view."));
+			refuse_session("CURRENT_SCHEMA", function->location);
+			break;
+		case SVFOP_CURRENT_CATALOG:
+			break;
 	}
 }
 
