@@ -1,0 +1,156 @@
+# Messages that the broker deleted before they were read.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use MillraceTest;
+use MillraceLoad;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main');
+my $query = 'SELECT count(*) AS n, sum(id) AS ids, min(id) AS first, max(id) AS last FROM %s e';
+my %topics;
+
+sub stream
+{
+	my ($name, %options) = @_;
+	$topics{$name} = create_stream($node, $name, event_columns(), options => \%options);
+	$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('${name}_view', \$\$"
+		  . sprintf($query, $name) . "\$\$)");
+}
+
+sub gaps
+{
+	my ($stream) = @_;
+	return $node->safe_psql('postgres', "SELECT partition, from_offset, to_offset FROM millrace.gaps
+		WHERE stream = '$stream'::regclass AND reason <> '' AND detected_at > now() - interval '1 hour' ORDER BY 2, 3");
+}
+
+sub is_part
+{
+	my ($view, $where, $name) = @_;
+	is_same($node, $view, sprintf($query, '(SELECT e.* FROM ' . events(1000) . " e WHERE $where)"), $name);
+}
+
+# Lost while the server was down.  Message i has the offset i - 1.
+stream('stops');
+stream('from_earliest', on_gap => 'earliest');
+stream('from_latest', on_gap => 'latest');
+stream('untouched');
+my @all = map { event($_) } 1 .. 200;
+foreach my $name (sort keys %topics)
+{
+	produce($topics{$name}, 0, @all[ 0 .. 99 ]);
+	wait_latest($node, "${name}_view");
+}
+# what was deleted after it was taken is no loss
+client()->command('truncate', $topics{$_}, 0, 100) foreach sort keys %topics;
+$node->stop('fast');
+foreach my $name (sort keys %topics)
+{
+	produce($topics{$name}, 0, @all[ 100 .. 199 ]);
+	client()->command('truncate', $topics{$name}, 0, 150) if $name ne 'untouched';
+}
+$node->start;
+
+wait_latest($node, 'untouched_view');
+is_part('untouched_view', 'id <= 200', 'nothing lost, nothing missing');
+is(gaps('untouched'), '', 'and no gap');
+
+wait_latest($node, 'from_earliest_view');
+is_part('from_earliest_view', 'id <= 100 OR id BETWEEN 151 AND 200', 'earliest goes on with what is left');
+is(gaps('from_earliest'), '0|100|150', 'the gap is what was lost');
+
+produce($topics{from_latest}, 0, map { event($_) } 201 .. 210);
+wait_latest($node, 'from_latest_view');
+my ($partition, $from, $to) = split /\|/, gaps('from_latest');
+is("$partition|$from", '0|100', 'latest: the gap begins where the view was');
+ok($to >= 200 && $to <= 210, 'and ends at the end') or diag($to);
+is_part('from_latest_view', "id <= 100 OR id BETWEEN $to + 1 AND 210", 'the view holds all but the gap');
+
+wait_state($node, 'stream', 'stops', 'stopped');
+wait_state($node, 'view', 'stops_view', 'stopped');
+is(gaps('stops'), '0|100|150', 'stop: the gap is recorded');
+like($node->safe_psql('postgres', q{SELECT last_error FROM millrace.streams WHERE stream = 'stops'::regclass}), qr/100/,
+	'and shown as an error');
+is_part('stops_view', 'id <= 100', 'nothing is taken behind it');
+my ($rc) = $node->psql('postgres', q{SELECT millrace.wait_for_latest('stops_view', timeout => '60s')}, timeout => 20);
+isnt($rc, 0, 'there is no use in waiting');
+$node->restart;
+wait_state($node, 'stream', 'stops', 'stopped');
+is_part('stops_view', 'id <= 100', 'also after a restart');
+is(gaps('stops'), '0|100|150', 'recorded once');
+$node->safe_psql('postgres', q{
+	ALTER FOREIGN TABLE stops OPTIONS (ADD on_gap 'earliest'); SELECT millrace.activate('stops')});
+wait_latest($node, 'stops_view');
+is_part('stops_view', 'id <= 100 OR id BETWEEN 151 AND 200', 'it goes on when it is told to');
+
+# Lost while a view was inactive; the live one has it all.
+$node->safe_psql('postgres', qq{
+	SELECT millrace.create_continuous_view('sleeper', \$\$@{[sprintf $query, 'from_earliest']}\$\$);});
+wait_latest($node, 'sleeper');
+is_part('sleeper', 'id BETWEEN 151 AND 200', 'a new view begins with what is left');
+is(gaps('from_earliest'), '0|100|150', 'without a gap of its own');
+$node->safe_psql('postgres', q{SELECT millrace.deactivate('sleeper')});
+produce($topics{from_earliest}, 0, map { event($_) } 201 .. 300);
+wait_latest($node, 'from_earliest_view');
+client()->command('truncate', $topics{from_earliest}, 0, 280);
+$node->safe_psql('postgres', q{SELECT millrace.activate('sleeper')});
+wait_latest($node, 'sleeper');
+is_part('sleeper', 'id BETWEEN 151 AND 200 OR id BETWEEN 281 AND 300', 'an inactive view misses what was deleted');
+is_part('from_earliest_view', 'id <= 100 OR id BETWEEN 151 AND 300', 'the live one does not');
+is(gaps('from_earliest'), "0|100|150\n0|200|280", 'its gap');
+
+# Retention instead of an administrator
+my $retained = create_stream($node, 'retained', event_columns(),
+	config => { 'retention.bytes' => 1, 'segment.bytes' => 1048576 }, options => { on_gap => 'earliest' });
+$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('retained_view', \$\$"
+	  . sprintf($query, 'retained') . "\$\$)");
+produce($retained, 0, @all[ 0 .. 9 ]);
+wait_latest($node, 'retained_view');
+$node->stop('fast');
+my $filler = 'x' x 100_000;
+produce($retained, 0, map { qq({"id": $_, "s": "$filler"}) } 11 .. 40);
+my $low = 0;
+foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	($low) = watermarks($retained, 0);
+	last if $low > 10;
+	select undef, undef, undef, 0.1;
+}
+cmp_ok($low, '>', 10, 'retention deleted messages');
+$node->start;
+produce($retained, 0, event(41));
+wait_latest($node, 'retained_view');
+my ($gap_from, $gap_to) = (split /\|/, gaps('retained'))[ 1, 2 ];
+is($gap_from, 10, 'the gap begins with the first message that was not taken');
+cmp_ok($gap_to, '>=', $low, 'and ends with the first that was left');
+is_same($node, 'retained_view', "SELECT count(*), sum(i), min(i), max(i) FROM generate_series(1::bigint, 41::bigint) i
+	WHERE i <= 10 OR i > $gap_to", 'the rest is there');
+
+# A topic deleted and created again, shorter than it was
+stream('again', on_gap => 'earliest');
+stream('again_stops');
+foreach my $name (qw(again again_stops))
+{
+	produce($topics{$name}, 0, @all[ 0 .. 49 ]);
+	wait_latest($node, "${name}_view");
+}
+$node->stop('fast');
+foreach my $name (qw(again again_stops))
+{
+	client()->command('delete', $topics{$name});
+	create_topic($topics{$name});
+	produce($topics{$name}, 0, @all[ 100 .. 129 ]);
+}
+$node->start;
+wait_latest($node, 'again_view');
+is_part('again_view', 'id <= 50 OR id BETWEEN 101 AND 130', 'a topic created again is read from its beginning');
+isnt(gaps('again'), '', 'with a note of it');
+wait_state($node, 'stream', 'again_stops', 'stopped');
+is_part('again_stops_view', 'id <= 50', 'or not at all');
+isnt(gaps('again_stops'), '', 'with a note of it');
+
+done_testing();
