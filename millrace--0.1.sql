@@ -161,17 +161,17 @@ COMMENT ON FUNCTION millrace.finalize(regprocedure, "any", anyelement)
   IS 'an aggregate''s result from its stored state; the last argument only tells the type';
 
 CREATE FUNCTION millrace.deactivate(relation regclass) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'mr_deactivate';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_deactivate';
 COMMENT ON FUNCTION millrace.deactivate(regclass)
   IS 'stops a view, or all views of a stream; positions are kept';
 
 CREATE FUNCTION millrace.activate(relation regclass) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'mr_activate';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_activate';
 COMMENT ON FUNCTION millrace.activate(regclass)
   IS 'starts a view, or all views of a stream, from where it stood; also after a failure';
 
 CREATE FUNCTION millrace.truncate_continuous_view(view regclass) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'mr_truncate_continuous_view';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_truncate_continuous_view';
 COMMENT ON FUNCTION millrace.truncate_continuous_view(regclass)
   IS 'empties a view; it goes on from its present position';
 
@@ -187,7 +187,7 @@ COMMENT ON FUNCTION millrace.wait_for_offset(regclass, integer, bigint, interval
   IS 'waits until the view holds the message at that offset of the partition; false on timeout';
 
 CREATE FUNCTION millrace.explain_view(view regclass) RETURNS SETOF text
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'mr_explain_view';
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_explain_view';
 COMMENT ON FUNCTION millrace.explain_view(regclass) IS 'the plan that one batch of messages runs';
 
 REVOKE ALL ON FUNCTION millrace.create_topic(name, text, integer, integer, jsonb) FROM PUBLIC;

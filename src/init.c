@@ -104,7 +104,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUt
 		database = database_wanted(stmt);
 	if (!OidIsValid(database) || database == MyDatabaseId)
 	{
-		bool		probe = mr_shared != NULL && (IsA(stmt, CreatedbStmt) || IsA(stmt, CreateExtensionStmt));
+		bool		probe = mr_shared != NULL &&
+			(IsA(stmt, CreatedbStmt) || IsA(stmt, CreateExtensionStmt) || IsA(stmt, DropStmt));
 
 		call_utility(pstmt, query, read_only, context, params, env, dest, qc);
 		if (probe)

@@ -581,10 +581,10 @@ mr_supervisor_main(Datum arg)
 		long		nap_ms = LOOK_INTERVAL_MS;
 		ListCell   *lc;
 
+		if (changed || !extension)
+			tell_workers();
 		if (!extension)
 			proc_exit(0);
-		if (changed)
-			tell_workers();
 		free_unwanted_slots(wanted);
 		foreach(lc, wanted)
 			start_worker(lfirst(lc), &nap_ms);

@@ -130,6 +130,8 @@ mr_shmem_wake(Oid database)
 	if (!supervised && mr_shared->launcher_latch)
 		SetLatch(mr_shared->launcher_latch);
 	LWLockRelease(mr_shared->lock);
+	for (int i = 0; i < MR_PROGRESS_VARIABLES; i++)
+		ConditionVariableBroadcast(&mr_shared->progress[i]);
 }
 
 ConditionVariable *

@@ -109,7 +109,7 @@ extern bool mr_shmem_view_counters(Oid view, MrViewCounters *result);
 /* after the current transaction has committed: let a database's supervisor look again */
 extern void mr_shmem_wake_at_commit(Oid database);
 
-/* the same at once */
+/* the same at once; who waits for a stream's progress looks again, too */
 extern void mr_shmem_wake(Oid database);
 
 /* waiting for what a stream's workers do: positions, states */

@@ -17,7 +17,6 @@
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "ingest/control.h"
 #include "miscadmin.h"
 #include "shmem.h"
 #include "storage/lmgr.h"
@@ -27,49 +26,11 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "view/ddl.h"
+#include "view/target.h"
 
 PG_FUNCTION_INFO_V1(mr_activate);
 PG_FUNCTION_INFO_V1(mr_deactivate);
 PG_FUNCTION_INFO_V1(mr_truncate_continuous_view);
-
-static void
-check_owner(Oid relid)
-{
-	if (!mr_compat_relation_owner(relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER,
-					   get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
-}
-
-List *
-mr_control_views(Oid relid, bool *is_stream)
-{
-	MrView	   *view;
-
-	if (get_rel_name(relid) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
-	*is_stream = mr_is_stream(relid);
-	if (*is_stream)
-		return mr_catalog_views_of_stream(relid);
-	view = mr_catalog_view(relid);
-	if (view == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is neither a continuous view nor a stream", get_rel_name(relid)),
-				 errhint("See millrace.views and millrace.streams.")));
-	return list_make1(view);
-}
-
-void
-mr_control_require_preload(void)
-{
-	if (!mr_preloaded())
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("millrace is not loaded by the server"),
-				 errhint("Add millrace to shared_preload_libraries and restart the server.")));
-}
 
 /* ---------- deactivate ---------- */
 
@@ -101,12 +62,12 @@ deactivate_view(const MrView *view)
 Datum
 mr_deactivate(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
+	Oid			relid = mr_target_relation(fcinfo);
 	bool		is_stream;
-	List	   *views = mr_control_views(relid, &is_stream);
+	List	   *views = mr_target_views(relid, &is_stream);
 	ListCell   *lc;
 
-	check_owner(relid);
+	mr_target_require_owner(relid);
 	foreach(lc, views)
 		deactivate_view(lfirst(lc));
 	mr_catalog_changed();
@@ -145,13 +106,13 @@ activate_view(const MrView *view)
 Datum
 mr_activate(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
+	Oid			relid = mr_target_relation(fcinfo);
 	bool		is_stream;
-	List	   *views = mr_control_views(relid, &is_stream);
+	List	   *views = mr_target_views(relid, &is_stream);
 	ListCell   *lc;
 
-	mr_control_require_preload();
-	check_owner(relid);
+	mr_target_require_preload();
+	mr_target_require_owner(relid);
 	if (is_stream)
 		restart_stream(relid);
 	foreach(lc, views)
@@ -178,18 +139,11 @@ truncate_matrel(Oid matrel)
 Datum
 mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
-	bool		is_stream;
-	List	   *views = mr_control_views(relid, &is_stream);
-	MrView	   *view;
+	Oid			relid = mr_target_relation(fcinfo);
+	MrView	   *view = mr_target_view(relid);
 	MrViewAnalysis *analysis;
 
-	if (is_stream)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is a stream, not a continuous view", get_rel_name(relid))));
-	check_owner(relid);
-	view = linitial(views);
+	mr_target_require_owner(relid);
 	truncate_matrel(view->matrel);
 	analysis = mr_view_analyze(mr_view_declared_query(view));
 	if (analysis->has_aggregates && analysis->nkeys == 0)

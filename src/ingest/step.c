@@ -25,7 +25,6 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_class.h"
 #include "ingest/catchup.h"
 #include "ingest/dead_letter.h"
 #include "ingest/step.h"
@@ -34,7 +33,6 @@
 #include "shmem.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -42,14 +40,8 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "view/ddl.h"
-
-/* A stretch of work as somebody else, under a view's settings. */
-typedef struct Guise
-{
-	Oid			userid;
-	int			sec_context;
-	int			guc_level;
-} Guise;
+#include "view/guise.h"
+#include "view/relations.h"
 
 /* what invalidation messages have told since the feed was opened */
 static MrIngest *opened = NULL;
@@ -135,62 +127,7 @@ mr_ingest_after_error(void)
 	return result;
 }
 
-/* ---------- acting as somebody else ---------- */
-
-static void
-apply_settings(const List *settings)
-{
-	ListCell   *lc;
-
-	foreach(lc, settings)
-	{
-		char	   *setting = pstrdup(lfirst(lc));
-		char	   *equals = strchr(setting, '=');
-		const char *now;
-
-		if (equals == NULL)
-			continue;
-		*equals = '\0';
-		now = GetConfigOption(setting, true, false);
-		if (now && strcmp(now, equals + 1) != 0)
-			(void) set_config_option(setting, equals + 1, PGC_SUSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, WARNING, false);
-		pfree(setting);
-	}
-}
-
-static void
-begin_guise(Guise *guise, Oid userid, const List *settings)
-{
-	GetUserIdAndSecContext(&guise->userid, &guise->sec_context);
-	guise->guc_level = NewGUCNestLevel();
-	apply_settings(settings);
-	SetUserIdAndSecContext(userid, guise->sec_context | SECURITY_RESTRICTED_OPERATION);
-}
-
-static void
-end_guise(const Guise *guise)
-{
-	AtEOXact_GUC(false, guise->guc_level);
-	SetUserIdAndSecContext(guise->userid, guise->sec_context);
-}
-
 /* ---------- opening a feed ---------- */
-
-static Oid
-relation_owner(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			result;
-
-	if (!HeapTupleIsValid(tuple))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
-	result = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return result;
-}
 
 static bool
 same_settings(const List *a, const List *b)
@@ -237,26 +174,39 @@ load_start(MrIngestView *view, Oid stream)
 		view->start[rows[i].partition] = rows[i].next_offset;
 }
 
+static void
+plan_view(MrIngestView *view)
+{
+	MemoryContext old;
+
+	MemoryContextReset(view->plan_context);
+	old = MemoryContextSwitchTo(view->plan_context);
+	view->plan = mr_plan_partial(view->analysis);
+	view->relations = list_copy(view->plan->relationOids);
+	MemoryContextSwitchTo(old);
+}
+
 static MrIngestView *
 open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 {
 	MrIngestView *result = palloc0(sizeof(MrIngestView));
-	Guise		guise;
+	MrGuise		guise;
 
 	blamed_view = view->view;
 	mr_view_sync(view);
 	result->view = view;
-	result->owner = relation_owner(view->view);
+	result->owner = mr_relation_owner(view->view);
 	result->name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(view->view)),
 											  get_rel_name(view->view));
 	result->profile = find_profile(ingest, view->settings, attrs);
 	load_start(result, ingest->stream->relid);
 
-	begin_guise(&guise, result->owner, view->settings);
+	mr_guise_begin(&guise, result->owner, view->settings);
 	result->analysis = mr_view_analyze(mr_view_declared_query(view));
 	result->merge = mr_merge_create(result->analysis, view->view, view->matrel);
-	end_guise(&guise);
 	result->plan_context = AllocSetContextCreate(ingest->context, "millrace plan", ALLOCSET_DEFAULT_SIZES);
+	plan_view(result);			/* now, to know which relations to lock */
+	mr_guise_end(&guise);
 	blamed_view = InvalidOid;
 	return result;
 }
@@ -267,6 +217,8 @@ load_feed(MrIngest *ingest, int64 feed, int shard, int nshards)
 	Bitmapset  *attrs;
 	ListCell   *lc;
 
+	if (!OidIsValid(mr_catalog_extension_oid()))
+		return false;
 	ingest->feed = mr_catalog_feed(feed);
 	if (ingest->feed == NULL || !mr_is_stream(ingest->feed->stream) ||
 		mr_catalog_stream_stopped(ingest->feed->stream))
@@ -318,12 +270,13 @@ bool
 mr_ingest_is_current(const MrIngest *ingest)
 {
 	MemoryContext old = CurrentMemoryContext;
-	MrFeed	   *feed;
+	MrFeed	   *feed = NULL;
 	bool		result;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	feed = mr_catalog_feed(ingest->feed->id);
+	if (OidIsValid(mr_catalog_extension_oid()))
+		feed = mr_catalog_feed(ingest->feed->id);
 	result = feed != NULL && feed->generation == ingest->feed->generation && feed->live == ingest->feed->live;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -336,11 +289,11 @@ mr_ingest_is_current(const MrIngest *ingest)
 static void
 decode_profile(MrIngest *ingest, MrProfile *profile, MrMessage *messages, int n)
 {
-	Guise		guise;
+	MrGuise		guise;
 
-	begin_guise(&guise, ingest->stream->owner, profile->settings);
+	mr_guise_begin(&guise, ingest->stream->owner, profile->settings);
 	profile->batch = mr_batch_decode(profile->decoder, messages, n);
-	end_guise(&guise);
+	mr_guise_end(&guise);
 }
 
 /* leave out rows of messages that another profile rejected */
@@ -497,17 +450,6 @@ error_context(void *arg)
 		errcontext("continuous view %s, stream %s", place->view->name, place->ingest->stream->name);
 }
 
-static void
-plan_view(MrIngestView *view)
-{
-	MemoryContext old;
-
-	MemoryContextReset(view->plan_context);
-	old = MemoryContextSwitchTo(view->plan_context);
-	view->plan = mr_plan_partial(view->analysis);
-	MemoryContextSwitchTo(old);
-}
-
 /* run work as a view's owner, with an error context; source may be NULL */
 static void
 with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
@@ -515,15 +457,15 @@ with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
 {
 	ErrorPlace	place = {ingest, view, source};
 	ErrorContextCallback callback = {error_context_stack, error_context, &place};
-	Guise		guise;
+	MrGuise		guise;
 
 	error_context_stack = &callback;
 	blamed_view = view->view->view;
-	begin_guise(&guise, view->owner, view->view->settings);
+	mr_guise_begin(&guise, view->owner, view->view->settings);
 	mr_scan_source_set(source);
 	work(view);
 	mr_scan_source_set(NULL);
-	end_guise(&guise);
+	mr_guise_end(&guise);
 	blamed_view = InvalidOid;
 	error_context_stack = callback.previous;
 }
@@ -630,11 +572,71 @@ count_ends(MrIngest *ingest, const MrPartitionOffset *ends, int nends)
 	}
 }
 
+/*
+ * Try to lock one relation; false and *busy when somebody has it.  Whatever a batch needs is
+ * locked before the offset rows, and never waited for with other locks in hand, so DDL that
+ * locks the same relations in another order cannot meet us in a deadlock.
+ */
+static bool
+try_lock(Oid relid, LOCKMODE mode, Oid *busy)
+{
+	if (ConditionalLockRelationOid(relid, mode))
+		return true;
+	*busy = relid;
+	return false;
+}
+
+static bool
+try_lock_view(const MrIngestView *view, Oid *busy)
+{
+	ListCell   *lc;
+
+	if (!try_lock(view->view->view, AccessShareLock, busy) ||
+		!try_lock(view->view->definition, AccessShareLock, busy) ||
+		!try_lock(view->view->matrel, RowExclusiveLock, busy))
+		return false;
+	foreach(lc, view->relations)
+		if (!try_lock(lfirst_oid(lc), AccessShareLock, busy))
+			return false;
+	return true;
+}
+
+static bool
+try_lock_all(MrIngest *ingest, Oid *busy)
+{
+	ListCell   *lc;
+
+	if (!try_lock(ingest->stream->relid, AccessShareLock, busy))
+		return false;
+	foreach(lc, ingest->views)
+		if (!try_lock_view(lfirst(lc), busy))
+			return false;
+	return true;
+}
+
+/* start the transaction with all relations locked, waiting with empty hands */
+static void
+begin_with_locks(MrIngest *ingest)
+{
+	for (;;)
+	{
+		Oid			busy;
+
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		if (try_lock_all(ingest, &busy))
+			return;
+		AbortCurrentTransaction();
+		StartTransactionCommand();
+		LockRelationOid(busy, AccessShareLock);
+		CommitTransactionCommand();
+	}
+}
+
 static bool
 begin(MrIngest *ingest)
 {
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	begin_with_locks(ingest);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	mr_offsets_reset(ingest->offsets);
 	if (!stale && mr_offsets_lock(ingest->offsets) && !stale)

@@ -26,6 +26,7 @@ typedef struct MrIngestView
 	MrViewAnalysis *analysis;
 	MemoryContext plan_context;
 	PlannedStmt *plan;			/* NULL: to be planned */
+	List	   *relations;		/* of Oid: what the last plan reads */
 	MrMerge    *merge;
 	MrProfile  *profile;
 	int64	   *start;			/* by partition: messages before are not the view's */

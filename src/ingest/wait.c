@@ -17,7 +17,6 @@
 
 #include "catalog.h"
 #include "fmgr.h"
-#include "ingest/control.h"
 #include "ingest/monitor.h"
 #include "kafka/consumer.h"
 #include "miscadmin.h"
@@ -28,9 +27,11 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
+#include "view/target.h"
 #include "utils/wait_event.h"
 
 #define BROKER_TIMEOUT_MS	30000
+#define BROKER_TIMEOUT_MIN_MS	2000	/* even "now" needs to know where the topic ends */
 #define MARKERS_MS			500		/* longest time that a committed transaction's markers
 									 * may be on their way */
 
@@ -47,14 +48,6 @@ typedef struct Goal
 } Goal;
 
 /* ---------- goals ---------- */
-
-static void
-check_select(Oid relid)
-{
-	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
-		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)),
-					   get_rel_name(relid));
-}
 
 /*
  * Present ends of all partitions of a stream: high watermarks, or what readers under the
@@ -305,7 +298,7 @@ broker_timeout(TimestampTz deadline)
 {
 	long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
 
-	return (int) Max(1, Min(rest, BROKER_TIMEOUT_MS));
+	return (int) Max(BROKER_TIMEOUT_MIN_MS, Min(rest, BROKER_TIMEOUT_MS));
 }
 
 static void
@@ -327,9 +320,9 @@ views_to_wait_for(FunctionCallInfo fcinfo, int nargs)
 	List	   *views;
 
 	require_arguments(fcinfo, nargs);
-	mr_control_require_preload();
-	views = mr_control_views(PG_GETARG_OID(0), &is_stream);
-	check_select(PG_GETARG_OID(0));
+	mr_target_require_preload();
+	views = mr_target_views(PG_GETARG_OID(0), &is_stream);
+	mr_target_require_owner(PG_GETARG_OID(0));
 	return views;
 }
 

@@ -34,6 +34,7 @@
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -42,6 +43,7 @@
 #define IDLE_WAIT_MS		1000	/* longest wait without a look around */
 #define METADATA_INTERVAL_MS	5000	/* between looks for new partitions */
 #define BROKER_TIMEOUT_MS	10000
+#define FIRST_ANSWER_MS		2000	/* after which a silent broker is a trouble to show */
 #define PACE				4	/* commit when waiting took this many steps */
 #define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that far */
 #define FIRST_RETRY_MS		100
@@ -171,6 +173,7 @@ serve_interrupts(MrWorker *worker)
 {
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
+	AcceptInvalidationMessages();	/* DDL, while no transaction would hear of it */
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;
@@ -296,7 +299,9 @@ static bool
 find_partitions(MrWorker *worker)
 {
 	const char *error;
-	int			n = mr_consumer_partitions(worker->consumer, BROKER_TIMEOUT_MS, true);
+	int			n = mr_consumer_partitions(worker->consumer,
+										   worker->slot->state == MR_WORKER_RETRYING
+										   ? BROKER_TIMEOUT_MS : FIRST_ANSWER_MS, true);
 
 	worker->metadata_at = GetCurrentTimestamp();
 	if (n <= 0)
@@ -587,21 +592,16 @@ take_step(MrWorker *worker)
 
 /* ---------- gaps ---------- */
 
-/* the range that is lost, and where to go on; reason for people */
 static const char *
-describe_gap(int64 next, int64 low, int64 high, int64 *lost_to)
+gap_reason(int64 next, int64 low)
 {
 	if (next < low)
-	{
-		*lost_to = low;
 		return "the broker has deleted these messages (retention)";
-	}
-	*lost_to = high;
 	return "the topic ends before this offset: it was truncated or created again";
 }
 
 static void
-record_gap(MrWorker *worker, MrPosition *position, int64 lost_to, const char *reason, int64 go_on)
+record_gap(MrWorker *worker, MrPosition *position, int64 go_on, const char *reason)
 {
 	MrIngest   *ingest = worker->ingest;
 	MrStream   *stream = ingest->stream;
@@ -611,7 +611,7 @@ record_gap(MrWorker *worker, MrPosition *position, int64 lost_to, const char *re
 	mr_offsets_reset(ingest->offsets);
 	if (mr_offsets_lock(ingest->offsets))
 	{
-		mr_gap_insert(stream->relid, position->partition, position->next_offset, lost_to, reason);
+		mr_gap_insert(stream->relid, position->partition, position->next_offset, go_on, reason);
 		if (stream->on_gap == MR_ON_GAP_STOP)
 		{
 			mr_catalog_set_stream_status(stream->relid, true,
@@ -644,8 +644,6 @@ check_gaps(MrWorker *worker)
 		MrPosition *position;
 		int64		low;
 		int64		high;
-		int64		lost_to;
-		const char *reason;
 
 		if (!status[i].out_of_range)
 			continue;
@@ -653,9 +651,9 @@ check_gaps(MrWorker *worker)
 		(void) mr_consumer_watermarks(worker->consumer, &partition, 1, &low, &high, BROKER_TIMEOUT_MS, false);
 		if (position->next_offset >= low && position->next_offset <= high)
 			return false;
-		reason = describe_gap(position->next_offset, low, high, &lost_to);
-		record_gap(worker, position, lost_to, reason,
-				   worker->ingest->stream->on_gap == MR_ON_GAP_LATEST ? high : low);
+		record_gap(worker, position,
+				   worker->ingest->stream->on_gap == MR_ON_GAP_LATEST ? high : low,
+				   gap_reason(position->next_offset, low));
 		return false;
 	}
 	return true;

@@ -105,6 +105,8 @@ struct MrConsumer
 	TimestampTz last_probe;
 	char	   *error;			/* what mr_consumer_error returned last */
 	char	   *cluster_id;
+	char	   *group_id;
+	rd_kafka_queue_t *replies;	/* to courtesies; or NULL */
 };
 
 /* ----------------------------------------------------------------
@@ -133,6 +135,8 @@ release_consumer(void *arg)
 		rd_kafka_queue_io_event_enable(consumer->queue, -1, NULL, 0);
 		rd_kafka_queue_destroy(consumer->queue);
 	}
+	if (consumer->replies != NULL)
+		rd_kafka_queue_destroy(consumer->replies);
 	if (consumer->rkt != NULL)
 		rd_kafka_topic_destroy(consumer->rkt);
 }
@@ -158,6 +162,7 @@ create_in_current_context(List *props, const char *topic, const char *group_id)
 
 	consumer->cxt = CurrentMemoryContext;
 	consumer->topic = pstrdup(topic);
+	consumer->group_id = pstrdup(group_id);
 	consumer->nudging = nudging;
 	consumer->client = mr_client_create(RD_KAFKA_CONSUMER, props, defaults, owned,
 										release_consumer, consumer, NULL);
@@ -854,16 +859,37 @@ mr_consumer_offsets_for_time(MrConsumer *consumer, int64 timestamp_ms,
 	pfree(offsets);
 }
 
+/* Nobody wants to know. */
+static void
+drop_replies(MrConsumer *consumer)
+{
+	rd_kafka_event_t *event;
+
+	while ((event = rd_kafka_queue_poll(consumer->replies, 0)) != NULL)
+		rd_kafka_event_destroy(event);
+}
+
+/*
+ * Not by rd_kafka_commit: as long as the group's coordinator is not known the handle keeps
+ * the request, and then destroying it takes session.timeout.ms.
+ */
 void
 mr_consumer_commit_courtesy(MrConsumer *consumer, const MrPartitionOffset *parts, int n)
 {
+	rd_kafka_t *rk = mr_client_handle(consumer->client);
+	rd_kafka_AlterConsumerGroupOffsets_t *request;
 	rd_kafka_topic_partition_list_t *list;
 
 	if (n == 0)
 		return;
+	if (consumer->replies == NULL)
+		consumer->replies = rd_kafka_queue_new(rk);
+	drop_replies(consumer);
 	list = partition_list(consumer, parts, n);
-	(void) rd_kafka_commit(mr_client_handle(consumer->client), list, 1);
+	request = rd_kafka_AlterConsumerGroupOffsets_new(consumer->group_id, list);
 	rd_kafka_topic_partition_list_destroy(list);
+	rd_kafka_AlterConsumerGroupOffsets(rk, &request, 1, NULL, consumer->replies);
+	rd_kafka_AlterConsumerGroupOffsets_destroy(request);
 }
 
 const char *

@@ -11,36 +11,17 @@
 #include "commands/explain.h"
 #include "executor/executor.h"
 #include "funcapi.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
+#include "view/guise.h"
 #include "view/plan.h"
 #include "view/relations.h"
+#include "view/target.h"
 
 PG_FUNCTION_INFO_V1(mr_explain_view);
-
-static void
-apply_settings(List *settings)
-{
-	ListCell   *lc;
-
-	foreach(lc, settings)
-	{
-		char	   *name = pstrdup(lfirst(lc));
-		char	   *value = strchr(name, '=');
-
-		if (value == NULL)
-			continue;
-		*value++ = '\0';
-		(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-	}
-}
 
 static char *
 explain_text(PlannedStmt *plan)
@@ -63,17 +44,12 @@ explain_text(PlannedStmt *plan)
 static char *
 explain_as_owner(const MrView *view, Oid owner)
 {
-	Oid			userid;
-	int			sec_context;
-	int			level = NewGUCNestLevel();
+	MrGuise		guise;
 	char	   *result;
 
-	GetUserIdAndSecContext(&userid, &sec_context);
-	SetUserIdAndSecContext(owner, sec_context | SECURITY_RESTRICTED_OPERATION);
-	apply_settings(view->settings);
+	mr_guise_begin(&guise, owner, view->settings);
 	result = explain_text(mr_plan_partial(mr_view_analyze(mr_view_declared_query(view))));
-	AtEOXact_GUC(false, level);
-	SetUserIdAndSecContext(userid, sec_context);
+	mr_guise_end(&guise);
 	return result;
 }
 
@@ -93,18 +69,10 @@ put_lines(ReturnSetInfo *rsinfo, char *text)
 Datum
 mr_explain_view(PG_FUNCTION_ARGS)
 {
-	Oid			relid = PG_GETARG_OID(0);
-	MrView	   *view = mr_catalog_view(relid);
-	AclResult	acl;
+	Oid			relid = mr_target_relation(fcinfo);
+	MrView	   *view = mr_target_view(relid);
 
-	if (view == NULL)
-		ereport(ERROR,
-				errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				errmsg("\"%s\" is not a continuous view",
-					   get_rel_name(relid) ? get_rel_name(relid) : "?"));
-	acl = pg_class_aclcheck(relid, GetUserId(), ACL_SELECT);
-	if (acl != ACLCHECK_OK)
-		aclcheck_error(acl, OBJECT_VIEW, get_rel_name(relid));
+	mr_target_require_owner(relid);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	put_lines((ReturnSetInfo *) fcinfo->resultinfo,
 			  explain_as_owner(view, mr_relation_owner(relid)));

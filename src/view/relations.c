@@ -385,23 +385,28 @@ depends_on(Oid relid, Oid refclass, Oid refobj)
 	return found;
 }
 
-void
-mr_relations_depend(const MrView *view)
+static void
+depend_once(Oid relid, Oid refclass, Oid refobj, DependencyType type)
 {
-	Oid			fdw = get_foreign_data_wrapper_oid(MR_FDW, false);
 	ObjectAddress part;
 	ObjectAddress whole;
 
-	if (!depends_on(view->definition, RelationRelationId, view->view))
-	{
-		ObjectAddressSet(part, RelationRelationId, view->definition);
-		ObjectAddressSet(whole, RelationRelationId, view->view);
-		recordDependencyOn(&part, &whole, DEPENDENCY_INTERNAL);
-	}
-	if (!depends_on(view->matrel, ForeignDataWrapperRelationId, fdw))
-	{
-		ObjectAddressSet(part, RelationRelationId, view->matrel);
-		ObjectAddressSet(whole, ForeignDataWrapperRelationId, fdw);
-		recordDependencyOn(&part, &whole, DEPENDENCY_NORMAL);
-	}
+	if (depends_on(relid, refclass, refobj))
+		return;
+	ObjectAddressSet(part, RelationRelationId, relid);
+	ObjectAddressSet(whole, refclass, refobj);
+	recordDependencyOn(&part, &whole, type);
+}
+
+/*
+ * The reader's rule needs the matrel, and the matrel goes with the reader: a circle, as that
+ * of a serial column and its sequence.
+ */
+void
+mr_relations_depend(const MrView *view)
+{
+	depend_once(view->definition, RelationRelationId, view->view, DEPENDENCY_INTERNAL);
+	depend_once(view->matrel, RelationRelationId, view->view, DEPENDENCY_INTERNAL);
+	depend_once(view->matrel, ForeignDataWrapperRelationId,
+				get_foreign_data_wrapper_oid(MR_FDW, false), DEPENDENCY_NORMAL);
 }

@@ -28,7 +28,7 @@ extern Oid	mr_relations_create_reader(const char *view, Oid namespace, Query *qu
 /* let a role read the matrel, or no longer */
 extern void mr_relations_grant_select(Oid matrel, Oid role, bool grant);
 
-/* the definition goes with the reader, the matrel with the extension */
+/* definition and matrel go with the reader, the matrel with the extension, too */
 extern void mr_relations_depend(const MrView *view);
 
 /* name that a part of the view should have; own: the relation that asks for it */

@@ -1,0 +1,26 @@
+/*
+ * view/guise.h
+ *		Acting as somebody else.
+ */
+#ifndef MR_VIEW_GUISE_H
+#define MR_VIEW_GUISE_H
+
+#include "millrace.h"
+
+#include "nodes/pg_list.h"
+
+typedef struct MrGuise
+{
+	Oid			userid;
+	int			sec_context;
+	int			guc_level;
+} MrGuise;
+
+/*
+ * From here to _end, act as userid in a security-restricted context, under settings (of
+ * char *: name=value).
+ */
+extern void mr_guise_begin(MrGuise *guise, Oid userid, const List *settings);
+extern void mr_guise_end(const MrGuise *guise);
+
+#endif							/* MR_VIEW_GUISE_H */
