@@ -25,13 +25,13 @@ produce($topic, 0, map { event($_) } 2 .. 1000);
 wait_latest($node, 'per_k');
 is_same($node, 'per_k', sprintf($query, events(1000)), 'a thousand messages');
 
-# killed when it is idle
+# Killed when it is idle.  Commits that were not flushed yet are lost in a crash
+# of the server, and come again.
 my $old = worker_pid($node, 'clicks');
 kill_process($old);
 wait_new_worker($node, 'clicks', $old);
-is_same($node, 'per_k', sprintf($query, events(1000)), 'a kill of the worker changes nothing');
 wait_latest($node, 'per_k');
-is_same($node, 'per_k', sprintf($query, events(1000)), 'nor what it does afterwards');
+is_same($node, 'per_k', sprintf($query, events(1000)), 'a kill of the worker changes nothing');
 
 # killed when it is busy
 my $load = start_traffic($topic, from => 1001);
