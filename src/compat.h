@@ -269,4 +269,11 @@ typedef bool MrUpdateIndexes;
 						false, false, false, false, true))
 #endif
 
+/* a wait event of our own; needs utils/wait_event.h */
+#if PG_VERSION_NUM >= 170000
+#define mr_compat_new_wait_event(name)	WaitEventExtensionNew(name)
+#else
+#define mr_compat_new_wait_event(name)	((void) (name), PG_WAIT_EXTENSION)
+#endif
+
 #endif							/* MR_COMPAT_H */

@@ -45,6 +45,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "wait_event.h"
 
 #define LOOK_INTERVAL_MS	10000	/* a look without being asked */
 #define RETRY_INTERVAL_MS	1000	/* between attempts to start what failed */
@@ -79,10 +80,10 @@ mr_launcher_register(void)
 
 /* wait for the latch, a timeout or the postmaster's end; serve interrupts and reloads */
 static void
-nap(long timeout_ms)
+nap(long timeout_ms, MrWaitEvent event)
 {
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout_ms,
-					 PG_WAIT_EXTENSION);
+					 mr_wait_event(event));
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
@@ -255,7 +256,7 @@ mr_launcher_main(Datum arg)
 				mr_shared->probe = true;
 			MemoryContextReset(context);
 		}
-		nap(mr_shared->probe ? RETRY_INTERVAL_MS : LOOK_INTERVAL_MS);
+		nap(mr_shared->probe ? RETRY_INTERVAL_MS : LOOK_INTERVAL_MS, MR_WAIT_LAUNCHER_MAIN);
 	}
 }
 
@@ -590,6 +591,6 @@ mr_supervisor_main(Datum arg)
 			start_worker(lfirst(lc), &nap_ms);
 		MemoryContextReset(context);
 		pgstat_report_activity(STATE_IDLE, NULL);
-		nap(nap_ms);
+		nap(nap_ms, MR_WAIT_SUPERVISOR_MAIN);
 	}
 }

@@ -18,7 +18,7 @@
 #include "storage/shmem.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
-#include "utils/wait_event.h"
+#include "wait_event.h"
 
 #define COUNTED_VIEWS	2048	/* views with counters, in all databases */
 
@@ -247,7 +247,7 @@ mr_shmem_block_database(Oid database)
 		LWLockRelease(mr_shared->lock);
 		if (n == 0)
 			break;
-		ConditionVariableTimedSleep(&mr_shared->exits, 1000, PG_WAIT_EXTENSION);
+		ConditionVariableTimedSleep(&mr_shared->exits, 1000, mr_wait_event(MR_WAIT_DATABASE));
 	}
 	ConditionVariableCancelSleep();
 }

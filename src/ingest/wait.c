@@ -28,7 +28,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "view/target.h"
-#include "utils/wait_event.h"
+#include "wait_event.h"
 
 #define BROKER_TIMEOUT_MS	30000
 #define BROKER_TIMEOUT_MIN_MS	2000	/* even "now" needs to know where the topic ends */
@@ -257,7 +257,7 @@ wait_for_goal(Goal *goal, TimestampTz deadline, TimestampTz markers_until)
 			return wait_for_goal(goal, deadline, DT_NOEND);
 		}
 		(void) ConditionVariableTimedSleep(progress, Min(ms_until(deadline), ms_until(markers_until)),
-										   PG_WAIT_EXTENSION);
+										   mr_wait_event(MR_WAIT_PROGRESS));
 	}
 	ConditionVariableCancelSleep();
 	return true;

@@ -38,6 +38,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "wait_event.h"
 
 #define POLL_CHUNK			10000	/* messages per call of the consumer */
 #define IDLE_WAIT_MS		1000	/* longest wait without a look around */
@@ -210,7 +211,7 @@ nap(MrWorker *worker, long ms)
 		if (rest <= 0 || take_reload(worker))
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, rest,
-						 PG_WAIT_EXTENSION);
+						 mr_wait_event(MR_WAIT_RETRY));
 	}
 }
 
@@ -517,7 +518,7 @@ wait_for_live(MrWorker *worker)
 {
 	ConditionVariablePrepareToSleep(mr_shmem_progress(worker->slot->stream));
 	(void) ConditionVariableTimedSleep(mr_shmem_progress(worker->slot->stream), IDLE_WAIT_MS,
-									   PG_WAIT_EXTENSION);
+									   mr_wait_event(MR_WAIT_LIVE));
 	ConditionVariableCancelSleep();
 }
 

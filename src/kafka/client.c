@@ -4,7 +4,7 @@
  *		troubles and waits.
  *
  * librdkafka runs threads of its own.  None of them ever executes a line of ours: they only
- * put events into queues, and what librdkafka calls "callbacks" (errors, logs, failed
+ * put events into queues, and what librdkafka calls "callbacks" (errors, logs,
  * deliveries) runs in the backend's own thread, when mr_client_serve polls the handle's main
  * queue.  Even there a callback may not throw, because librdkafka's stack frames lie below
  * it: it copies into fixed buffers, and mr_client_serve does the rest.
@@ -39,9 +39,8 @@
 #include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "utils/wait_event.h"
+#include "wait_event.h"
 
-#define MR_WAIT_EVENT_KAFKA		PG_WAIT_EXTENSION
 
 #define REASON_SIZE		512
 
@@ -99,7 +98,7 @@ struct MrClient
 	bool		asking;
 
 	MrClientRelease release;
-	MrDeliveryFailed failed;
+	MrDelivery delivery;
 	void	   *arg;
 	MemoryContextCallback callback;
 	dlist_node	node;
@@ -179,8 +178,8 @@ on_delivery(rd_kafka_t *rk, const rd_kafka_message_t *rkmessage, void *opaque)
 {
 	MrClient   *client = opaque;
 
-	if (rkmessage->err != RD_KAFKA_RESP_ERR_NO_ERROR && client->failed != NULL)
-		client->failed(client->arg, rkmessage);
+	if (client->delivery != NULL)
+		client->delivery(client->arg, rkmessage);
 }
 
 /* ----------------------------------------------------------------
@@ -345,7 +344,7 @@ new_handle(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *err, size_t size)
 MrClient *
 mr_client_create(rd_kafka_type_t type, List *props, const MrSetting *defaults,
 				 const MrSetting *owned, MrClientRelease release, void *arg,
-				 MrDeliveryFailed failed)
+				 MrDelivery delivery)
 {
 	MrClient   *client = palloc0(sizeof(MrClient));
 	char		err[REASON_SIZE] = "";
@@ -357,7 +356,7 @@ mr_client_create(rd_kafka_type_t type, List *props, const MrSetting *defaults,
 		exit_registered = true;
 	}
 	client->release = release;
-	client->failed = failed;
+	client->delivery = delivery;
 	client->arg = arg;
 	client->username = client->password = pstrdup("");
 	remember_properties(client, props);
@@ -533,7 +532,7 @@ mr_client_wait(MrClient *client, int timeout_ms)
 										   WL_LATCH_SET | WL_SOCKET_READABLE |
 										   WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 										   client->wake[0], Max(timeout_ms, 0),
-										   MR_WAIT_EVENT_KAFKA);
+										   mr_wait_event(MR_WAIT_KAFKA));
 
 	if (events & WL_SOCKET_READABLE)
 		drain_pipe(client->wake[0]);

@@ -23,8 +23,8 @@ typedef struct MrSetting
 /* called first when the client is destroyed; must not throw */
 typedef void (*MrClientRelease) (void *arg);
 
-/* a delivery report of a failed message; called from mr_client_serve; must not throw */
-typedef void (*MrDeliveryFailed) (void *arg, const rd_kafka_message_t *rkmessage);
+/* a delivery report; called from mr_client_serve; must not throw */
+typedef void (*MrDelivery) (void *arg, const rd_kafka_message_t *rkmessage);
 
 /*
  * A handle in the current memory context, which must be one of its own: when it goes,
@@ -34,7 +34,7 @@ typedef void (*MrDeliveryFailed) (void *arg, const rd_kafka_message_t *rkmessage
 extern MrClient *mr_client_create(rd_kafka_type_t type, List *props,
 								  const MrSetting *defaults, const MrSetting *owned,
 								  MrClientRelease release, void *arg,
-								  MrDeliveryFailed failed);
+								  MrDelivery delivery);
 extern rd_kafka_t *mr_client_handle(MrClient *client);
 
 /* value of a property as it is in force; palloc'd, NULL when it has none */

@@ -6,9 +6,10 @@
  * background, and the same call again waits for the rest.  So they are called in short
  * slices, with a look at interrupts in between.
  *
- * Failed deliveries: librdkafka reports only those (delivery.report.only.error), the first
- * is remembered, and whatever is called next throws it.  A transaction with a failed
- * delivery cannot be committed in any case, librdkafka sees to that.
+ * Deliveries: the first failed one is remembered, and whatever is called next throws it.  A
+ * transaction with a failed delivery cannot be committed in any case, librdkafka sees to
+ * that.  Of the others the last offset of each partition is kept, to know when readers can
+ * see them.
  *
  * A topic is looked up at the broker once per producer, before the first message is sent:
  * librdkafka would hold messages to a topic that does not exist for half a minute.
@@ -39,6 +40,10 @@
 /* Grace after transaction.timeout.ms, within which librdkafka itself should give up. */
 #define COMMIT_GRACE_MS		10000
 
+/* How long committed messages are waited for to become visible, and how often asked for. */
+#define VISIBLE_TIMEOUT_MS	500
+#define VISIBLE_WAIT_MS		2
+
 /* Events are looked at after so many messages, and this often when the queue is full. */
 #define SERVE_EVERY			4096
 #define QUEUE_FULL_WAIT_MS	5
@@ -49,6 +54,8 @@ typedef struct ProducerTopic
 	char	   *name;
 	rd_kafka_topic_t *rkt;
 	int			partitions;
+	int64	   *delivered;		/* by partition: last offset that this transaction
+								 * has written, -1: none */
 } ProducerTopic;
 
 struct MrProducer
@@ -90,12 +97,25 @@ release_producer(void *arg)
 				   RD_KAFKA_PURGE_F_NON_BLOCKING);
 }
 
+static void
+note_success(ProducerTopic *topic, const rd_kafka_message_t *rkmessage)
+{
+	if (topic != NULL && rkmessage->partition < topic->partitions)
+		topic->delivered[rkmessage->partition] =
+			Max(topic->delivered[rkmessage->partition], rkmessage->offset);
+}
+
 /* Run by mr_client_serve: must not throw. */
 static void
-note_failure(void *arg, const rd_kafka_message_t *rkmessage)
+note_delivery(void *arg, const rd_kafka_message_t *rkmessage)
 {
 	MrProducer *producer = arg;
 
+	if (rkmessage->err == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		note_success(rkmessage->_private, rkmessage);
+		return;
+	}
 	/* messages that an abort has purged are no news */
 	if (producer->failure != RD_KAFKA_RESP_ERR_NO_ERROR ||
 		rkmessage->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
@@ -123,7 +143,6 @@ mr_producer_create(List *props, const char *transactional_id)
 	const MrSetting owned[] = {
 		{"transactional.id", transactional_id},
 		{"enable.idempotence", "true"},
-		{"delivery.report.only.error", "true"},
 		{NULL, NULL}
 	};
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "millrace producer",
@@ -133,7 +152,7 @@ mr_producer_create(List *props, const char *transactional_id)
 
 	producer->cxt = cxt;
 	producer->client = mr_client_create(RD_KAFKA_PRODUCER, props, defaults, owned,
-										release_producer, producer, note_failure);
+										release_producer, producer, note_delivery);
 	MemoryContextSwitchTo(old);
 	return producer;
 }
@@ -142,6 +161,14 @@ void
 mr_producer_destroy(MrProducer *producer)
 {
 	MemoryContextDelete(producer->cxt);
+}
+
+/* for partitions from .. on */
+static void
+forget_deliveries(ProducerTopic *topic, int from)
+{
+	for (int i = from; i < topic->partitions; i++)
+		topic->delivered[i] = -1;
 }
 
 /* ----------------------------------------------------------------
@@ -319,6 +346,8 @@ mr_producer_begin(MrProducer *producer)
 	rd_kafka_error_t *error;
 
 	producer->failure = RD_KAFKA_RESP_ERR_NO_ERROR;
+	for (ProducerTopic *topic = producer->topics; topic != NULL; topic = topic->next)
+		forget_deliveries(topic, 0);
 	if (!producer->initialized)
 	{
 		complete(producer, rd_kafka_init_transactions, "begin", BEGIN_TIMEOUT_MS);
@@ -329,6 +358,51 @@ mr_producer_begin(MrProducer *producer)
 	if (error != NULL)
 		throw_transaction_error(producer, "begin", error);
 	producer->in_transaction = true;
+}
+
+/* Can readers under read_committed see what was written to the topic? */
+static bool
+is_visible(MrProducer *producer, ProducerTopic *topic)
+{
+	int32	   *partitions = palloc(topic->partitions * sizeof(int32));
+	int			n = 0;
+	bool		visible = true;
+
+	for (int32 i = 0; i < topic->partitions; i++)
+		if (topic->delivered[i] >= 0)
+			partitions[n++] = i;
+	if (n > 0 &&
+		mr_client_ask(producer->client,
+					  mr_question_offsets(topic->name, partitions, n, RD_KAFKA_OFFSET_END),
+					  VISIBLE_TIMEOUT_MS) == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		for (int i = 0; i < n; i++)
+			visible = visible && mr_client_offset(producer->client, i) > topic->delivered[partitions[i]];
+	}
+	pfree(partitions);
+	return visible;
+}
+
+/*
+ * The broker acknowledges a commit before its markers are written, a few milliseconds later.
+ * Who commits an INSERT and then reads should find his rows.  Transactions of others that
+ * are open can keep them hidden for longer; that is not waited for.  Nothing may interrupt
+ * this: the transaction is committed.
+ */
+static void
+wait_until_visible(MrProducer *producer)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), VISIBLE_TIMEOUT_MS);
+
+	HOLD_INTERRUPTS();
+	mr_client_serve(producer->client);
+	for (ProducerTopic *topic = producer->topics; topic != NULL; topic = topic->next)
+	{
+		while (!is_visible(producer, topic) && GetCurrentTimestamp() < end)
+			mr_client_pause(producer->client, VISIBLE_WAIT_MS);
+	}
+	mr_client_keep_latch(producer->client);
+	RESUME_INTERRUPTS();
 }
 
 void
@@ -345,6 +419,7 @@ mr_producer_commit(MrProducer *producer)
 	/* librdkafka would not have committed, but let nobody rely on it unseen */
 	check_failure(producer);
 	producer->in_transaction = false;
+	wait_until_visible(producer);
 }
 
 /*
@@ -403,6 +478,8 @@ add_topic(MrProducer *producer, const char *name)
 
 	topic->name = MemoryContextStrdup(producer->cxt, name);
 	topic->partitions = partitions;
+	topic->delivered = MemoryContextAlloc(producer->cxt, partitions * sizeof(int64));
+	forget_deliveries(topic, 0);
 	topic->rkt = rd_kafka_topic_new(mr_client_handle(producer->client), name, NULL);
 	if (topic->rkt == NULL)
 		ereport(ERROR,
@@ -429,9 +506,13 @@ find_topic(MrProducer *producer, const char *name)
 static void
 check_partition(MrProducer *producer, ProducerTopic *topic, int32 partition)
 {
-	if (partition < topic->partitions)
+	int			before = topic->partitions;
+
+	if (partition < before)
 		return;
 	topic->partitions = ask_partitions(producer, topic->name);
+	topic->delivered = repalloc(topic->delivered, Max(topic->partitions, before) * sizeof(int64));
+	forget_deliveries(topic, before);
 	if (partition >= topic->partitions)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_ERROR),
@@ -472,6 +553,7 @@ produce(MrProducer *producer, ProducerTopic *topic, const MrOutMessage *msg)
 							RD_KAFKA_V_KEY(msg->key, key_len),
 							RD_KAFKA_V_VALUE((void *) msg->value, value_len),
 							RD_KAFKA_V_HEADERS(headers),
+							RD_KAFKA_V_OPAQUE(topic),
 							RD_KAFKA_V_END);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR && headers != NULL)
 		rd_kafka_headers_destroy(headers);
