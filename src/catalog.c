@@ -641,11 +641,9 @@ mr_catalog_feed_offsets(int64 feed, bool lock, int *n)
 
 	mr_catalog_begin(&scope);
 	if (lock)
-		mr_catalog_run("SELECT partition, next_offset FROM millrace.feed_offset WHERE feed = $1"
-					   " ORDER BY partition FOR UPDATE", false, 1, types, values, NULL);
-	else
-		mr_catalog_run("SELECT partition, next_offset FROM millrace.feed_offset WHERE feed = $1"
-					   " ORDER BY partition", true, 1, types, values, NULL);
+		mr_catalog_run("SELECT FROM millrace.feed WHERE id = $1 FOR UPDATE", false, 1, types, values, NULL);
+	mr_catalog_run("SELECT partition, next_offset FROM millrace.feed_offset WHERE feed = $1"
+				   " ORDER BY partition", true, 1, types, values, NULL);
 	result = offsets_from_rows(&scope, n);
 	mr_catalog_end(&scope);
 	return result;
@@ -698,38 +696,63 @@ mr_catalog_tidy_feeds(void)
 	mr_catalog_end(&scope);
 }
 
-/* feeds to be joined: pairs of (from, into) */
+/*
+ * Feeds that wait, locked; those that somebody is changing are left alone.  Then pairs of
+ * (from, into) among them.
+ */
+#define WAITING_FEEDS \
+	"SELECT f.id FROM millrace.feed f WHERE NOT f.live AND NOT f.id = ANY ($1)" \
+	" ORDER BY f.id FOR UPDATE SKIP LOCKED"
 #define WAITING_PAIRS \
 	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT o.partition || ':' || o.next_offset" \
 	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place" \
-	" FROM millrace.feed f WHERE NOT f.live AND NOT f.id = ANY ($1)" \
+	" FROM millrace.feed f WHERE f.id = ANY ($1)" \
 	" AND (SELECT bool_and(v.active AND NOT v.failed) FROM millrace.view_stream s" \
 	" JOIN millrace.continuous_view v USING (view) WHERE s.feed = f.id)), " \
 	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, place) AS into FROM w)" \
 	" SELECT id, \"into\" FROM g WHERE id <> \"into\""
 
+static Datum
+int8_array(const int64 *values, int n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * (n + 1));
+
+	for (int i = 0; i < n; i++)
+		elems[i] = Int64GetDatum(values[i]);
+	return PointerGetDatum(construct_array(elems, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* all columns of all rows, which are int8, row by row, in the caller's context */
+static int64 *
+int8_rows(const MrCatalogScope *scope, int ncolumns, int *nrows)
+{
+	int64	   *result = MemoryContextAlloc(scope->caller,
+											sizeof(int64) * (SPI_processed * ncolumns + 1));
+
+	*nrows = (int) SPI_processed;
+	for (int i = 0; i < *nrows; i++)
+		for (int c = 0; c < ncolumns; c++)
+			result[i * ncolumns + c] = DatumGetInt64(value(i, c + 1));
+	return result;
+}
+
 void
 mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 {
 	Oid			types[] = {INT8ARRAYOID};
-	Datum	   *elems = palloc(sizeof(Datum) * (nserved + 1));
 	Datum		values[1];
 	MrCatalogScope scope;
+	int64	   *waiting;
 	int64	   *pairs;
 	int			n;
 
-	for (int i = 0; i < nserved; i++)
-		elems[i] = Int64GetDatum(served[i]);
-	values[0] = PointerGetDatum(construct_array(elems, nserved, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[0] = int8_array(served, nserved);
 	mr_catalog_begin(&scope);
+	mr_catalog_run(WAITING_FEEDS, false, 1, types, values, NULL);
+	waiting = int8_rows(&scope, 1, &n);
+	values[0] = int8_array(waiting, n);
 	mr_catalog_run(WAITING_PAIRS, true, 1, types, values, NULL);
-	n = (int) SPI_processed;
-	pairs = MemoryContextAlloc(scope.caller, sizeof(int64) * (2 * n + 1));
-	for (int i = 0; i < n; i++)
-	{
-		pairs[2 * i] = DatumGetInt64(value(i, 1));
-		pairs[2 * i + 1] = DatumGetInt64(value(i, 2));
-	}
+	pairs = int8_rows(&scope, 2, &n);
 	mr_catalog_end(&scope);
 	for (int i = 0; i < n; i++)
 		mr_catalog_join_feeds(pairs[2 * i], pairs[2 * i + 1]);

@@ -108,11 +108,16 @@ extern List *mr_catalog_feeds(void);	/* of MrFeed *, with active views only */
 extern int64 mr_catalog_live_feed(Oid stream);	/* 0: none */
 extern int64 mr_catalog_feed_of(Oid view, Oid stream);	/* 0: none */
 extern List *mr_catalog_streams_of_view(Oid view);	/* of MrFeed *, the feed per stream */
+
+/*
+ * Offsets of a feed, by partition.  lock: no worker moves them, and nobody changes which
+ * views follow the feed, until the end of the transaction.
+ */
 extern MrFeedOffset *mr_catalog_feed_offsets(int64 feed, bool lock, int *n);
 
 /*
- * Move a view to a feed of its own that stands where the given feed stands; the offsets of
- * that one must be locked by the caller.  Returns the new feed.
+ * Move a view to a feed of its own that stands where the given feed stands; that one must
+ * be locked by the caller.  Returns the new feed.
  */
 extern int64 mr_catalog_split_view(Oid view, Oid stream, int64 feed);
 

@@ -18,6 +18,7 @@
 #include "storage/ipc.h"
 #include "tcop/utility.h"
 #include "utils/guc.h"
+#include "view/ddl.h"
 
 PG_MODULE_MAGIC;
 
@@ -110,6 +111,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUt
 		call_utility(pstmt, query, read_only, context, params, env, dest, qc);
 		if (probe)
 			mr_shmem_wake_at_commit(MyDatabaseId);
+		if (IsA(stmt, ReassignOwnedStmt))
+			mr_view_sync_all();
 		return;
 	}
 

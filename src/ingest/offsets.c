@@ -7,9 +7,10 @@
  * second worker on the same partitions, for whatever reason, finds other values after it
  * has waited, and nothing that it computed is committed.
  *
- * The generation of the feed is read after the locks were obtained, with a new snapshot.
- * Whoever changes which views follow a feed holds the same row locks or does not care
- * where in the stream the change falls (DROP VIEW), and raises the generation.
+ * Before them the feed's row is locked, FOR SHARE because its shards run side by side, and
+ * its generation compared.  Whoever changes which views follow a feed, or copies its
+ * position, holds that row FOR UPDATE.  The offset rows alone would not do: a new feed has
+ * none, and there may be partitions that nobody has met yet.
  */
 #include "millrace.h"
 
@@ -105,15 +106,20 @@ rows_agree(const MrOffsets *offsets)
 	return row == (int) SPI_processed;
 }
 
-static bool
-generation_agrees(const MrOffsets *offsets)
+bool
+mr_offsets_lock_feed(MrOffsets *offsets)
 {
 	Oid			types[] = {INT8OID, INT8OID};
 	Datum		values[] = {Int64GetDatum(offsets->feed), Int64GetDatum(offsets->generation)};
+	MrCatalogScope scope;
+	bool		result;
 
-	mr_catalog_run("SELECT 1 FROM millrace.feed WHERE id = $1 AND generation = $2",
-				   true, 2, types, values, NULL);
-	return SPI_processed == 1;
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT 1 FROM millrace.feed WHERE id = $1 AND generation = $2 FOR SHARE",
+				   false, 2, types, values, NULL);
+	result = SPI_processed == 1;
+	mr_catalog_end(&scope);
+	return result;
 }
 
 bool
@@ -129,7 +135,7 @@ mr_offsets_lock(MrOffsets *offsets)
 	mr_catalog_run("SELECT partition, next_offset FROM millrace.feed_offset"
 				   " WHERE feed = $1 AND partition % $2 = $3 ORDER BY partition FOR UPDATE",
 				   false, 3, types, values, NULL);
-	result = rows_agree(offsets) && generation_agrees(offsets);
+	result = rows_agree(offsets);
 	mr_catalog_end(&scope);
 	return result;
 }

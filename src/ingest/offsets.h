@@ -42,9 +42,15 @@ extern MrPosition *mr_offsets_find(MrOffsets *offsets, int32 partition);
 extern void mr_offsets_add(MrOffsets *offsets, int32 partition, int64 next_offset);
 
 /*
- * Lock the rows and compare them, and the feed's generation, with what we believe: false
- * when somebody else has moved them, or the set of views has changed.  From here to the
- * end of the transaction nobody else can.
+ * Lock the feed's row and compare its generation with what we believe: false when the set of
+ * views has changed.  From here to the end of the transaction nobody can change it, or copy
+ * the feed's position.
+ */
+extern bool mr_offsets_lock_feed(MrOffsets *offsets);
+
+/*
+ * After that, lock the offset rows and compare them: false when somebody else has moved
+ * them.  From here to the end of the transaction nobody else can.
  */
 extern bool mr_offsets_lock(MrOffsets *offsets);
 

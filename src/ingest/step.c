@@ -614,39 +614,48 @@ try_lock_all(MrIngest *ingest, Oid *busy)
 	return true;
 }
 
-/* start the transaction with all relations locked, waiting with empty hands */
-static void
-begin_with_locks(MrIngest *ingest)
+/* one statement's worth of catalog access */
+static bool
+with_snapshot(bool (*lock) (MrOffsets *offsets), MrOffsets *offsets)
 {
+	bool		result;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	result = lock(offsets);
+	PopActiveSnapshot();
+	return result;
+}
+
+/*
+ * Start the transaction with everything locked.  Locks are waited for with empty hands: the
+ * feed's row is the first, relations come next and are only tried, and the offset rows
+ * behind the feed's row are contested by nobody but a worker that is about to end.
+ */
+static bool
+begin(MrIngest *ingest)
+{
+	Oid			busy;
+
+	mr_offsets_reset(ingest->offsets);
 	for (;;)
 	{
-		Oid			busy;
-
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
+		if (stale || !with_snapshot(mr_offsets_lock_feed, ingest->offsets))
+			break;
 		if (try_lock_all(ingest, &busy))
-			return;
+		{
+			if (!with_snapshot(mr_offsets_lock, ingest->offsets) || stale)
+				break;
+			/* what others committed while we waited for the locks counts */
+			PushActiveSnapshot(GetTransactionSnapshot());
+			return true;
+		}
 		AbortCurrentTransaction();
 		StartTransactionCommand();
 		LockRelationOid(busy, AccessShareLock);
 		CommitTransactionCommand();
 	}
-}
-
-static bool
-begin(MrIngest *ingest)
-{
-	begin_with_locks(ingest);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	mr_offsets_reset(ingest->offsets);
-	if (!stale && mr_offsets_lock(ingest->offsets) && !stale)
-	{
-		/* what others committed while we waited for the locks counts */
-		PopActiveSnapshot();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		return true;
-	}
-	PopActiveSnapshot();
 	AbortCurrentTransaction();
 	return false;
 }

@@ -32,7 +32,7 @@
 
 #define BROKER_TIMEOUT_MS	30000
 #define BROKER_TIMEOUT_MIN_MS	2000	/* even "now" needs to know where the topic ends */
-#define MARKERS_MS			500		/* longest time that a committed transaction's markers
+#define MARKERS_MS			3000		/* longest time that a committed transaction's markers
 									 * may be on their way */
 
 PG_FUNCTION_INFO_V1(mr_wait_for_latest);

@@ -610,7 +610,7 @@ record_gap(MrWorker *worker, MrPosition *position, int64 go_on, const char *reas
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	mr_offsets_reset(ingest->offsets);
-	if (mr_offsets_lock(ingest->offsets))
+	if (mr_offsets_lock_feed(ingest->offsets) && mr_offsets_lock(ingest->offsets))
 	{
 		mr_gap_insert(stream->relid, position->partition, position->next_offset, go_on, reason);
 		if (stream->on_gap == MR_ON_GAP_STOP)

@@ -41,7 +41,7 @@
 #define COMMIT_GRACE_MS		10000
 
 /* How long committed messages are waited for to become visible, and how often asked for. */
-#define VISIBLE_TIMEOUT_MS	500
+#define VISIBLE_TIMEOUT_MS	3000
 #define VISIBLE_WAIT_MS		2
 
 /* Events are looked at after so many messages, and this often when the queue is full. */

@@ -350,6 +350,17 @@ has_option(List *defs, const char *name)
 	return false;
 }
 
+/* a statement that is refused is logged, but not with a secret in it */
+static void
+hide_secrets(void *arg)
+{
+	ListCell   *lc;
+
+	foreach(lc, (List *) arg)
+		if (mr_conf_is_secret(((DefElem *) lfirst(lc))->defname))
+			errhidestmt(true);
+}
+
 /*
  * The wrapper's validator: the options as they are going to be, and the catalog that tells
  * what they are of.
@@ -359,8 +370,10 @@ mr_fdw_validator(PG_FUNCTION_ARGS)
 {
 	List	   *defs = untransformRelOptions(PG_GETARG_DATUM(0));
 	Oid			catalog = PG_GETARG_OID(1);
+	ErrorContextCallback callback = {error_context_stack, hide_secrets, defs};
 	ListCell   *lc;
 
+	error_context_stack = &callback;
 	foreach(lc, defs)
 	{
 		DefElem    *def = lfirst(lc);
@@ -383,7 +396,7 @@ mr_fdw_validator(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
 				 errmsg("options \"%s\" and \"%s\" exclude each other", "path", "metadata")));
-
+	error_context_stack = callback.previous;
 	PG_RETURN_VOID();
 }
 

@@ -17,6 +17,9 @@ extern Query *mr_view_declared_query(const MrView *view);
  */
 extern void mr_view_sync(const MrView *view);
 
+/* the same for all views, after commands that change owners without telling whose */
+extern void mr_view_sync_all(void);
+
 /* settings that a view keeps, as they are now: List of char *, name=value */
 extern List *mr_view_capture_settings(void);
 

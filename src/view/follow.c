@@ -10,7 +10,7 @@
  * CREATE OR REPLACE: refused before it happens, by the event trigger on_ddl_start.
  *
  * ALTER: name, schema and owner of the parts follow the view, by the event trigger
- * on_ddl_end.  REASSIGN OWNED fires none, so workers look as well.
+ * on_ddl_end.  REASSIGN OWNED fires none: the utility hook and workers look as well.
  */
 #include "millrace.h"
 
@@ -233,6 +233,18 @@ mr_view_sync(const MrView *view)
 	follow_owner(view);
 	mr_relations_depend(view);
 	mr_owner_leave(&scope);
+}
+
+void
+mr_view_sync_all(void)
+{
+	ListCell   *lc;
+
+	if (!OidIsValid(mr_catalog_owner()))
+		return;
+	foreach(lc, mr_catalog_views())
+		mr_view_sync(lfirst(lc));
+	mr_catalog_changed();
 }
 
 /* a part was altered by hand: only what the view does not decide may change */
