@@ -88,7 +88,8 @@ extern void mr_catalog_set_view_state(Oid view, bool active, bool failed, const 
 extern Bitmapset *mr_catalog_stream_attrs(Oid stream);
 
 /* Relations of dropped or changed objects */
-extern Oid	mr_catalog_view_of_part(Oid relid); /* view whose matrel or definition this is */
+extern Oid	mr_catalog_view_of_part(Oid relid); /* view whose matrel or
+												 * definition this is */
 extern void mr_catalog_delete_stream(Oid stream);
 
 /* Streams that stopped (on_error, on_gap) or had an error */
@@ -107,7 +108,8 @@ extern MrFeed *mr_catalog_feed(int64 feed); /* NULL: gone */
 extern List *mr_catalog_feeds(void);	/* of MrFeed *, with active views only */
 extern int64 mr_catalog_live_feed(Oid stream);	/* 0: none */
 extern int64 mr_catalog_feed_of(Oid view, Oid stream);	/* 0: none */
-extern List *mr_catalog_streams_of_view(Oid view);	/* of MrFeed *, the feed per stream */
+extern List *mr_catalog_streams_of_view(Oid view);	/* of MrFeed *, the feed
+													 * per stream */
 
 /*
  * Offsets of a feed, by partition.  lock: no worker moves them, and nobody changes which

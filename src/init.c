@@ -61,7 +61,7 @@ database_wanted(Node *stmt)
 
 		foreach(lc, ((AlterDatabaseStmt *) stmt)->options)
 			if (strcmp(((DefElem *) lfirst(lc))->defname, "tablespace") == 0)
-				name = ((AlterDatabaseStmt *) stmt)->dbname;
+			name = ((AlterDatabaseStmt *) stmt)->dbname;
 	}
 	else if (IsA(stmt, CreatedbStmt))
 	{
@@ -106,7 +106,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUt
 	if (!OidIsValid(database) || database == MyDatabaseId)
 	{
 		bool		probe = mr_shared != NULL &&
-			(IsA(stmt, CreatedbStmt) || IsA(stmt, CreateExtensionStmt) || IsA(stmt, DropStmt));
+		(IsA(stmt, CreatedbStmt) || IsA(stmt, CreateExtensionStmt) || IsA(stmt, DropStmt));
 
 		call_utility(pstmt, query, read_only, context, params, env, dest, qc);
 		if (probe)

@@ -522,7 +522,8 @@ supervisor_exit(int code, Datum arg)
 {
 	free_database_slot(DatumGetInt32(arg));
 	if (code != 0)
-		mr_shared->probe = true;	/* an error: the launcher starts another one */
+		mr_shared->probe = true;	/* an error: the launcher starts another
+									 * one */
 	ConditionVariableBroadcast(&mr_shared->exits);
 }
 

@@ -80,7 +80,8 @@ typedef struct MrShared
 	LWLock	   *lock;
 	pid_t		launcher_pid;
 	Latch	   *launcher_latch;
-	bool		probe;			/* look for the extension in all databases again */
+	bool		probe;			/* look for the extension in all databases
+								 * again */
 	int			nslots;			/* length of databases and workers */
 	MrBlockedDatabase blocked[MR_MAX_BLOCKED];
 	ConditionVariable exits;	/* a supervisor or worker has exited */

@@ -34,7 +34,8 @@ typedef struct MrColumn
 	int32		typmod;
 	Oid			collation;
 	MrMetadata	metadata;
-	List	   *path;			/* of char *: names from the outermost object inwards */
+	List	   *path;			/* of char *: names from the outermost object
+								 * inwards */
 } MrColumn;
 
 /*
@@ -55,22 +56,24 @@ typedef struct MrFormat
 	const char *name;
 
 	/*
-	 * columns: those wanted, in the order in which decode fills its arrays; all have
-	 * metadata == MR_META_NONE.  Lives in the current memory context.
+	 * columns: those wanted, in the order in which decode fills its arrays;
+	 * all have metadata == MR_META_NONE.  Lives in the current memory
+	 * context.
 	 */
 	MrDecoder  *(*create_decoder) (const MrColumn *const *columns, int ncolumns);
 
 	/*
-	 * May an input function be called, so that decode can throw and needs a transaction
-	 * with a snapshot?  False when all wanted columns have direct paths.
+	 * May an input function be called, so that decode can throw and needs a
+	 * transaction with a snapshot?  False when all wanted columns have direct
+	 * paths.
 	 */
 	bool		(*can_throw) (const MrDecoder *decoder);
 
 	/*
-	 * value is never NULL (tombstones do not come here).  Fills values and isnull,
-	 * allocating in CurrentMemoryContext; false and *reject when the message cannot be
-	 * used.  Throws only for what input functions throw when can_throw; the decoder
-	 * stays usable after that.
+	 * value is never NULL (tombstones do not come here).  Fills values and
+	 * isnull, allocating in CurrentMemoryContext; false and *reject when the
+	 * message cannot be used.  Throws only for what input functions throw
+	 * when can_throw; the decoder stays usable after that.
 	 */
 	bool		(*decode) (MrDecoder *decoder, const char *value, size_t len,
 						   Datum *values, bool *isnull, MrReject *reject);

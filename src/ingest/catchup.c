@@ -147,7 +147,8 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 	bool		joins = false;
 
 	if (live_feed == 0)
-		return false;			/* nobody to overlap with: soon we are live ourselves */
+		return false;			/* nobody to overlap with: soon we are live
+								 * ourselves */
 	live = mr_catalog_feed_offsets(live_feed, false, &nlive);
 	if (reaches(ingest, live, nlive, messages, *n, ends, nends))
 	{

@@ -70,7 +70,8 @@ struct MrMerge
 	/* of the batch */
 	MemoryContext batch;
 	MemoryContext row;
-	TupleDesc	desc;			/* of partial rows: the matrel's without dropped columns */
+	TupleDesc	desc;			/* of partial rows: the matrel's without
+								 * dropped columns */
 	Tuplesortstate *sort;		/* with keys */
 	Relation	rel;
 	EState	   *estate;
@@ -310,7 +311,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	else if (merge->sort)
 		tuplesort_puttupleslot(merge->sort, slot);
 	else
-		ExecCopySlot(merge->partial, slot);	/* the only one there is */
+		ExecCopySlot(merge->partial, slot); /* the only one there is */
 	return true;
 }
 

@@ -139,7 +139,7 @@ same_settings(const List *a, const List *b)
 		return false;
 	forboth(la, a, lb, b)
 		if (strcmp(lfirst(la), lfirst(lb)) != 0)
-			return false;
+		return false;
 	return true;
 }
 
@@ -597,7 +597,7 @@ try_lock_view(const MrIngestView *view, Oid *busy)
 		return false;
 	foreach(lc, view->relations)
 		if (!try_lock(lfirst_oid(lc), AccessShareLock, busy))
-			return false;
+		return false;
 	return true;
 }
 
@@ -610,7 +610,7 @@ try_lock_all(MrIngest *ingest, Oid *busy)
 		return false;
 	foreach(lc, ingest->views)
 		if (!try_lock_view(lfirst(lc), busy))
-			return false;
+		return false;
 	return true;
 }
 

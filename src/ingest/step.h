@@ -29,7 +29,8 @@ typedef struct MrIngestView
 	List	   *relations;		/* of Oid: what the last plan reads */
 	MrMerge    *merge;
 	MrProfile  *profile;
-	int64	   *start;			/* by partition: messages before are not the view's */
+	int64	   *start;			/* by partition: messages before are not the
+								 * view's */
 	int			nstart;
 	uint64		rows_out;		/* partial rows of the batch */
 } MrIngestView;
@@ -41,7 +42,8 @@ typedef struct MrIngest
 	MrStream   *stream;
 	MrFeed	   *feed;
 	MrOffsets  *offsets;
-	List	   *views;			/* of MrIngestView *, by oid: all workers merge in this order */
+	List	   *views;			/* of MrIngestView *, by oid: all workers
+								 * merge in this order */
 	List	   *profiles;		/* of MrProfile * */
 	/* of the last step */
 	double		decode_ms;
@@ -54,7 +56,8 @@ typedef enum MrStepResult
 {
 	MR_STEP_COMMITTED,
 	MR_STEP_STALE,				/* the catalog changed: open the feed anew */
-	MR_STEP_STOPPED,			/* on_error = stop: a message before the end was bad */
+	MR_STEP_STOPPED,			/* on_error = stop: a message before the end
+								 * was bad */
 	MR_STEP_JOINED				/* the feed has become one with the live feed */
 } MrStepResult;
 

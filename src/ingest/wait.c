@@ -31,9 +31,11 @@
 #include "wait_event.h"
 
 #define BROKER_TIMEOUT_MS	30000
-#define BROKER_TIMEOUT_MIN_MS	2000	/* even "now" needs to know where the topic ends */
-#define MARKERS_MS			3000		/* longest time that a committed transaction's markers
-									 * may be on their way */
+#define BROKER_TIMEOUT_MIN_MS	2000	/* even "now" needs to know where the
+										 * topic ends */
+#define MARKERS_MS			3000	/* longest time that a committed
+									 * transaction's markers may be on their
+									 * way */
 
 PG_FUNCTION_INFO_V1(mr_wait_for_latest);
 PG_FUNCTION_INFO_V1(mr_wait_for_offset);
@@ -186,7 +188,11 @@ goal_reached(const Goal *goal)
 		for (int j = 0; j < n; j++)
 			if (rows[j].partition == goal->targets[i].partition)
 				reached = rows[j].next_offset >= goal->targets[i].offset;
-		/* a partition without a row is new to the worker; an empty one still counts */
+
+		/*
+		 * a partition without a row is new to the worker; an empty one still
+		 * counts
+		 */
 		if (!reached)
 			return false;
 	}
@@ -275,7 +281,7 @@ wait_for_goals(List *goals, TimestampTz deadline, bool latest)
 	foreach(lc, goals)
 	{
 		TimestampTz markers_until = latest
-			? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MARKERS_MS) : DT_NOEND;
+		? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MARKERS_MS) : DT_NOEND;
 
 		if (!wait_for_goal(lfirst(lc), deadline, markers_until))
 			return false;

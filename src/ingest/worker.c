@@ -44,9 +44,11 @@
 #define IDLE_WAIT_MS		1000	/* longest wait without a look around */
 #define METADATA_INTERVAL_MS	5000	/* between looks for new partitions */
 #define BROKER_TIMEOUT_MS	10000
-#define FIRST_ANSWER_MS		2000	/* after which a silent broker is a trouble to show */
+#define FIRST_ANSWER_MS		2000	/* after which a silent broker is a
+									 * trouble to show */
 #define PACE				4	/* commit when waiting took this many steps */
-#define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that far */
+#define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that
+								 * far */
 #define FIRST_RETRY_MS		100
 #define INTERNAL_ERRORS_MAX	3	/* internal errors of a view before it fails */
 
@@ -101,11 +103,11 @@ running_state(const MrWorker *worker)
 static void
 report_phase(const MrWorker *worker, const char *phase, BackendState state)
 {
-	char		text[NAMEDATALEN * 2 + 64];
+	char		activity[NAMEDATALEN * 2 + 64];
 
-	snprintf(text, sizeof(text), "stream %s: %s",
+	snprintf(activity, sizeof(activity), "stream %s: %s",
 			 worker->ingest ? worker->ingest->stream->name : "?", phase);
-	pgstat_report_activity(state, text);
+	pgstat_report_activity(state, activity);
 }
 
 /* ---------- process ---------- */
@@ -114,7 +116,8 @@ void
 mr_worker_session_settings(void)
 {
 	static const char *const settings[][2] = {
-		{"synchronous_commit", "off"},	/* the broker still has what a crash loses */
+		{"synchronous_commit", "off"},	/* the broker still has what a crash
+										 * loses */
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
@@ -174,7 +177,8 @@ serve_interrupts(MrWorker *worker)
 {
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
-	AcceptInvalidationMessages();	/* DDL, while no transaction would hear of it */
+	AcceptInvalidationMessages();	/* DDL, while no transaction would hear of
+									 * it */
 	if (ConfigReloadPending)
 	{
 		ConfigReloadPending = false;

@@ -98,7 +98,7 @@ struct MrClient
 	bool		asking;
 
 	MrClientRelease release;
-	MrDelivery delivery;
+	MrDelivery	delivery;
 	void	   *arg;
 	MemoryContextCallback callback;
 	dlist_node	node;

@@ -54,8 +54,8 @@ typedef struct ProducerTopic
 	char	   *name;
 	rd_kafka_topic_t *rkt;
 	int			partitions;
-	int64	   *delivered;		/* by partition: last offset that this transaction
-								 * has written, -1: none */
+	int64	   *delivered;		/* by partition: last offset that this
+								 * transaction has written, -1: none */
 } ProducerTopic;
 
 struct MrProducer

@@ -61,7 +61,8 @@ typedef struct MrScanSource
 	int			last;
 	const int64 *start;
 	int			nstart;
-	int			row;			/* row that a scan returned last, for error contexts; -1: none */
+	int			row;			/* row that a scan returned last, for error
+								 * contexts; -1: none */
 } MrScanSource;
 
 extern void mr_scan_source_set(MrScanSource *source);

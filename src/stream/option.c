@@ -358,7 +358,7 @@ hide_secrets(void *arg)
 
 	foreach(lc, (List *) arg)
 		if (mr_conf_is_secret(((DefElem *) lfirst(lc))->defname))
-			errhidestmt(true);
+		errhidestmt(true);
 }
 
 /*

@@ -26,7 +26,8 @@ typedef struct MrStream
 {
 	Oid			relid;
 	Oid			serverid;
-	Oid			owner;			/* of the foreign table: its user mapping is used for ingest */
+	Oid			owner;			/* of the foreign table: its user mapping is
+								 * used for ingest */
 	char	   *name;			/* quoted, schema-qualified: for messages */
 	char	   *topic;
 	const MrFormat *format;

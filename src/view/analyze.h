@@ -26,18 +26,20 @@ typedef struct MrMatrelColumn
 typedef struct MrStreamUse
 {
 	Oid			relid;
-	Bitmapset  *attrs;			/* attribute numbers the query reads anywhere (plain
-								 * attnums; a whole-row reference means all) */
+	Bitmapset  *attrs;			/* attribute numbers the query reads anywhere
+								 * (plain attnums; a whole-row reference means
+								 * all) */
 } MrStreamUse;
 
 typedef struct MrViewAnalysis
 {
 	Query	   *declared;
-	Query	   *partial;		/* not yet rewritten; aggregates still whole.  Its target
-								 * list is columns, one to one, no junk */
+	Query	   *partial;		/* not yet rewritten; aggregates still whole.
+								 * Its target list is columns, one to one, no
+								 * junk */
 	List	   *columns;		/* of MrMatrelColumn *; keys first */
 	int			nkeys;			/* 0 with aggregates: exactly one row */
-	bool		has_aggregates;	/* false: rows are appended */
+	bool		has_aggregates; /* false: rows are appended */
 	List	   *streams;		/* of MrStreamUse *, by relid, at least one */
 } MrViewAnalysis;
 

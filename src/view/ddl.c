@@ -222,7 +222,7 @@ refuse_into(const Query *query)
 static Query *
 parse_query(const char *text)
 {
-	QueryText	where = {text, false};
+	QueryText	where = {.text = text};
 	ErrorContextCallback callback = {.callback = query_error_callback,.arg = &where};
 	RawStmt    *raw;
 	Query	   *query;
@@ -243,7 +243,7 @@ parse_query(const char *text)
 static MrViewAnalysis *
 analyze_query(const char *text, Query *query)
 {
-	QueryText	where = {text, true};
+	QueryText	where = {.text = text,.in_bytes = true};
 	ErrorContextCallback callback = {.callback = query_error_callback,.arg = &where};
 	MrViewAnalysis *analysis;
 
