@@ -47,7 +47,7 @@ typedef struct CreateArgs
 /* whose text an error's position is in */
 typedef struct QueryText
 {
-	const char *text;
+	const char *sql;
 	bool		in_bytes;		/* else in characters */
 } QueryText;
 
@@ -168,10 +168,10 @@ query_error_callback(void *arg)
 	if (position <= 0)
 		return;
 	if (query->in_bytes)
-		position = pg_mbstrlen_with_len(query->text, position - 1) + 1;
+		position = pg_mbstrlen_with_len(query->sql, position - 1) + 1;
 	errposition(0);
 	internalerrposition(position);
-	internalerrquery(query->text);
+	internalerrquery(query->sql);
 }
 
 static Node *
@@ -192,9 +192,9 @@ setup_parser(ParseState *pstate, void *arg)
 }
 
 static RawStmt *
-parse_one_statement(const char *text)
+parse_one_statement(const char *sql)
 {
-	List	   *statements = raw_parser(text, RAW_PARSE_DEFAULT);
+	List	   *statements = raw_parser(sql, RAW_PARSE_DEFAULT);
 
 	if (statements == NIL)
 		ereport(ERROR,
@@ -220,30 +220,30 @@ refuse_into(const Query *query)
 
 /* parse and analyze the text; not rewritten */
 static Query *
-parse_query(const char *text)
+parse_query(const char *sql)
 {
-	QueryText	where = {.text = text};
+	QueryText	where = {.sql = sql};
 	ErrorContextCallback callback = {.callback = query_error_callback,.arg = &where};
 	RawStmt    *raw;
 	Query	   *query;
 
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	raw = parse_one_statement(text);
+	raw = parse_one_statement(sql);
 	if (!IsA(raw->stmt, SelectStmt))
 		mr_refuse(-1,
 				  errmsg("a continuous view's query must be a SELECT"),
 				  errhint("Give one SELECT, or WITH ... SELECT, that reads a stream."));
-	query = parse_analyze_withcb(raw, text, setup_parser, NULL, NULL);
+	query = parse_analyze_withcb(raw, sql, setup_parser, NULL, NULL);
 	error_context_stack = callback.previous;
 	refuse_into(query);
 	return query;
 }
 
 static MrViewAnalysis *
-analyze_query(const char *text, Query *query)
+analyze_query(const char *sql, Query *query)
 {
-	QueryText	where = {.text = text,.in_bytes = true};
+	QueryText	where = {.sql = sql,.in_bytes = true};
 	ErrorContextCallback callback = {.callback = query_error_callback,.arg = &where};
 	MrViewAnalysis *analysis;
 
