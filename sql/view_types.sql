@@ -110,7 +110,7 @@ CREATE TABLE plain.nested AS
 SELECT id, doc, "Key" FROM live.documents WHERE id IN (2, 3, 12) ORDER BY id;
 SELECT millrace.create_continuous_view('live.nested_seen', 'SELECT * FROM live.nested WHERE id NOT IN (8, 9)');
 SELECT millrace.create_continuous_view('live.nested_odd', 'SELECT id, x, yz, l FROM live.nested WHERE id IN (8, 9)');
-SELECT millrace.wait_for_latest('live.nested_seen', '60s');
+SELECT millrace.wait_for_latest('live.nested_seen', '60s'), millrace.wait_for_latest('live.nested_odd', '60s');
 SELECT differences('live.nested_seen', 'plain.nested');
 SELECT * FROM live.nested_odd ORDER BY id;
 
