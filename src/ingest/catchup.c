@@ -104,22 +104,26 @@ live_offset(const MrFeedOffset *live, int nlive, int32 partition)
 }
 
 /* keep the messages before the live offsets, in order */
-static void
-cut(MrMessage *messages, int *n, const MrFeedOffset *live, int nlive)
+bool
+mr_catchup_cut(MrIngest *ingest, MrMessage *messages, int *n)
 {
+	int			all = *n;
 	int			kept = 0;
 
-	for (int i = 0; i < *n; i++)
+	if (ingest->live == NULL)
+		return false;
+	for (int i = 0; i < all; i++)
 	{
 		MrMessage	message = messages[i];
 
-		if (message.offset >= live_offset(live, nlive, message.partition))
+		if (message.offset >= live_offset(ingest->live, ingest->nlive, message.partition))
 			continue;
 		/* swap, so that every message can still be given back */
 		messages[i] = messages[kept];
 		messages[kept++] = message;
 	}
 	*n = kept;
+	return kept < all;
 }
 
 /* offsets that this step reaches, messages or not; never past the live ones */
@@ -139,24 +143,24 @@ move_to_reach(MrIngest *ingest, const MrFeedOffset *live, int nlive,
 
 bool
 mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
-				 const MrPartitionOffset *ends, int nends)
+				 const MrPartitionOffset *ends, int nends, bool *cut)
 {
 	int64		live_feed = mr_catalog_live_feed(ingest->stream->relid);
-	int			nlive = 0;
-	MrFeedOffset *live = NULL;
 	bool		joins = false;
 
+	*cut = false;
+	ingest->live = NULL;
 	if (live_feed == 0)
 		return false;			/* nobody to overlap with: soon we are live
 								 * ourselves */
-	live = mr_catalog_feed_offsets(live_feed, false, &nlive);
-	if (reaches(ingest, live, nlive, messages, *n, ends, nends))
+	ingest->live = mr_catalog_feed_offsets(live_feed, false, &ingest->nlive);
+	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends))
 	{
-		live = mr_catalog_feed_offsets(live_feed, true, &nlive);
-		joins = reaches(ingest, live, nlive, messages, *n, ends, nends);
+		ingest->live = mr_catalog_feed_offsets(live_feed, true, &ingest->nlive);
+		joins = reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends);
 	}
-	cut(messages, n, live, nlive);
-	move_to_reach(ingest, live, nlive, ends, nends);
+	*cut = mr_catchup_cut(ingest, messages, n);
+	move_to_reach(ingest, ingest->live, ingest->nlive, ends, nends);
 	return joins;
 }
 

@@ -9,12 +9,17 @@
 
 /*
  * In the step's transaction, offsets locked.  Cuts messages (their number in *n) at the
- * live feed's position, so that no view is fed twice; where the messages and ends reach it
- * in all partitions, the live feed's offsets are locked and true is returned: after this
- * batch both stand at the same place, and mr_catchup_join makes them one.
+ * live feed's position, so that no view is fed twice, and tells in *cut if there were more;
+ * where the messages and ends reach that position in all partitions, the live feed is
+ * locked and true is returned: after this batch both stand at the same place, and
+ * mr_catchup_join makes them one.
  */
 extern bool mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
-							 const MrPartitionOffset *ends, int nends);
+							 const MrPartitionOffset *ends, int nends, bool *cut);
+
+/* cut further messages of the same step there; true if there were some */
+extern bool mr_catchup_cut(MrIngest *ingest, MrMessage *messages, int *n);
+
 extern void mr_catchup_join(MrIngest *ingest);
 
 #endif							/* MR_INGEST_CATCHUP_H */

@@ -70,6 +70,7 @@ struct MrMerge
 	/* of the batch */
 	MemoryContext batch;
 	MemoryContext row;
+	int			sort_memory;	/* kB */
 	TupleDesc	desc;			/* of partial rows: the matrel's without
 								 * dropped columns */
 	Tuplesortstate *sort;		/* with keys */
@@ -295,7 +296,7 @@ receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
 	if (merge->nkeys > 0)
 		merge->sort = tuplesort_begin_heap(merge->desc, merge->nkeys, merge->key_attnums,
 										   merge->sort_operators, merge->collations,
-										   merge->nulls_first, work_mem, NULL, TUPLESORT_NONE);
+										   merge->nulls_first, merge->sort_memory, NULL, TUPLESORT_NONE);
 	merge->partial = MakeSingleTupleTableSlot(merge->desc, &TTSOpsMinimalTuple);
 	MemoryContextSwitchTo(old);
 }
@@ -326,7 +327,7 @@ receiver_destroy(DestReceiver *self)
 }
 
 DestReceiver *
-mr_merge_begin(MrMerge *merge)
+mr_merge_begin(MrMerge *merge, int sort_memory)
 {
 	MemoryContext old;
 
@@ -335,6 +336,7 @@ mr_merge_begin(MrMerge *merge)
 	merge->sort = NULL;
 	merge->partial = NULL;
 	merge->rows = 0;
+	merge->sort_memory = sort_memory;
 	if (merge->append)
 	{
 		old = MemoryContextSwitchTo(merge->batch);

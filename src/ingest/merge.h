@@ -15,13 +15,13 @@ typedef struct MrMerge MrMerge;
 extern MrMerge *mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel);
 
 /*
- * One batch: _begin gives the receiver for the partial plan's rows, which are kept (sorted
+ * One batch: sort_memory in kB.  _begin gives the receiver for the partial plan's rows, which are kept (sorted
  * by key) in the current context; _finish puts them into the matrel, waiting for other
  * workers of the same view, and returns how many rows there were.  Both must run as the
  * view's owner: combine functions and comparisons may be a user's.  After an error the
  * batch's context is simply thrown away: _reset lets the next batch begin.
  */
-extern DestReceiver *mr_merge_begin(MrMerge *merge);
+extern DestReceiver *mr_merge_begin(MrMerge *merge, int sort_memory);
 extern uint64 mr_merge_finish(MrMerge *merge);
 extern void mr_merge_reset(MrMerge *merge);
 

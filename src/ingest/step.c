@@ -26,7 +26,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "ingest/catchup.h"
-#include "ingest/dead_letter.h"
+#include "ingest/intake.h"
 #include "ingest/step.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
@@ -42,6 +42,8 @@
 #include "view/ddl.h"
 #include "view/guise.h"
 #include "view/relations.h"
+
+#define MIN_SORT_MEMORY_KB	64
 
 /* what invalidation messages have told since the feed was opened */
 static MrIngest *opened = NULL;
@@ -284,146 +286,6 @@ mr_ingest_is_current(const MrIngest *ingest)
 	return result && !stale;
 }
 
-/* ---------- decoding ---------- */
-
-static void
-decode_profile(MrIngest *ingest, MrProfile *profile, MrMessage *messages, int n)
-{
-	MrGuise		guise;
-
-	mr_guise_begin(&guise, ingest->stream->owner, profile->settings);
-	profile->batch = mr_batch_decode(profile->decoder, messages, n);
-	mr_guise_end(&guise);
-}
-
-/* leave out rows of messages that another profile rejected */
-static void
-drop_rejected_rows(MrBatch *batch, const bool *rejected)
-{
-	int			kept = 0;
-
-	for (int row = 0; row < batch->nrows; row++)
-	{
-		if (rejected[batch->message[row]])
-			continue;
-		memmove(&batch->values[kept * batch->ncols], &batch->values[row * batch->ncols],
-				sizeof(Datum) * batch->ncols);
-		memmove(&batch->isnull[kept * batch->ncols], &batch->isnull[row * batch->ncols],
-				sizeof(bool) * batch->ncols);
-		batch->message[kept++] = batch->message[row];
-	}
-	batch->nrows = kept;
-}
-
-static void
-reconcile_profiles(MrIngest *ingest, int n)
-{
-	bool	   *rejected = palloc0(sizeof(bool) * (n + 1));
-	ListCell   *lc;
-
-	foreach(lc, ingest->profiles)
-	{
-		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
-
-		for (int i = 0; i < batch->nrejected; i++)
-			rejected[batch->rejected[i].message] = true;
-	}
-	foreach(lc, ingest->profiles)
-		drop_rejected_rows(((MrProfile *) lfirst(lc))->batch, rejected);
-	pfree(rejected);
-}
-
-static void
-decode(MrIngest *ingest, MrMessage *messages, int n)
-{
-	bool		any_rejected = false;
-	ListCell   *lc;
-
-	foreach(lc, ingest->profiles)
-	{
-		MrProfile  *profile = lfirst(lc);
-
-		decode_profile(ingest, profile, messages, n);
-		any_rejected = any_rejected || profile->batch->nrejected > 0;
-	}
-	if (any_rejected && list_length(ingest->profiles) > 1)
-		reconcile_profiles(ingest, n);
-}
-
-/* ---------- rejects ---------- */
-
-/* the first message that any profile rejected, in the order of arrival; n: none */
-static int
-first_rejected(const MrIngest *ingest, int n, const MrReject **reject)
-{
-	ListCell   *lc;
-
-	foreach(lc, ingest->profiles)
-	{
-		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
-
-		for (int i = 0; i < batch->nrejected; i++)
-			if (batch->rejected[i].message < n)
-			{
-				n = batch->rejected[i].message;
-				*reject = &batch->rejected[i].reject;
-			}
-	}
-	return n;
-}
-
-/* on_error = stop: the batch ends before the first bad message */
-static bool
-cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n)
-{
-	const MrReject *reject = NULL;
-	int			first = first_rejected(ingest, *n, &reject);
-	ListCell   *lc;
-
-	if (reject == NULL)
-		return false;
-	mr_catalog_set_stream_status(ingest->stream->relid, true,
-								 psprintf("partition %d, offset %lld: %s", messages[first].partition,
-										  (long long) messages[first].offset, reject->text));
-	mr_catalog_changed();
-	foreach(lc, ingest->profiles)
-	{
-		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
-
-		while (batch->nrows > 0 && batch->message[batch->nrows - 1] >= first)
-			batch->nrows--;
-		batch->nrejected = 0;
-	}
-	*n = first;
-	return true;
-}
-
-static void
-record_rejects(MrIngest *ingest)
-{
-	ListCell   *lc;
-
-	foreach(lc, ingest->profiles)
-	{
-		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
-
-		for (int i = 0; i < batch->nrejected; i++)
-		{
-			const MrRejected *rejected = &batch->rejected[i];
-			const MrMessage *message = &batch->messages[rejected->message];
-
-			if (ingest->stream->on_error == MR_ON_ERROR_SKIP)
-				ereport(LOG,
-						(errcode(rejected->reject.sqlstate),
-						 errmsg("skipped a message of stream %s, partition %d, offset %lld: %s",
-								ingest->stream->name, message->partition,
-								(long long) message->offset, rejected->reject.text)));
-			else
-				mr_dead_letter_insert(ingest->stream->relid, InvalidOid, message, &rejected->reject);
-		}
-	}
-}
-
 /* ---------- views ---------- */
 
 typedef struct ErrorPlace
@@ -441,10 +303,9 @@ error_context(void *arg)
 
 	if (source && source->row >= 0 && source->row < source->batch->nrows)
 	{
-		const MrMessage *message = &source->batch->messages[source->batch->message[source->row]];
-
 		errcontext("continuous view %s, stream %s, partition %d, offset %lld", place->view->name,
-				   place->ingest->stream->name, message->partition, (long long) message->offset);
+				   place->ingest->stream->name, source->batch->partition[source->row],
+				   (long long) source->batch->offset[source->row]);
 	}
 	else
 		errcontext("continuous view %s, stream %s", place->view->name, place->ingest->stream->name);
@@ -503,7 +364,9 @@ valid_plan(MrIngestView *view)
 static void
 aggregate(MrIngestView *view)
 {
-	DestReceiver *dest = mr_merge_begin(view->merge);
+	/* all views of the batch sort at the same time */
+	int			sort_memory = Max(work_mem / list_length(opened->views), MIN_SORT_MEMORY_KB);
+	DestReceiver *dest = mr_merge_begin(view->merge, sort_memory);
 
 	(void) mr_plan_run(valid_plan(view), dest);
 }
@@ -661,13 +524,10 @@ begin(MrIngest *ingest)
 }
 
 static void
-feed_views(MrIngest *ingest, MrMessage *messages, int n, instr_time *clock)
+feed_views(MrIngest *ingest, instr_time *clock)
 {
-	bool		rows = false;
-	ListCell   *lc;
+	bool		rows = mr_intake_has_rows(ingest);
 
-	foreach(lc, ingest->profiles)
-		rows = rows || ((MrProfile *) lfirst(lc))->batch->nrows > 0;
 	ingest->decode_ms = lap(clock);
 	if (rows)
 		aggregate_all(ingest);
@@ -693,14 +553,48 @@ count_rows(MrIngest *ingest)
 	}
 }
 
+/*
+ * All messages of the step into rows.  Ends with true when the feed can join the live one
+ * after them (catch_up), or *stopped at a message that stops the stream.
+ */
+static bool
+take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *source,
+			  bool catch_up, bool *stopped)
+{
+	bool		joins = false;
+	bool		cut = false;
+	int			nends;
+	const MrPartitionOffset *ends;
+
+	if (catch_up)
+	{
+		ends = source->ends(source->arg, &nends);
+		joins = mr_catchup_limit(ingest, messages, &n, ends, nends, &cut);
+	}
+	*stopped = mr_intake_append(ingest, messages, n);
+	while (!joins && !cut && !*stopped && !mr_intake_full(ingest) &&
+		   (n = source->next(source->arg, &messages)) > 0)
+	{
+		if (catch_up)
+			cut = mr_catchup_cut(ingest, messages, &n);
+		*stopped = mr_intake_append(ingest, messages, n);
+	}
+	if (!catch_up && !*stopped)
+	{
+		ends = source->ends(source->arg, &nends);
+		count_ends(ingest, ends, nends);
+	}
+	return joins && !*stopped;
+}
+
 MrStepResult
 mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
-			   const MrPartitionOffset *ends, int nends, bool catch_up)
+			   const MrStepSource *source, bool catch_up)
 {
 	MemoryContext context = CurrentMemoryContext;
-	MrStepResult result = MR_STEP_COMMITTED;
-	bool		joins = false;
 	instr_time	clock;
+	bool		joins;
+	bool		stopped;
 
 	INSTR_TIME_SET_CURRENT(clock);
 	if (!begin(ingest))
@@ -709,21 +603,11 @@ mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 		return MR_STEP_STALE;
 	}
 	MemoryContextSwitchTo(context);
-	if (catch_up)
-		joins = mr_catchup_limit(ingest, messages, &n, ends, nends);
-	decode(ingest, messages, n);
-	if (ingest->stream->on_error == MR_ON_ERROR_STOP && cut_at_reject(ingest, messages, &n))
-		result = MR_STEP_STOPPED;
-	mr_offsets_count(ingest->offsets, messages, n);
-	if (result != MR_STEP_STOPPED && !catch_up)
-		count_ends(ingest, ends, nends);
-	feed_views(ingest, messages, n, &clock);
-	record_rejects(ingest);
-	if (joins && result != MR_STEP_STOPPED)
-	{
+	mr_intake_begin(ingest);
+	joins = take_messages(ingest, messages, n, source, catch_up, &stopped);
+	feed_views(ingest, &clock);
+	if (joins)
 		mr_catchup_join(ingest);
-		result = MR_STEP_JOINED;
-	}
 	else
 		mr_offsets_store(ingest->offsets);
 	PopActiveSnapshot();
@@ -732,7 +616,7 @@ mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 	mr_offsets_committed(ingest->offsets);
 	count_rows(ingest);
 	ingest->commit_ms = lap(&clock);
-	return result;
+	return joins ? MR_STEP_JOINED : stopped ? MR_STEP_STOPPED : MR_STEP_COMMITTED;
 }
 
 void

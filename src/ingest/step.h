@@ -45,12 +45,28 @@ typedef struct MrIngest
 	List	   *views;			/* of MrIngestView *, by oid: all workers
 								 * merge in this order */
 	List	   *profiles;		/* of MrProfile * */
+	MrFeedOffset *live;			/* catching up: the live feed's offsets, as of
+								 * the step's beginning; NULL: there is none */
+	int			nlive;
 	/* of the last step */
 	double		decode_ms;
 	double		aggregate_ms;
 	double		merge_ms;
 	double		commit_ms;
 } MrIngest;
+
+/*
+ * Where a step finds out about what lies beyond the messages that it was given.  next: the
+ * messages after those, as long as the broker is known to hold a lot more; gives the former
+ * ones back, never waits; 0 when there are none at hand.  ends: where the reader stands by
+ * partition, past control records, with all messages handed out so far.
+ */
+typedef struct MrStepSource
+{
+	int			(*next) (void *arg, MrMessage **messages);
+	const MrPartitionOffset *(*ends) (void *arg, int *n);
+	void	   *arg;
+} MrStepSource;
 
 typedef enum MrStepResult
 {
@@ -83,14 +99,13 @@ extern bool mr_ingest_is_stale(const MrIngest *ingest);
 extern bool mr_ingest_is_current(const MrIngest *ingest);
 
 /*
- * Take messages (in order of each partition) into all views and move the offsets; memory
- * of the batch is below the current context.  ends: end-of-partition offsets known from
- * the broker by partition, which move the offsets past control records.  catch_up: stop
- * at the live feed's offsets, and join it when it is reached.  Errors are thrown with the
- * transaction open.
+ * Take messages (in order of each partition), and those that follow them until the batch is
+ * full, into all views, and move the offsets; memory of the batch is below the current
+ * context.  catch_up: stop at the live feed's offsets, and join it when it is reached.
+ * Errors are thrown with the transaction open.
  */
 extern MrStepResult mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
-								   const MrPartitionOffset *ends, int nends, bool catch_up);
+								   const MrStepSource *source, bool catch_up);
 
 /* in a transaction: give a view that failed a feed of its own, where this one stands */
 extern void mr_ingest_fail_view(int64 feed, Oid stream, Oid view, const char *error);

@@ -41,6 +41,7 @@
 #include "wait_event.h"
 
 #define POLL_CHUNK			10000	/* messages per call of the consumer */
+#define PORTION_MESSAGES	50000	/* messages in hand at a time */
 #define IDLE_WAIT_MS		1000	/* longest wait without a look around */
 #define METADATA_INTERVAL_MS	5000	/* between looks for new partitions */
 #define BROKER_TIMEOUT_MS	10000
@@ -64,6 +65,7 @@ typedef struct MrWorker
 	int			nmessages;
 	int			capacity;
 	Size		memory;			/* held by messages, roughly */
+	int64		taken;			/* messages of this step */
 	TimestampTz last_commit;
 	double		last_step_ms;
 	TimestampTz metadata_at;	/* when partitions were looked for */
@@ -134,6 +136,10 @@ mr_worker_session_settings(void)
 
 	for (int i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+
+	/* rows take one half of batch_memory, hashing and sorting a quarter each */
+	SetConfigOption("work_mem", psprintf("%d", mr_batch_memory / 4), PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("hash_mem_multiplier", "1", PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 static void
@@ -379,10 +385,12 @@ has_backlog(MrWorker *worker)
 	return behind > worker->nmessages;
 }
 
+/* enough messages in hand to begin a step; it takes more if there are more */
 static bool
-batch_full(const MrWorker *worker)
+portion_full(const MrWorker *worker)
 {
-	return worker->nmessages >= mr_batch_messages || worker->memory >= (Size) mr_batch_memory * 1024;
+	return worker->nmessages >= Min(mr_batch_messages, PORTION_MESSAGES) ||
+		worker->memory >= (Size) mr_batch_memory * 1024 / 4;
 }
 
 /* ms until the batch should be closed; 0: now */
@@ -393,7 +401,7 @@ time_left(MrWorker *worker, bool queue_empty)
 	long		elapsed = (long) TimestampDifferenceMilliseconds(worker->last_commit, GetCurrentTimestamp());
 	long		left = (long) pace - elapsed;
 
-	if (batch_full(worker))
+	if (portion_full(worker))
 		return 0;
 	if (left <= 0 && !queue_empty && elapsed < (long) mr_commit_interval * BACKLOG_FACTOR && has_backlog(worker))
 		return 1;
@@ -432,7 +440,7 @@ collect(MrWorker *worker)
 		if (timeout == 0)
 		{
 			/* what has come meanwhile is free */
-			while (!batch_full(worker) && n > 0 && !has_backlog(worker))
+			while (!portion_full(worker) && n > 0 && !has_backlog(worker))
 				n = poll_once(worker, 0);
 			return;
 		}
@@ -448,26 +456,44 @@ release(MrWorker *worker)
 }
 
 /* where the consumer stands, control records and aborted messages passed included */
-static MrPartitionOffset *
-reader_positions(MrWorker *worker, int *n)
+static const MrPartitionOffset *
+reader_positions(void *arg, int *n)
 {
+	MrWorker   *worker = arg;
 	int			nstatus;
 	const MrPartitionStatus *status = mr_consumer_status(worker->consumer, &nstatus);
 	MrPartitionOffset *ends = palloc(sizeof(MrPartitionOffset) * (nstatus + 1));
 
-	*n = 0;
+	*n = nstatus;
 	for (int i = 0; i < nstatus; i++)
 	{
-		ends[*n].partition = status[i].partition;
-		ends[(*n)++].offset = Max(status[i].position, status[i].eof);
+		ends[i].partition = status[i].partition;
+		ends[i].offset = Max(status[i].position, status[i].eof);
 	}
 	return ends;
+}
+
+/* during a step: the next portion of a backlog, instead of the one in hand */
+static int
+next_portion(void *arg, MrMessage **messages)
+{
+	MrWorker   *worker = arg;
+
+	CHECK_FOR_INTERRUPTS();
+	if (worker->taken >= mr_batch_messages || !has_backlog(worker))
+		return 0;
+	release(worker);
+	while (!portion_full(worker) && poll_once(worker, 0) > 0)
+		;
+	*messages = worker->messages;
+	worker->taken += worker->nmessages;
+	return worker->nmessages;
 }
 
 /* ---------- a step and what follows it ---------- */
 
 static void
-count_step(MrWorker *worker, int nmessages, TimestampTz began)
+count_step(MrWorker *worker, int64 nmessages, TimestampTz began)
 {
 	MrWorkerSlot *slot = worker->slot;
 	MrIngest   *ingest = worker->ingest;
@@ -548,8 +574,11 @@ courtesy(MrWorker *worker)
 
 /* is there anything that a step would write? */
 static bool
-step_needed(MrWorker *worker, const MrPartitionOffset *ends, int nends)
+step_needed(MrWorker *worker)
 {
+	int			nends;
+	const MrPartitionOffset *ends = reader_positions(worker, &nends);
+
 	if (worker->nmessages > 0 || worker->slot->catch_up)
 		return true;
 	for (int i = 0; i < nends; i++)
@@ -567,24 +596,23 @@ step_needed(MrWorker *worker, const MrPartitionOffset *ends, int nends)
 static bool
 take_step(MrWorker *worker)
 {
-	int			nends;
-	int			nmessages = worker->nmessages;
-	MrPartitionOffset *ends = reader_positions(worker, &nends);
+	const MrStepSource source = {next_portion, reader_positions, worker};
 	TimestampTz began = GetCurrentTimestamp();
 	MrStepResult result;
 	bool		cut;
 
-	if (!step_needed(worker, ends, nends))
+	if (!step_needed(worker))
 	{
 		pgstat_report_stat(true);
 		return true;
 	}
 	report_phase(worker, "ingesting", STATE_RUNNING);
-	result = mr_ingest_step(worker->ingest, worker->messages, nmessages, ends, nends,
+	worker->taken = worker->nmessages;
+	result = mr_ingest_step(worker->ingest, worker->messages, worker->nmessages, &source,
 							worker->slot->catch_up);
 	if (result == MR_STEP_STALE)
 		return false;
-	count_step(worker, nmessages, began);
+	count_step(worker, worker->taken, began);
 	if (result != MR_STEP_COMMITTED)
 		proc_exit(0);
 	cut = worker->slot->catch_up && seek_back(worker);

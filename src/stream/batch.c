@@ -20,8 +20,9 @@
  * memory, a cancel, a shutdown, a full disk, a deadlock or an internal error, says nothing
  * of the message and goes on to the caller.
  *
- * Memory: the batch, its Datums and the rejects' texts live in the context that is current
- * when mr_batch_decode is called.  The decoder lives in that of its creation.
+ * Memory: a batch's arrays live in the context that is current when it is created, and grow;
+ * its Datums and the rejects' texts in a child of that, which wastes no memory on powers of
+ * two.  The decoder lives in the context of its creation.
  */
 #include "millrace.h"
 
@@ -61,7 +62,6 @@ typedef struct DecodeProgress
 {
 	int			next;			/* message to be decoded, or being decoded */
 	const MrColumn *column;		/* metadata column being made, or NULL */
-	int			rejected_size;
 } DecodeProgress;
 
 /* what this process's scans of streams return; see batch.h */
@@ -264,16 +264,24 @@ add_reject(MrBatch *batch, DecodeProgress *progress, const MrReject *reject)
 {
 	MrRejected *rejected;
 
-	if (batch->nrejected == progress->rejected_size)
+	if (batch->nrejected == batch->rejected_size)
 	{
-		progress->rejected_size = Max(progress->rejected_size * 2, 16);
+		batch->rejected_size = Max(batch->rejected_size * 2, 16);
 		batch->rejected = batch->rejected == NULL ?
-			palloc(progress->rejected_size * sizeof(MrRejected)) :
-			repalloc_huge(batch->rejected, progress->rejected_size * sizeof(MrRejected));
+			MemoryContextAlloc(batch->context, batch->rejected_size * sizeof(MrRejected)) :
+			repalloc_huge(batch->rejected, batch->rejected_size * sizeof(MrRejected));
 	}
 	rejected = &batch->rejected[batch->nrejected++];
 	rejected->message = progress->next;
 	rejected->reject = *reject;
+}
+
+static void
+add_row(MrBatch *batch, const MrMessage *msg, int message)
+{
+	batch->message[batch->nrows] = message;
+	batch->partition[batch->nrows] = msg->partition;
+	batch->offset[batch->nrows++] = msg->offset;
 }
 
 /* Decode from progress->next on to the end, in the current memory context. */
@@ -287,10 +295,10 @@ decode_run(MrBatchDecoder *decoder, MrBatch *batch, DecodeProgress *progress)
 		MrReject	reject;
 
 		if (msg->value == NULL)
-			batch->tombstones++;
-		else if (decode_message(decoder, msg, batch->values + at, batch->isnull + at,
-								&reject, &progress->column))
-			batch->message[batch->nrows++] = progress->next;
+			continue;			/* a tombstone */
+		if (decode_message(decoder, msg, batch->values + at, batch->isnull + at,
+						   &reject, &progress->column))
+			add_row(batch, msg, progress->next);
 		else
 			add_reject(batch, progress, &reject);
 	}
@@ -371,20 +379,57 @@ decode_run_protected(MrBatchDecoder *decoder, MrBatch *batch, DecodeProgress *pr
 }
 
 MrBatch *
-mr_batch_decode(MrBatchDecoder *decoder, const MrMessage *messages, int n)
+mr_batch_create(MrBatchDecoder *decoder)
 {
 	MrBatch    *batch = palloc0(sizeof(MrBatch));
-	Size		cells = (Size) Max(n, 1) * Max(decoder->ncols, 1);
-	DecodeProgress progress = {0};
 
 	batch->relid = decoder->relid;
 	batch->ncols = decoder->ncols;
 	batch->attnums = decoder->attnums;
+	batch->decoder = decoder;
+	batch->context = CurrentMemoryContext;
+	batch->data = GenerationContextCreate(CurrentMemoryContext, "millrace rows",
+										  ALLOCSET_DEFAULT_SIZES);
+	return batch;
+}
+
+static void *
+grow(MrBatch *batch, void *array, Size size)
+{
+	return array == NULL ? MemoryContextAllocHuge(batch->context, size) : repalloc_huge(array, size);
+}
+
+/* Make room for n more rows. */
+static void
+reserve_rows(MrBatch *batch, int n)
+{
+	Size		rows;
+	Size		cells;
+
+	if (batch->values != NULL && batch->nrows + n <= batch->capacity)
+		return;
+	batch->capacity = Max(Max(batch->nrows + n, batch->capacity + batch->capacity / 2), 1);
+	rows = batch->capacity;
+	cells = rows * Max(batch->ncols, 1);
+	batch->values = grow(batch, batch->values, cells * sizeof(Datum));
+	batch->isnull = grow(batch, batch->isnull, cells * sizeof(bool));
+	batch->partition = grow(batch, batch->partition, rows * sizeof(int32));
+	batch->offset = grow(batch, batch->offset, rows * sizeof(int64));
+	batch->message = grow(batch, batch->message, rows * sizeof(int));
+}
+
+void
+mr_batch_append(MrBatch *batch, const MrMessage *messages, int n)
+{
+	MrBatchDecoder *decoder = batch->decoder;
+	MemoryContext old = MemoryContextSwitchTo(batch->data);
+	DecodeProgress progress = {0};
+
+	reserve_rows(batch, n);
 	batch->messages = messages;
 	batch->nmessages = n;
-	batch->values = MemoryContextAllocHuge(CurrentMemoryContext, cells * sizeof(Datum));
-	batch->isnull = MemoryContextAllocHuge(CurrentMemoryContext, cells * sizeof(bool));
-	batch->message = MemoryContextAllocHuge(CurrentMemoryContext, (Size) Max(n, 1) * sizeof(int));
+	batch->first_row = batch->nrows;
+	batch->nrejected = 0;
 
 	/*
 	 * Before 17 there are no subtransactions while parallel workers run; a
@@ -396,5 +441,14 @@ mr_batch_decode(MrBatchDecoder *decoder, const MrMessage *messages, int n)
 	else
 		while (progress.next < n)
 			decode_run_protected(decoder, batch, &progress);
+	MemoryContextSwitchTo(old);
+}
+
+MrBatch *
+mr_batch_decode(MrBatchDecoder *decoder, const MrMessage *messages, int n)
+{
+	MrBatch    *batch = mr_batch_create(decoder);
+
+	mr_batch_append(batch, messages, n);
 	return batch;
 }

@@ -28,12 +28,23 @@ typedef struct MrBatch
 	int			nrows;
 	Datum	   *values;			/* row-major: values[row * ncols + col] */
 	bool	   *isnull;
-	int		   *message;		/* nrows: index of the message a row came from */
+	int32	   *partition;		/* nrows: where a row's message lies */
+	int64	   *offset;
+
+	/* of the messages appended last */
 	const MrMessage *messages;
 	int			nmessages;
+	int			first_row;		/* the first row that came from them */
+	int		   *message;		/* from first_row on: index of a row's message */
 	MrRejected *rejected;
 	int			nrejected;
-	int64		tombstones;
+
+	/* private */
+	MrBatchDecoder *decoder;
+	MemoryContext context;		/* of the arrays */
+	MemoryContext data;			/* of what Datums point to */
+	int			capacity;		/* rows that the arrays have room for */
+	int			rejected_size;
 } MrBatch;
 
 /*
@@ -41,12 +52,18 @@ typedef struct MrBatch
  */
 extern MrBatchDecoder *mr_batch_decoder_create(const MrStream *stream, const Bitmapset *attrs);
 
+/* an empty batch, below the current memory context */
+extern MrBatch *mr_batch_create(MrBatchDecoder *decoder);
+
 /*
- * Decode all messages into a batch in the current memory context.  Must run inside a
- * transaction with an active snapshot when an input function may be called (subtransactions
+ * Decode messages into further rows; afterwards the messages may be given back.  Must run
+ * inside a transaction with an active snapshot when an input function may be called (subtransactions
  * isolate the messages that make one throw; an error that is not the message's fault,
  * such as out of memory or a cancel, goes on to the caller).
  */
+extern void mr_batch_append(MrBatch *batch, const MrMessage *messages, int n);
+
+/* both at once */
 extern MrBatch *mr_batch_decode(MrBatchDecoder *decoder, const MrMessage *messages, int n);
 
 /*

@@ -161,9 +161,9 @@ store_row(const StreamScan *state, int row, TupleTableSlot *slot)
 static bool
 before_start(const MrScanSource *source, const MrBatch *batch, int row)
 {
-	const MrMessage *msg = &batch->messages[batch->message[row]];
+	int32		partition = batch->partition[row];
 
-	return msg->partition < source->nstart && msg->offset < source->start[msg->partition];
+	return partition < source->nstart && batch->offset[row] < source->start[partition];
 }
 
 static TupleTableSlot *

@@ -1,0 +1,213 @@
+/*
+ * intake.c
+ *		From messages to rows: the part of a step that fills the batches of all profiles.
+ *
+ * Messages come in portions, and are given back to the consumer when they have been decoded:
+ * rows take a fraction of their memory, and the more messages go into one merge the better.
+ * A message that cannot be decoded under one profile is taken out of the others, and goes
+ * to the dead letters with its portion, while its bytes are still there.
+ */
+#include "millrace.h"
+
+#include "catalog.h"
+#include "ingest/dead_letter.h"
+#include "ingest/intake.h"
+#include "utils/memutils.h"
+#include "view/guise.h"
+
+/* bytes of a row besides its columns: partition, offset, message */
+#define ROW_OVERHEAD	(sizeof(int32) + sizeof(int64) + sizeof(int))
+
+void
+mr_intake_begin(MrIngest *ingest)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+	{
+		MrProfile  *profile = lfirst(lc);
+
+		profile->batch = mr_batch_create(profile->decoder);
+	}
+}
+
+bool
+mr_intake_has_rows(const MrIngest *ingest)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+		if (((MrProfile *) lfirst(lc))->batch->nrows > 0)
+		return true;
+	return false;
+}
+
+/* one half of batch_memory is for rows; sorting and hashing share the other */
+bool
+mr_intake_full(const MrIngest *ingest)
+{
+	Size		memory = 0;
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+	{
+		const MrBatch *batch = ((MrProfile *) lfirst(lc))->batch;
+
+		if (batch->nrows >= mr_batch_messages)
+			return true;
+		memory += MemoryContextMemAllocated(batch->data, false) +
+			(Size) batch->capacity * (batch->ncols * (sizeof(Datum) + sizeof(bool)) + ROW_OVERHEAD);
+	}
+	return memory >= (Size) mr_batch_memory * 1024 / 2;
+}
+
+static void
+decode_profile(MrIngest *ingest, MrProfile *profile, MrMessage *messages, int n)
+{
+	MrGuise		guise;
+
+	mr_guise_begin(&guise, ingest->stream->owner, profile->settings);
+	mr_batch_append(profile->batch, messages, n);
+	mr_guise_end(&guise);
+}
+
+/* leave out rows of messages that another profile rejected */
+static void
+drop_rejected_rows(MrBatch *batch, const bool *rejected)
+{
+	Size		ncols = batch->ncols;
+	Size		kept = batch->first_row;
+
+	for (Size row = batch->first_row; row < batch->nrows; row++)
+	{
+		if (rejected[batch->message[row]])
+			continue;
+		memmove(&batch->values[kept * ncols], &batch->values[row * ncols], sizeof(Datum) * ncols);
+		memmove(&batch->isnull[kept * ncols], &batch->isnull[row * ncols], sizeof(bool) * ncols);
+		batch->partition[kept] = batch->partition[row];
+		batch->offset[kept] = batch->offset[row];
+		batch->message[kept++] = batch->message[row];
+	}
+	batch->nrows = kept;
+}
+
+static void
+reconcile_profiles(MrIngest *ingest, int n)
+{
+	bool	   *rejected = palloc0(sizeof(bool) * (n + 1));
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+	{
+		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
+
+		for (int i = 0; i < batch->nrejected; i++)
+			rejected[batch->rejected[i].message] = true;
+	}
+	foreach(lc, ingest->profiles)
+		drop_rejected_rows(((MrProfile *) lfirst(lc))->batch, rejected);
+	pfree(rejected);
+}
+
+static void
+decode(MrIngest *ingest, MrMessage *messages, int n)
+{
+	bool		any_rejected = false;
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+	{
+		MrProfile  *profile = lfirst(lc);
+
+		decode_profile(ingest, profile, messages, n);
+		any_rejected = any_rejected || profile->batch->nrejected > 0;
+	}
+	if (any_rejected && list_length(ingest->profiles) > 1)
+		reconcile_profiles(ingest, n);
+}
+
+/* ---------- rejects ---------- */
+
+/* the first message that any profile rejected, in the order of arrival; n: none */
+static int
+first_rejected(const MrIngest *ingest, int n, const MrReject **reject)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+	{
+		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
+
+		for (int i = 0; i < batch->nrejected; i++)
+			if (batch->rejected[i].message < n)
+			{
+				n = batch->rejected[i].message;
+				*reject = &batch->rejected[i].reject;
+			}
+	}
+	return n;
+}
+
+/* on_error = stop: the batch ends before the first bad message */
+static bool
+cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n)
+{
+	const MrReject *reject = NULL;
+	int			first = first_rejected(ingest, *n, &reject);
+	ListCell   *lc;
+
+	if (reject == NULL)
+		return false;
+	mr_catalog_set_stream_status(ingest->stream->relid, true,
+								 psprintf("partition %d, offset %lld: %s", messages[first].partition,
+										  (long long) messages[first].offset, reject->text));
+	mr_catalog_changed();
+	foreach(lc, ingest->profiles)
+	{
+		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
+
+		while (batch->nrows > batch->first_row && batch->message[batch->nrows - 1] >= first)
+			batch->nrows--;
+		batch->nrejected = 0;
+	}
+	*n = first;
+	return true;
+}
+
+static void
+record_rejects(MrIngest *ingest)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+	{
+		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
+
+		for (int i = 0; i < batch->nrejected; i++)
+		{
+			const MrRejected *rejected = &batch->rejected[i];
+			const MrMessage *message = &batch->messages[rejected->message];
+
+			if (ingest->stream->on_error == MR_ON_ERROR_SKIP)
+				ereport(LOG,
+						(errcode(rejected->reject.sqlstate),
+						 errmsg("skipped a message of stream %s, partition %d, offset %lld: %s",
+								ingest->stream->name, message->partition,
+								(long long) message->offset, rejected->reject.text)));
+			else
+				mr_dead_letter_insert(ingest->stream->relid, InvalidOid, message, &rejected->reject);
+		}
+	}
+}
+
+bool
+mr_intake_append(MrIngest *ingest, MrMessage *messages, int n)
+{
+	bool		stopped;
+
+	decode(ingest, messages, n);
+	stopped = ingest->stream->on_error == MR_ON_ERROR_STOP && cut_at_reject(ingest, messages, &n);
+	record_rejects(ingest);
+	mr_offsets_count(ingest->offsets, messages, n);
+	return stopped;
+}

@@ -1,0 +1,25 @@
+/*
+ * ingest/intake.h
+ *		From messages to rows: the part of a step that fills the batches of all profiles.
+ */
+#ifndef MR_INGEST_INTAKE_H
+#define MR_INGEST_INTAKE_H
+
+#include "ingest/step.h"
+
+/* empty batches for all profiles, below the current context */
+extern void mr_intake_begin(MrIngest *ingest);
+
+/*
+ * Decode messages into further rows, record those that cannot be, and count them all in the
+ * offsets.  True when one of them stops the stream (on_error = stop): it and those behind
+ * it were left out.
+ */
+extern bool mr_intake_append(MrIngest *ingest, MrMessage *messages, int n);
+
+extern bool mr_intake_has_rows(const MrIngest *ingest);
+
+/* should the step take no more? */
+extern bool mr_intake_full(const MrIngest *ingest);
+
+#endif							/* MR_INGEST_INTAKE_H */
