@@ -34,29 +34,43 @@ PG_FUNCTION_INFO_V1(mr_truncate_continuous_view);
 
 /* ---------- deactivate ---------- */
 
-static void
-deactivate_view(const MrView *view)
+/*
+ * Lock the feed that a view follows in a stream, whichever that is by the time we have the
+ * lock: it may have joined the live one, or somebody else may have deactivated it.
+ */
+static int64
+lock_feed_of(Oid view, Oid stream)
 {
-	ListCell   *lc;
-
-	if (!view->active)
-		return;
-	foreach(lc, mr_catalog_streams_of_view(view->view))
+	for (;;)
 	{
-		MrFeed	   *feed = lfirst(lc);
+		int64		feed = mr_catalog_feed_of(view, stream);
 		int			n;
 
-		(void) mr_catalog_feed_offsets(feed->id, true, &n);
-		/* it may have joined the live feed while we waited for the lock */
-		if (mr_catalog_feed_of(view->view, feed->stream) != feed->id)
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("view \"%s\" has just joined the live views of its stream",
-							get_rel_name(view->view)),
-					 errhint("Try again.")));
-		(void) mr_catalog_split_view(view->view, feed->stream, feed->id);
+		(void) mr_catalog_feed_offsets(feed, true, &n);
+		if (mr_catalog_feed_of(view, stream) == feed)
+			return feed;
 	}
-	mr_catalog_set_view_state(view->view, false, view->failed, view->last_error);
+}
+
+static void
+deactivate_view(Oid relid)
+{
+	ListCell   *lc;
+	List	   *feeds = mr_catalog_streams_of_view(relid);
+	const MrView *view;
+
+	foreach(lc, feeds)
+		(void) lock_feed_of(relid, ((MrFeed *) lfirst(lc))->stream);
+	view = mr_catalog_view(relid);
+	if (view == NULL || !view->active)
+		return;
+	foreach(lc, feeds)
+	{
+		Oid			stream = ((MrFeed *) lfirst(lc))->stream;
+
+		(void) mr_catalog_split_view(relid, stream, mr_catalog_feed_of(relid, stream));
+	}
+	mr_catalog_set_view_state(relid, false, view->failed, view->last_error);
 }
 
 Datum
@@ -69,7 +83,7 @@ mr_deactivate(PG_FUNCTION_ARGS)
 
 	mr_target_require_owner(relid);
 	foreach(lc, views)
-		deactivate_view(lfirst(lc));
+		deactivate_view(((MrView *) lfirst(lc))->view);
 	mr_catalog_changed();
 	PG_RETURN_VOID();
 }

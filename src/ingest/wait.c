@@ -292,8 +292,14 @@ wait_for_goals(List *goals, TimestampTz deadline, bool latest)
 static TimestampTz
 deadline_after(FunctionCallInfo fcinfo, int arg)
 {
+	Interval	zero = {0};
+
 	if (PG_ARGISNULL(arg))
 		return DT_NOEND;
+	if (DatumGetBool(DirectFunctionCall2(interval_lt, PG_GETARG_DATUM(arg), IntervalPGetDatum(&zero))))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("timeout must not be negative")));
 	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
 												   TimestampTzGetDatum(GetCurrentTimestamp()),
 												   PG_GETARG_DATUM(arg)));
