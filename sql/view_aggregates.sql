@@ -74,7 +74,7 @@ CREATE FUNCTION common.sorted(anyarray) RETURNS anyarray LANGUAGE sql IMMUTABLE 
 SELECT current_setting('server_version_num')::int >= 160000 AS lists \gset
 \if :lists
 SELECT c FROM create_view('agg lists', $$
-  SELECT g, sorted(array_agg(i4)) AS i4, sorted(array_agg(t)) AS t, sorted(array_agg(n) FILTER (WHERE id % 3 = 0)) AS n, array_length(array_agg(a), 1) AS a,
+  SELECT g, sorted(array_agg(i4)) AS i4, sorted(array_agg(t)) AS t, sorted(array_agg(n) FILTER (WHERE id % 3 = 0)) AS n, array_length(array_agg(a) FILTER (WHERE a IS NOT NULL), 1) AS a,
          sorted(string_to_array(string_agg(t, '|'), '|')) AS s, length(string_agg(y, '\x00')) AS y, any_value(g) AS any
   FROM events GROUP BY g $$) c WHERE c NOT LIKE '%: created';
 \endif

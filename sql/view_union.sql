@@ -33,11 +33,11 @@ SELECT create_view('three', $$ SELECT k, count(*) FROM (SELECT k FROM clicks UNI
 SELECT create_view('nested', $$ SELECT k, count(*) FROM (SELECT k + 1 AS k FROM (SELECT k FROM clicks UNION ALL (SELECT k FROM orders UNION ALL SELECT k FROM clicks)) i WHERE k > 1) u GROUP BY k $$);
 SELECT create_view('in_cte', $$ WITH u AS (SELECT k, note FROM clicks UNION ALL SELECT k, order_id::text FROM orders) SELECT note, count(*) FROM u WHERE k < 4 GROUP BY note $$);
 SELECT create_view('joined', $$ SELECT w, count(*), sum(w) AS s FROM (SELECT k FROM clicks UNION ALL SELECT k FROM orders) u LEFT JOIN weights USING (k) GROUP BY w $$);
-SELECT create_view('joined_inside', $$ SELECT w, count(*) FROM (SELECT w FROM clicks JOIN weights USING (k) UNION ALL SELECT total FROM orders) u GROUP BY w $$);
+SELECT create_view('joined_inside', $$ SELECT trim_scale(w) AS w, count(*) FROM (SELECT w FROM clicks JOIN weights USING (k) UNION ALL SELECT total FROM orders) u GROUP BY w $$);
 SELECT create_view('appended', $$ SELECT id, note FROM clicks WHERE k = 1 UNION ALL SELECT order_id, 'order' FROM orders $$);
 SELECT create_view('appended_ordered', $$ SELECT id FROM clicks UNION ALL SELECT order_id FROM orders ORDER BY id DESC LIMIT 5 $$, true);
 SELECT create_view('distinct_rows', $$ SELECT DISTINCT k FROM (SELECT k FROM clicks UNION ALL SELECT k FROM orders) u $$);
-SELECT create_view('types', $$ SELECT k, amount, at FROM (SELECT k, amount, at FROM clicks UNION ALL SELECT k, total, at FROM orders) u GROUP BY 1, 2, 3 $$);
+SELECT create_view('types', $$ SELECT k, at, max(amount), sum(amount) FROM (SELECT k, amount, at FROM clicks UNION ALL SELECT k, total, at FROM orders) u GROUP BY 1, 2 $$);
 SELECT create_view('empty_only', $$ SELECT count(*) FROM (SELECT k FROM silent UNION ALL SELECT id FROM silent) u $$);
 COMMIT;
 SELECT check_views();
