@@ -23,7 +23,7 @@
 #include "access/xact.h"
 #include "catalog.h"
 #include "commands/dbcommands.h"
-#include "ingest/dead_letter.h"
+#include "ingest/gap.h"
 #include "ingest/step.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
@@ -623,75 +623,6 @@ take_step(MrWorker *worker)
 	return true;
 }
 
-/* ---------- gaps ---------- */
-
-static const char *
-gap_reason(int64 next, int64 low)
-{
-	if (next < low)
-		return "the broker has deleted these messages (retention)";
-	return "the topic ends before this offset: it was truncated or created again";
-}
-
-static void
-record_gap(MrWorker *worker, MrPosition *position, int64 go_on, const char *reason)
-{
-	MrIngest   *ingest = worker->ingest;
-	MrStream   *stream = ingest->stream;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	mr_offsets_reset(ingest->offsets);
-	if (mr_offsets_lock_feed(ingest->offsets) && mr_offsets_lock(ingest->offsets))
-	{
-		mr_gap_insert(stream->relid, position->partition, position->next_offset, go_on, reason);
-		if (stream->on_gap == MR_ON_GAP_STOP)
-		{
-			mr_catalog_set_stream_status(stream->relid, true,
-										 psprintf("partition %d: offset %lld is not available: %s",
-												  position->partition,
-												  (long long) position->next_offset, reason));
-			mr_catalog_changed();
-		}
-		else
-		{
-			position->new_offset = go_on;
-			mr_offsets_store(ingest->offsets);
-		}
-	}
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	ConditionVariableBroadcast(mr_shmem_progress(stream->relid));
-}
-
-/* false: something was done about a gap, open anew */
-static bool
-check_gaps(MrWorker *worker)
-{
-	int			n;
-	const MrPartitionStatus *status = mr_consumer_status(worker->consumer, &n);
-
-	for (int i = 0; i < n; i++)
-	{
-		int32		partition = status[i].partition;
-		MrPosition *position;
-		int64		low;
-		int64		high;
-
-		if (!status[i].out_of_range)
-			continue;
-		position = mr_offsets_find(worker->ingest->offsets, partition);
-		(void) mr_consumer_watermarks(worker->consumer, &partition, 1, &low, &high, BROKER_TIMEOUT_MS, false);
-		if (position->next_offset >= low && position->next_offset <= high)
-			return false;
-		record_gap(worker, position,
-				   worker->ingest->stream->on_gap == MR_ON_GAP_LATEST ? high : low,
-				   gap_reason(position->next_offset, low));
-		return false;
-	}
-	return true;
-}
-
 /* ---------- an attempt ---------- */
 
 static void
@@ -737,7 +668,7 @@ ingest_until_stale(MrWorker *worker)
 			(void) find_partitions(worker);
 		collect(worker);
 		check_broker(worker);
-		if (!check_gaps(worker) || !take_step(worker))
+		if (!take_step(worker) || !mr_gap_check(worker->ingest, worker->consumer))
 			return;
 	}
 }

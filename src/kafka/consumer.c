@@ -30,10 +30,8 @@
 #include "postgres.h"
 
 #include "kafka/client.h"
-#include "mb/pg_wchar.h"
+#include "kafka/headers.h"
 #include "miscadmin.h"
-#include "utils/builtins.h"
-#include "utils/jsonb.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -633,64 +631,10 @@ mr_message_memory(const MrMessage *msg)
 	return MESSAGE_OVERHEAD + sizeof(Slot) + msg->key_len + msg->value_len;
 }
 
-/* ----------------------------------------------------------------
- * Headers
- * ----------------------------------------------------------------
- */
-
-/*
- * Kafka's headers are bytes.  Text stays text; other bytes are shown as bytea shows them.
- */
-static void
-header_value(JsonbValue *jb, const char *bytes, size_t len)
-{
-	char	   *text;
-
-	if (bytes == NULL)
-	{
-		jb->type = jbvNull;
-		return;
-	}
-	if (memchr(bytes, '\0', len) == NULL &&
-		pg_encoding_verifymbstr(PG_UTF8, bytes, len) == len)
-		text = pg_any_to_server(pnstrdup(bytes, len), len, PG_UTF8);
-
-	else
-	{
-		text = palloc(len * 2 + 3);
-
-		memcpy(text, "\\x", 2);
-		text[		2 + hex_encode(bytes, len, text +2)] = '\0';
-	}
-	jb->type = jbvString;
-	jb->val.string.val = text;
-
-	jb->val.string.len = strlen(text);
-}
-
 Datum
 mr_message_headers(const MrMessage *msg, bool *isnull)
 {
-	rd_kafka_headers_t *headers;
-	JsonbParseState *state = NULL;
-	JsonbValue	jb;
-	const char *name;
-	const void *value;
-	size_t		len;
-
-	*isnull = rd_kafka_message_headers(held_message(msg), &headers) != RD_KAFKA_RESP_ERR_NO_ERROR;
-	if (*isnull)
-		return (Datum) 0;
-
-	pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &len) == 0; i++)
-	{
-		header_value(&jb, name, strlen(name));
-		pushJsonbValue(&state, WJB_KEY, &jb);
-		header_value(&jb, value, len);
-		pushJsonbValue(&state, WJB_VALUE, &jb);
-	}
-	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+	return mr_headers_jsonb(held_message(msg), isnull);
 }
 
 /* ----------------------------------------------------------------
