@@ -78,12 +78,12 @@ foreach my $view (sort keys %views)
 is($node->safe_psql('postgres', 'SELECT n, ids FROM without_group'), '200000|20000100000', 'all of them');
 is( $node->safe_psql('postgres', 'SELECT count(*) > 100 FROM with_having'), 't', 'there is something to compare');
 
-# A worker's memory does not grow with the backlog: 60,000 messages of 4 kB
+# A worker's memory does not grow with the backlog: 100,000 messages of 4 kB
 # each, which the worker finds waiting.
 my $fat = create_stream($node, 'fat', 'id bigint, pad text');
 my $client = producer(undef, 'linger.ms' => '5');
 my $pad = 'x' x 4000;
-$client->send($fat, 0, qq({"id": $_, "pad": "$pad$_"})) foreach 1 .. 60_000;
+$client->send($fat, 0, qq({"id": $_, "pad": "$pad$_"})) foreach 1 .. 100_000;
 $client->flush;
 $node->safe_psql('postgres', q{SELECT millrace.create_continuous_view('fat_view',
 	'SELECT id % 50 AS b, count(*) AS n, max(pad) AS pad FROM fat GROUP BY 1')});
@@ -97,16 +97,17 @@ do
 		my ($hwm) = (eval { slurp_file("/proc/$pid/status") } // '') =~ /^VmHWM:\s+(\d+) kB/m or next;
 		$peak{$pid} = $hwm if $hwm > ($peak{$pid} // 0);
 	}
-} while $node->safe_psql('postgres', 'SELECT coalesce(sum(n), 0) < 60000 FROM fat_view') eq 't';
+} while $node->safe_psql('postgres', 'SELECT coalesce(sum(n), 0) < 100000 FROM fat_view') eq 't';
 $waiting->finish;
 is_same($node, 'fat_view', "SELECT i % 50 AS b, count(*) AS n, max(repeat('x', 4000) || i) AS pad
-	FROM generate_series(1::bigint, 60000::bigint) i GROUP BY 1", 'fat messages');
+	FROM generate_series(1::bigint, 100000::bigint) i GROUP BY 1", 'fat messages');
 ok(%peak > 0, 'seen a worker');
 foreach my $pid (sort keys %peak)
 {
-	# batch_memory, shared buffers, and a constant for everything else,
-	# librdkafka's queue included
-	cmp_ok($peak{$pid} / 1024, '<', 16 + 32 + 128, "memory of worker $pid is bounded (MB)");
+	# batch_memory, shared buffers, and a constant for everything else: code,
+	# catalog caches, 64 MB that librdkafka may queue, and what malloc keeps
+	note sprintf "peak %d MB", $peak{$pid} / 1024;
+	cmp_ok($peak{$pid} / 1024, '<', 16 + 32 + 192, "memory of worker $pid is bounded (MB)");
 }
 
 # Freshness: from the timestamp that the producer gave to a committed result,
