@@ -203,7 +203,7 @@ COMMENT ON FUNCTION millrace.on_drop() IS 'removes what belonged to dropped view
 
 CREATE FUNCTION millrace.on_ddl_start() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'mr_on_ddl_start';
-COMMENT ON FUNCTION millrace.on_ddl_start() IS 'refuses CREATE OR REPLACE VIEW of continuous views';
+COMMENT ON FUNCTION millrace.on_ddl_start() IS 'refuses CREATE OR REPLACE VIEW and CREATE RULE on continuous views and their parts';
 
 CREATE FUNCTION millrace.on_ddl_end() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'mr_on_ddl_end';
@@ -215,7 +215,7 @@ COMMENT ON FUNCTION millrace.refuse_write() IS 'trigger of continuous views: mes
 
 CREATE EVENT TRIGGER millrace_on_drop ON sql_drop EXECUTE FUNCTION millrace.on_drop();
 CREATE EVENT TRIGGER millrace_on_ddl_start ON ddl_command_start
-  WHEN TAG IN ('CREATE VIEW')
+  WHEN TAG IN ('CREATE VIEW', 'CREATE RULE')
   EXECUTE FUNCTION millrace.on_ddl_start();
 CREATE EVENT TRIGGER millrace_on_ddl_end ON ddl_command_end
   WHEN TAG IN ('ALTER VIEW', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER SCHEMA')
@@ -243,16 +243,17 @@ RETURNS SETOF record LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'mr_waterm
 COMMENT ON FUNCTION millrace.watermarks(regclass)
   IS 'asks the broker for the first and the end offset of each partition; no rows when it does not answer';
 
--- Views that everybody may read; each shows what its reader may SELECT from anyway.
+-- Views that everybody may read; each shows what its reader may SELECT from anyway.  They are
+-- security barriers, so that no function of his sees other rows first.
 
-CREATE VIEW millrace.workers AS
+CREATE VIEW millrace.workers WITH (security_barrier) AS
   SELECT pid, stream, feed, shard, state, last_error, last_error_at, batches, messages,
          batch_messages_avg, decode_ms, aggregate_ms, merge_ms, commit_ms
   FROM millrace.worker_slots()
   WHERE pg_catalog.has_table_privilege(stream, 'SELECT');
 COMMENT ON VIEW millrace.workers IS 'ingest processes; times in ms since the start of each';
 
-CREATE VIEW millrace.views AS
+CREATE VIEW millrace.views WITH (security_barrier) AS
   SELECT v.view, f.stream, v.kind,
          CASE WHEN v.failed THEN 'failed'
               WHEN NOT v.active THEN 'paused'
@@ -286,7 +287,7 @@ CREATE VIEW millrace.views AS
   WHERE pg_catalog.has_table_privilege(v.view, 'SELECT');
 COMMENT ON VIEW millrace.views IS 'continuous views and what they do now';
 
-CREATE VIEW millrace.streams AS
+CREATE VIEW millrace.streams WITH (security_barrier) AS
   SELECT s.stream, s.topic, s.format,
          CASE WHEN t.stopped THEN 'stopped'
               WHEN n.views = 0 OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
@@ -336,7 +337,7 @@ CREATE VIEW millrace.streams AS
   WHERE pg_catalog.has_table_privilege(s.stream, 'SELECT');
 COMMENT ON VIEW millrace.streams IS 'streams and what their ingest does now';
 
-CREATE VIEW millrace.partitions AS
+CREATE VIEW millrace.partitions WITH (security_barrier) AS
   WITH w AS MATERIALIZED
     (SELECT s.stream, w.* FROM (SELECT DISTINCT stream FROM millrace.view_stream) s,
             LATERAL millrace.watermarks(s.stream) w),
@@ -356,13 +357,13 @@ CREATE VIEW millrace.partitions AS
   WHERE pg_catalog.has_table_privilege(v.view, 'SELECT');
 COMMENT ON VIEW millrace.partitions IS 'how far each view is in each partition; asks the broker';
 
-CREATE VIEW millrace.dead_letters AS
+CREATE VIEW millrace.dead_letters WITH (security_barrier) AS
   SELECT id, stream, view, partition, message_offset, message_timestamp, key, value, headers, sqlstate, error, failed_at
   FROM millrace.dead_letter
   WHERE pg_catalog.has_table_privilege(stream, 'SELECT');
 COMMENT ON VIEW millrace.dead_letters IS 'messages that could not be used; view is null where no view took the message';
 
-CREATE VIEW millrace.gaps AS
+CREATE VIEW millrace.gaps WITH (security_barrier) AS
   SELECT stream, partition, from_offset, to_offset, reason, detected_at
   FROM millrace.gap
   WHERE pg_catalog.has_table_privilege(stream, 'SELECT');

@@ -22,12 +22,14 @@
 #include "catalog.h"
 #include "catalog/namespace.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "shmem.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -631,6 +633,19 @@ mr_catalog_streams_of_view(Oid view)
 					  " ORDER BY f.stream::oid", 1, types, values);
 }
 
+static Oid
+feed_table(void)
+{
+	return get_relname_relid("feed", mr_catalog_schema_oid());
+}
+
+/* a heavyweight lock rather than one of the row: it queues, and costs no WAL */
+void
+mr_catalog_lock_feed(int64 feed, LOCKMODE mode)
+{
+	LockDatabaseObject(feed_table(), (Oid) feed, 0, mode);
+}
+
 MrFeedOffset *
 mr_catalog_feed_offsets(int64 feed, bool lock, int *n)
 {
@@ -639,14 +654,38 @@ mr_catalog_feed_offsets(int64 feed, bool lock, int *n)
 	MrCatalogScope scope;
 	MrFeedOffset *result;
 
-	mr_catalog_begin(&scope);
 	if (lock)
-		mr_catalog_run("SELECT FROM millrace.feed WHERE id = $1 FOR UPDATE", false, 1, types, values, NULL);
+		mr_catalog_lock_feed(feed, ExclusiveLock);
+	mr_catalog_begin(&scope);
 	mr_catalog_run("SELECT partition, next_offset FROM millrace.feed_offset WHERE feed = $1"
 				   " ORDER BY partition", true, 1, types, values, NULL);
 	result = offsets_from_rows(&scope, n);
 	mr_catalog_end(&scope);
 	return result;
+}
+
+/* whichever feed it is by the time we have the lock */
+static void
+lock_feed_of(Oid view, Oid stream)
+{
+	for (;;)
+	{
+		int64		feed = mr_catalog_feed_of(view, stream);
+
+		mr_catalog_lock_feed(feed, ExclusiveLock);
+		if (mr_catalog_feed_of(view, stream) == feed)
+			return;
+	}
+}
+
+List *
+mr_catalog_lock_feeds_of_view(Oid view)
+{
+	ListCell   *lc;
+
+	foreach(lc, mr_catalog_streams_of_view(view))
+		lock_feed_of(view, ((MrFeed *) lfirst(lc))->stream);
+	return mr_catalog_streams_of_view(view);
 }
 
 int64
@@ -696,13 +735,9 @@ mr_catalog_tidy_feeds(void)
 	mr_catalog_end(&scope);
 }
 
-/*
- * Feeds that wait, locked; those that somebody is changing are left alone.  Then pairs of
- * (from, into) among them.
- */
+/* feeds that wait, and pairs of (from, into) among them */
 #define WAITING_FEEDS \
-	"SELECT f.id FROM millrace.feed f WHERE NOT f.live AND NOT f.id = ANY ($1)" \
-	" ORDER BY f.id FOR UPDATE SKIP LOCKED"
+	"SELECT f.id FROM millrace.feed f WHERE NOT f.live AND NOT f.id = ANY ($1) ORDER BY f.id"
 #define WAITING_PAIRS \
 	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT o.partition || ':' || o.next_offset" \
 	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place" \
@@ -745,12 +780,17 @@ mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 	int64	   *waiting;
 	int64	   *pairs;
 	int			n;
+	int			nlocked = 0;
 
 	values[0] = int8_array(served, nserved);
 	mr_catalog_begin(&scope);
-	mr_catalog_run(WAITING_FEEDS, false, 1, types, values, NULL);
+	mr_catalog_run(WAITING_FEEDS, true, 1, types, values, NULL);
 	waiting = int8_rows(&scope, 1, &n);
-	values[0] = int8_array(waiting, n);
+	/* those that somebody is changing are left alone */
+	for (int i = 0; i < n; i++)
+		if (ConditionalLockDatabaseObject(feed_table(), (Oid) waiting[i], 0, ExclusiveLock))
+			waiting[nlocked++] = waiting[i];
+	values[0] = int8_array(waiting, nlocked);
 	mr_catalog_run(WAITING_PAIRS, true, 1, types, values, NULL);
 	pairs = int8_rows(&scope, 2, &n);
 	mr_catalog_end(&scope);

@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
 
@@ -112,10 +113,22 @@ extern List *mr_catalog_streams_of_view(Oid view);	/* of MrFeed *, the feed
 													 * per stream */
 
 /*
+ * Lock a feed until the end of the transaction: ShareLock to move its offsets, ExclusiveLock
+ * to change which views follow it or to copy its position.
+ */
+extern void mr_catalog_lock_feed(int64 feed, LOCKMODE mode);
+
+/*
  * Offsets of a feed, by partition.  lock: no worker moves them, and nobody changes which
  * views follow the feed, until the end of the transaction.
  */
 extern MrFeedOffset *mr_catalog_feed_offsets(int64 feed, bool lock, int *n);
+
+/*
+ * Lock the feeds that a view follows by now, one for each stream, as above.  List of
+ * MrFeed *.
+ */
+extern List *mr_catalog_lock_feeds_of_view(Oid view);
 
 /*
  * Move a view to a feed of its own that stands where the given feed stands; that one must

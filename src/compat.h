@@ -128,6 +128,15 @@ mr_input_function_call(FmgrInfo *function, char *text, Oid ioparam, int32 typmod
 	pg_class_ownercheck(relid, roleid)
 #endif
 
+/* does a role own a database? needs utils/acl.h and catalog/pg_database.h */
+#if PG_VERSION_NUM >= 160000
+#define mr_compat_database_owner(dboid, roleid) \
+	object_ownercheck(DatabaseRelationId, dboid, roleid)
+#else
+#define mr_compat_database_owner(dboid, roleid) \
+	pg_database_ownercheck(dboid, roleid)
+#endif
+
 /* a materialized set of rows of the function's declared type; needs funcapi.h */
 #if PG_VERSION_NUM >= 160000
 #define mr_compat_init_materialized_srf(fcinfo)	InitMaterializedSRF(fcinfo, 0)

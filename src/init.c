@@ -9,6 +9,7 @@
 #include "millrace.h"
 
 #include "access/xact.h"
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "fmgr.h"
 #include "launcher.h"
@@ -17,6 +18,7 @@
 #include "shmem.h"
 #include "storage/ipc.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
 #include "view/ddl.h"
 
@@ -78,6 +80,15 @@ database_wanted(Node *stmt)
 	return name ? get_database_oid(name, true) : InvalidOid;
 }
 
+/* would the server let this user do it?  Nobody else may stop ingest by trying. */
+static bool
+may_want(Node *stmt, Oid database)
+{
+	if (IsA(stmt, CreatedbStmt))
+		return have_createdb_privilege();
+	return mr_compat_database_owner(database, GetUserId());
+}
+
 static void
 unblock(int code, Datum database)
 {
@@ -103,10 +114,11 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUt
 
 	if (mr_shared != NULL && IsTransactionState())
 		database = database_wanted(stmt);
-	if (!OidIsValid(database) || database == MyDatabaseId)
+	if (!OidIsValid(database) || database == MyDatabaseId || !may_want(stmt, database))
 	{
 		bool		probe = mr_shared != NULL &&
-		(IsA(stmt, CreatedbStmt) || IsA(stmt, CreateExtensionStmt) || IsA(stmt, DropStmt));
+		(IsA(stmt, CreatedbStmt) || IsA(stmt, CreateExtensionStmt) ||
+		 (IsA(stmt, DropStmt) && ((DropStmt *) stmt)->removeType == OBJECT_EXTENSION));
 
 		call_utility(pstmt, query, read_only, context, params, env, dest, qc);
 		if (probe)

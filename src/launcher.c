@@ -49,6 +49,8 @@
 
 #define LOOK_INTERVAL_MS	10000	/* a look without being asked */
 #define RETRY_INTERVAL_MS	1000	/* between attempts to start what failed */
+#define START_MS			5000	/* a server that has run longer is no new
+									 * one */
 
 extern PGDLLEXPORT void mr_launcher_main(Datum arg);
 extern PGDLLEXPORT void mr_supervisor_main(Datum arg);
@@ -216,14 +218,27 @@ start_supervisors(List *databases)
 	return complete;
 }
 
-static bool
-take_probe_request(void)
+/* ask for a look, but not at once: what failed may fail again */
+static void
+probe_later(void)
 {
-	bool		result;
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	mr_shared->probe = true;
+	mr_shared->probe_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RETRY_INTERVAL_MS);
+	LWLockRelease(mr_shared->lock);
+}
+
+/* is a look wanted?  If so, ms until it may be taken; else until the next one anyway */
+static long
+probe_due(void)
+{
+	long		result = LOOK_INTERVAL_MS;
 
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
-	result = mr_shared->probe;
-	mr_shared->probe = false;
+	if (mr_shared->probe)
+		result = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), mr_shared->probe_after);
+	if (result == 0)
+		mr_shared->probe = false;
 	LWLockRelease(mr_shared->lock);
 	return result;
 }
@@ -242,21 +257,22 @@ mr_launcher_main(Datum arg)
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
 	mr_shared->launcher_pid = MyProcPid;
 	mr_shared->launcher_latch = MyLatch;
-	mr_shared->probe = true;
 	LWLockRelease(mr_shared->lock);
+	if (TimestampDifferenceExceeds(PgStartTime, GetCurrentTimestamp(), START_MS))
+		probe_later();			/* after a crash: let an administrator in
+								 * first */
 	before_shmem_exit(launcher_exit, (Datum) 0);
 
 	context = AllocSetContextCreate(TopMemoryContext, "millrace launcher", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
 	for (;;)
 	{
-		if (take_probe_request())
-		{
-			if (!start_supervisors(connectable_databases()))
-				mr_shared->probe = true;
-			MemoryContextReset(context);
-		}
-		nap(mr_shared->probe ? RETRY_INTERVAL_MS : LOOK_INTERVAL_MS, MR_WAIT_LAUNCHER_MAIN);
+		long		wait = probe_due();
+
+		if (wait == 0 && !start_supervisors(connectable_databases()))
+			probe_later();
+		MemoryContextReset(context);
+		nap(wait == 0 ? 0 : wait, MR_WAIT_LAUNCHER_MAIN);
 	}
 }
 
@@ -303,7 +319,7 @@ wanted_workers(void)
 			result = append_wanted(result, feed, 0, 1);
 			continue;
 		}
-		nshards = mr_stream_get(feed->stream)->workers;
+		nshards = mr_stream_workers(feed->stream);
 		for (int shard = 0; shard < nshards; shard++)
 			result = append_wanted(result, feed, shard, nshards);
 	}
@@ -522,8 +538,7 @@ supervisor_exit(int code, Datum arg)
 {
 	free_database_slot(DatumGetInt32(arg));
 	if (code != 0)
-		mr_shared->probe = true;	/* an error: the launcher starts another
-									 * one */
+		probe_later();			/* an error: the launcher starts another one */
 	ConditionVariableBroadcast(&mr_shared->exits);
 }
 

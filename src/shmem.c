@@ -190,7 +190,7 @@ mr_shmem_is_blocked(Oid database)
 	return false;
 }
 
-static void
+static bool
 add_blocked(Oid database)
 {
 	for (int i = 0; i < MR_MAX_BLOCKED; i++)
@@ -201,8 +201,9 @@ add_blocked(Oid database)
 			continue;
 		entry->database = database;
 		entry->pid = MyProcPid;
-		return;
+		return true;
 	}
+	return false;
 }
 
 /* tell all processes of a database to end; how many there are */
@@ -233,9 +234,16 @@ terminate_processes(Oid database)
 void
 mr_shmem_block_database(Oid database)
 {
+	bool		added;
+
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
-	add_blocked(database);
+	added = add_blocked(database);
 	LWLockRelease(mr_shared->lock);
+	if (!added)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many databases are being dropped, copied or moved"),
+				 errhint("Try again when one of them is done.")));
 
 	ConditionVariablePrepareToSleep(&mr_shared->exits);
 	for (;;)

@@ -80,6 +80,7 @@ typedef struct MrShared
 	LWLock	   *lock;
 	pid_t		launcher_pid;
 	Latch	   *launcher_latch;
+	TimestampTz probe_after;	/* not before */
 	bool		probe;			/* look for the extension in all databases
 								 * again */
 	int			nslots;			/* length of databases and workers */

@@ -10,7 +10,9 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "shmem.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/syscache.h"
 
 #define WORKER_COLUMNS 14
 
@@ -38,6 +40,14 @@ state_name(const MrWorkerSlot *slot)
 	return NULL;
 }
 
+/* errors show the beginning of values: for those who may read the relation anyway */
+static bool
+may_see(Oid relid)
+{
+	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) &&
+		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+}
+
 static void
 fill_row(const MrWorkerSlot *slot, Datum *values, bool *nulls)
 {
@@ -63,8 +73,8 @@ fill_row(const MrWorkerSlot *slot, Datum *values, bool *nulls)
 }
 
 /*
- * millrace.worker_slots(): ingest processes of this database, times in ms since the start of
- * each; no rows when the library is not preloaded.
+ * millrace.worker_slots(): ingest processes of this database whose stream the caller may
+ * read, times in ms since the start of each; no rows when the library is not preloaded.
  */
 Datum
 mr_worker_slots(PG_FUNCTION_ARGS)
@@ -83,7 +93,8 @@ mr_worker_slots(PG_FUNCTION_ARGS)
 		LWLockAcquire(mr_shared->lock, LW_SHARED);
 		slot = mr_shared->workers[i];
 		LWLockRelease(mr_shared->lock);
-		if (slot.state == MR_WORKER_FREE || slot.database != MyDatabaseId)
+		if (slot.state == MR_WORKER_FREE || slot.database != MyDatabaseId ||
+			!may_see(slot.stream))
 			continue;
 		fill_row(&slot, values, nulls);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
@@ -102,7 +113,7 @@ mr_view_counters(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (mr_shmem_view_counters(PG_GETARG_OID(0), &counters))
+	if (may_see(PG_GETARG_OID(0)) && mr_shmem_view_counters(PG_GETARG_OID(0), &counters))
 	{
 		values[0] = Int64GetDatum(counters.rows_in);
 		values[1] = Int64GetDatum(counters.rows_out);

@@ -126,18 +126,17 @@ mr_catchup_cut(MrIngest *ingest, MrMessage *messages, int *n)
 	return kept < all;
 }
 
-/* offsets that this step reaches, messages or not; never past the live ones */
-static void
-move_to_reach(MrIngest *ingest, const MrFeedOffset *live, int nlive,
-			  const MrPartitionOffset *ends, int nends)
+void
+mr_catchup_move(MrIngest *ingest, const MrPartitionOffset *ends, int nends)
 {
 	for (int i = 0; i < ingest->offsets->n; i++)
 	{
 		MrPosition *position = &ingest->offsets->positions[i];
 		int64		end = end_of(position->partition, ends, nends);
-		int64		limit = live_offset(live, nlive, position->partition);
 
-		position->new_offset = Max(position->next_offset, Min(end, limit));
+		if (ingest->live != NULL)
+			end = Min(end, live_offset(ingest->live, ingest->nlive, position->partition));
+		position->new_offset = Max(position->new_offset, end);
 	}
 }
 
@@ -160,7 +159,6 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 		joins = reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends);
 	}
 	*cut = mr_catchup_cut(ingest, messages, n);
-	move_to_reach(ingest, ingest->live, ingest->nlive, ends, nends);
 	return joins;
 }
 

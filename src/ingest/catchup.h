@@ -20,6 +20,12 @@ extern bool mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 /* cut further messages of the same step there; true if there were some */
 extern bool mr_catchup_cut(MrIngest *ingest, MrMessage *messages, int *n);
 
+/*
+ * When all messages are in: move the offsets to where the reader stands, past what is no
+ * message, but never past the live ones.
+ */
+extern void mr_catchup_move(MrIngest *ingest, const MrPartitionOffset *ends, int nends);
+
 extern void mr_catchup_join(MrIngest *ingest);
 
 #endif							/* MR_INGEST_CATCHUP_H */

@@ -34,41 +34,21 @@ PG_FUNCTION_INFO_V1(mr_truncate_continuous_view);
 
 /* ---------- deactivate ---------- */
 
-/*
- * Lock the feed that a view follows in a stream, whichever that is by the time we have the
- * lock: it may have joined the live one, or somebody else may have deactivated it.
- */
-static int64
-lock_feed_of(Oid view, Oid stream)
-{
-	for (;;)
-	{
-		int64		feed = mr_catalog_feed_of(view, stream);
-		int			n;
-
-		(void) mr_catalog_feed_offsets(feed, true, &n);
-		if (mr_catalog_feed_of(view, stream) == feed)
-			return feed;
-	}
-}
-
 static void
 deactivate_view(Oid relid)
 {
+	List	   *feeds = mr_catalog_lock_feeds_of_view(relid);
+	const MrView *view = mr_catalog_view(relid);
 	ListCell   *lc;
-	List	   *feeds = mr_catalog_streams_of_view(relid);
-	const MrView *view;
 
-	foreach(lc, feeds)
-		(void) lock_feed_of(relid, ((MrFeed *) lfirst(lc))->stream);
-	view = mr_catalog_view(relid);
+	/* somebody may have dropped or deactivated it while we waited */
 	if (view == NULL || !view->active)
 		return;
 	foreach(lc, feeds)
 	{
-		Oid			stream = ((MrFeed *) lfirst(lc))->stream;
+		MrFeed	   *feed = lfirst(lc);
 
-		(void) mr_catalog_split_view(relid, stream, mr_catalog_feed_of(relid, stream));
+		(void) mr_catalog_split_view(relid, feed->stream, feed->id);
 	}
 	mr_catalog_set_view_state(relid, false, view->failed, view->last_error);
 }

@@ -7,10 +7,10 @@
  * second worker on the same partitions, for whatever reason, finds other values after it
  * has waited, and nothing that it computed is committed.
  *
- * Before them the feed's row is locked, FOR SHARE because its shards run side by side, and
- * its generation compared.  Whoever changes which views follow a feed, or copies its
- * position, holds that row FOR UPDATE.  The offset rows alone would not do: a new feed has
- * none, and there may be partitions that nobody has met yet.
+ * Before them the feed is locked, in share mode because its shards run side by side, and its
+ * generation compared.  Whoever changes which views follow a feed, or copies its position,
+ * holds that lock exclusively.  The offset rows alone would not do: a new feed has none, and
+ * there may be partitions that nobody has met yet.
  */
 #include "millrace.h"
 
@@ -114,9 +114,10 @@ mr_offsets_lock_feed(MrOffsets *offsets)
 	MrCatalogScope scope;
 	bool		result;
 
+	mr_catalog_lock_feed(offsets->feed, ShareLock);
 	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT 1 FROM millrace.feed WHERE id = $1 AND generation = $2 FOR SHARE",
-				   false, 2, types, values, NULL);
+	mr_catalog_run("SELECT 1 FROM millrace.feed WHERE id = $1 AND generation = $2",
+				   true, 2, types, values, NULL);
 	result = SPI_processed == 1;
 	mr_catalog_end(&scope);
 	return result;

@@ -42,7 +42,7 @@ extern MrPosition *mr_offsets_find(MrOffsets *offsets, int32 partition);
 extern void mr_offsets_add(MrOffsets *offsets, int32 partition, int64 next_offset);
 
 /*
- * Lock the feed's row and compare its generation with what we believe: false when the set of
+ * Lock the feed and compare its generation with what we believe: false when the set of
  * views has changed.  From here to the end of the transaction nobody can change it, or copy
  * the feed's position.
  */

@@ -45,6 +45,13 @@
 
 #define MIN_SORT_MEMORY_KB	64
 
+/* a lock that somebody else's is in the way of */
+typedef struct BusyRelation
+{
+	Oid			relid;
+	LOCKMODE	mode;
+} BusyRelation;
+
 /* what invalidation messages have told since the feed was opened */
 static MrIngest *opened = NULL;
 static bool stale = false;
@@ -441,16 +448,17 @@ count_ends(MrIngest *ingest, const MrPartitionOffset *ends, int nends)
  * locks the same relations in another order cannot meet us in a deadlock.
  */
 static bool
-try_lock(Oid relid, LOCKMODE mode, Oid *busy)
+try_lock(Oid relid, LOCKMODE mode, BusyRelation *busy)
 {
 	if (ConditionalLockRelationOid(relid, mode))
 		return true;
-	*busy = relid;
+	busy->relid = relid;
+	busy->mode = mode;
 	return false;
 }
 
 static bool
-try_lock_view(const MrIngestView *view, Oid *busy)
+try_lock_view(const MrIngestView *view, BusyRelation *busy)
 {
 	ListCell   *lc;
 
@@ -465,7 +473,7 @@ try_lock_view(const MrIngestView *view, Oid *busy)
 }
 
 static bool
-try_lock_all(MrIngest *ingest, Oid *busy)
+try_lock_all(MrIngest *ingest, BusyRelation *busy)
 {
 	ListCell   *lc;
 
@@ -497,11 +505,12 @@ with_snapshot(bool (*lock) (MrOffsets *offsets), MrOffsets *offsets)
 static bool
 begin(MrIngest *ingest)
 {
-	Oid			busy;
+	BusyRelation busy;
 
 	mr_offsets_reset(ingest->offsets);
 	for (;;)
 	{
+		CHECK_FOR_INTERRUPTS();
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
 		if (stale || !with_snapshot(mr_offsets_lock_feed, ingest->offsets))
@@ -516,7 +525,7 @@ begin(MrIngest *ingest)
 		}
 		AbortCurrentTransaction();
 		StartTransactionCommand();
-		LockRelationOid(busy, AccessShareLock);
+		LockRelationOid(busy.relid, busy.mode);
 		CommitTransactionCommand();
 	}
 	AbortCurrentTransaction();
@@ -579,12 +588,14 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 			cut = mr_catchup_cut(ingest, messages, &n);
 		*stopped = mr_intake_append(ingest, messages, n);
 	}
-	if (!catch_up && !*stopped)
-	{
-		ends = source->ends(source->arg, &nends);
+	if (*stopped)
+		return false;
+	ends = source->ends(source->arg, &nends);
+	if (catch_up)
+		mr_catchup_move(ingest, ends, nends);
+	else
 		count_ends(ingest, ends, nends);
-	}
-	return joins && !*stopped;
+	return joins;
 }
 
 MrStepResult
@@ -620,18 +631,15 @@ mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 }
 
 void
-mr_ingest_fail_view(int64 feed, Oid stream, Oid view, const char *error)
+mr_ingest_fail_view(Oid view, const char *error)
 {
-	int			n;
 	ListCell   *lc;
 
-	(void) mr_catalog_feed_offsets(feed, true, &n);
-	foreach(lc, mr_catalog_streams_of_view(view))
+	foreach(lc, mr_catalog_lock_feeds_of_view(view))
 	{
-		MrFeed	   *followed = lfirst(lc);
+		MrFeed	   *feed = lfirst(lc);
 
-		if (followed->stream == stream && followed->id == feed)
-			(void) mr_catalog_split_view(view, stream, feed);
+		(void) mr_catalog_split_view(view, feed->stream, feed->id);
 	}
 	mr_catalog_set_view_state(view, true, true, error);
 	mr_catalog_changed();

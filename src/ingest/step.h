@@ -107,7 +107,10 @@ extern bool mr_ingest_is_current(const MrIngest *ingest);
 extern MrStepResult mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 								   const MrStepSource *source, bool catch_up);
 
-/* in a transaction: give a view that failed a feed of its own, where this one stands */
-extern void mr_ingest_fail_view(int64 feed, Oid stream, Oid view, const char *error);
+/*
+ * In a transaction: a view has failed.  In each of its streams it gets a feed of its own,
+ * where it stands, so that nothing is lost until it is activated.
+ */
+extern void mr_ingest_fail_view(Oid view, const char *error);
 
 #endif							/* MR_INGEST_STEP_H */

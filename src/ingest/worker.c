@@ -705,7 +705,7 @@ fail_view(MrWorker *worker, Oid view, const char *error)
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	mr_ingest_fail_view(slot->feed, slot->stream, view, error);
+	mr_ingest_fail_view(view, error);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));

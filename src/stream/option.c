@@ -657,3 +657,18 @@ mr_server_properties(Oid serverid, Oid userid)
 	props = append_properties(props, server->options);
 	return append_properties(props, mapping_options(serverid, userid));
 }
+
+int
+mr_stream_workers(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, GetForeignTable(relid)->options)
+	{
+		DefElem    *def = lfirst(lc);
+
+		if (strcmp(def->defname, "workers") == 0)
+			return parse_workers(def->defname, defGetString(def));
+	}
+	return 1;
+}

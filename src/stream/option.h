@@ -44,6 +44,9 @@ extern bool mr_is_stream(Oid relid);
 /* read the options; palloc'd in the current context; ERROR when relid is no stream */
 extern MrStream *mr_stream_get(Oid relid);
 
+/* its number of workers; never throws for other options, and 1 when there is none */
+extern int	mr_stream_workers(Oid relid);
+
 /*
  * librdkafka properties for connecting as userid: the server's, then those of the user
  * mapping of userid or of PUBLIC.  List of MrProperty *.

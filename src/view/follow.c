@@ -315,7 +315,7 @@ mr_on_ddl_end(PG_FUNCTION_ARGS)
 }
 
 /*
- * CREATE OR REPLACE VIEW
+ * CREATE OR REPLACE VIEW, CREATE RULE
  */
 
 /* pg_dump creates a view without FROM first when it has to break a loop */
@@ -328,14 +328,10 @@ is_placeholder(Oid relid)
 }
 
 static void
-check_replaced(const ViewStmt *stmt)
+check_replaced(Oid relid)
 {
-	Oid			relid;
 	Oid			view;
 
-	if (!stmt->replace)
-		return;
-	relid = get_relname_relid(stmt->view->relname, RangeVarGetCreationNamespace(stmt->view));
 	if (!OidIsValid(relid))
 		return;
 	view = mr_catalog_view(relid) != NULL ? relid : mr_catalog_view_of_part(relid);
@@ -344,8 +340,23 @@ check_replaced(const ViewStmt *stmt)
 	ereport(ERROR,
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("cannot replace \"%s\" because continuous view \"%s\" requires it",
-				   stmt->view->relname, get_rel_name(view)),
+				   get_rel_name(relid), get_rel_name(view)),
 			errhint("Drop the continuous view and create it again, or create one with another name and rename the two."));
+}
+
+/* what CREATE OR REPLACE VIEW or CREATE RULE is about to change */
+static Oid
+replaced_relation(Node *stmt)
+{
+	if (IsA(stmt, ViewStmt) && ((ViewStmt *) stmt)->replace)
+	{
+		RangeVar   *view = ((ViewStmt *) stmt)->view;
+
+		return get_relname_relid(view->relname, RangeVarGetCreationNamespace(view));
+	}
+	if (IsA(stmt, RuleStmt))
+		return RangeVarGetRelid(((RuleStmt *) stmt)->relation, NoLock, true);
+	return InvalidOid;
 }
 
 /* on_ddl_start(): event trigger for ddl_command_start */
@@ -359,7 +370,7 @@ mr_on_ddl_start(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("on_ddl_start() must be called as an event trigger"));
 	data = (EventTriggerData *) fcinfo->context;
-	if (OidIsValid(mr_catalog_owner()) && IsA(data->parsetree, ViewStmt))
-		check_replaced((ViewStmt *) data->parsetree);
+	if (OidIsValid(mr_catalog_owner()))
+		check_replaced(replaced_relation(data->parsetree));
 	PG_RETURN_NULL();
 }
