@@ -34,6 +34,7 @@ COMMENT ON FUNCTION millrace.create_topic(name, text, integer, integer, jsonb)
 CREATE TABLE millrace.feed (
   id          bigserial PRIMARY KEY,
   stream      regclass NOT NULL,
+  topic       text,                           -- the stream's, which its offsets belong to
   live        boolean NOT NULL DEFAULT false,
   generation  bigint NOT NULL DEFAULT 1       -- changes with the set of views
 ) WITH (fillfactor = 70);
@@ -112,7 +113,7 @@ CREATE TABLE millrace.dead_letter (
   failed_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 CREATE UNIQUE INDEX dead_letter_message ON millrace.dead_letter
-  (stream, partition, message_offset, view) NULLS NOT DISTINCT;
+  (stream, partition, message_offset, view, message_timestamp) NULLS NOT DISTINCT;
 COMMENT ON TABLE millrace.dead_letter IS 'messages that could not be used';
 
 CREATE TABLE millrace.gap (
@@ -122,6 +123,7 @@ CREATE TABLE millrace.gap (
   from_offset bigint NOT NULL,
   to_offset   bigint NOT NULL,                -- first offset not lost
   reason      text NOT NULL,
+  passed      boolean NOT NULL,               -- ingest has gone on after it
   detected_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
 );
 COMMENT ON TABLE millrace.gap IS 'ranges of offsets that the broker no longer had';
@@ -364,10 +366,10 @@ CREATE VIEW millrace.dead_letters WITH (security_barrier) AS
 COMMENT ON VIEW millrace.dead_letters IS 'messages that could not be used; view is null where no view took the message';
 
 CREATE VIEW millrace.gaps WITH (security_barrier) AS
-  SELECT stream, partition, from_offset, to_offset, reason, detected_at
+  SELECT stream, partition, from_offset, to_offset, reason, detected_at, passed
   FROM millrace.gap
   WHERE pg_catalog.has_table_privilege(stream, 'SELECT');
-COMMENT ON VIEW millrace.gaps IS 'ranges of offsets that the broker no longer had; to_offset is the first one not lost';
+COMMENT ON VIEW millrace.gaps IS 'ranges of offsets that the broker no longer had; to_offset is the first one not lost; passed: ingest has gone on after it';
 
 GRANT USAGE ON SCHEMA millrace TO PUBLIC;
 GRANT SELECT ON millrace.workers, millrace.views, millrace.streams, millrace.partitions,

@@ -509,12 +509,35 @@ mr_catalog_pass_gaps(Oid stream)
 
 	run_alone("UPDATE millrace.feed_offset o SET next_offset = g.to_offset"
 			  " FROM millrace.gap g, millrace.feed f"
-			  " WHERE f.stream = $1 AND o.feed = f.id AND g.stream = $1"
+			  " WHERE f.stream = $1 AND o.feed = f.id AND g.stream = $1 AND NOT g.passed"
 			  " AND g.partition = o.partition AND g.from_offset = o.next_offset",
+			  1, types, values, NULL);
+	run_alone("UPDATE millrace.gap SET passed = true WHERE stream = $1 AND NOT passed",
 			  1, types, values, NULL);
 }
 
 /* ---------- feeds ---------- */
+
+#define TOPIC_OF_STREAM \
+	"(SELECT o.option_value FROM pg_foreign_table t, pg_options_to_table(t.ftoptions) o" \
+	" WHERE t.ftrelid = $1 AND o.option_name = 'topic')"
+
+bool
+mr_catalog_topic_changed(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+	MrCatalogScope scope;
+	bool		result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT 1 FROM millrace.feed f JOIN millrace.view_stream s ON s.feed = f.id"
+				   " WHERE f.stream = $1 AND f.topic IS DISTINCT FROM " TOPIC_OF_STREAM,
+				   true, 1, types, values, NULL);
+	result = SPI_processed > 0;
+	mr_catalog_end(&scope);
+	return result;
+}
 
 int64
 mr_catalog_insert_feed(Oid stream)
@@ -525,7 +548,7 @@ mr_catalog_insert_feed(Oid stream)
 	int64		result;
 
 	mr_catalog_begin(&scope);
-	mr_catalog_run("INSERT INTO millrace.feed (stream) VALUES ($1) RETURNING id",
+	mr_catalog_run("INSERT INTO millrace.feed (stream, topic) VALUES ($1, " TOPIC_OF_STREAM ") RETURNING id",
 				   false, 1, types, values, NULL);
 	result = DatumGetInt64(value(0, 1));
 	mr_catalog_end(&scope);

@@ -98,11 +98,14 @@ extern bool mr_catalog_stream_stopped(Oid stream);
 extern char *mr_catalog_stream_error(Oid stream);	/* or NULL */
 extern void mr_catalog_set_stream_status(Oid stream, bool stopped, const char *error);
 
-/* let feeds that stand before a recorded gap go on after it */
+/* let feeds that stand before a gap that has not been passed go on after it */
 extern void mr_catalog_pass_gaps(Oid stream);
 
 /* Feeds */
 extern int64 mr_catalog_insert_feed(Oid stream);
+
+/* has the stream another topic than the one that its views' offsets belong to? */
+extern bool mr_catalog_topic_changed(Oid stream);
 extern void mr_catalog_insert_feed_offset(int64 feed, int32 partition, int64 next_offset);
 extern void mr_catalog_bump_feed(int64 feed);
 extern MrFeed *mr_catalog_feed(int64 feed); /* NULL: gone */

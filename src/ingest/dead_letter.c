@@ -59,23 +59,25 @@ mr_dead_letter_insert(Oid stream, Oid view, const MrMessage *message, const MrRe
 				   " (stream, view, partition, message_offset, message_timestamp, key, value,"
 				   " headers, sqlstate, error)"
 				   " VALUES ($1, $2, $3, $4, to_timestamp($5 / 1000.0), $6, $7, $8, $9, $10)"
-				   " ON CONFLICT (stream, partition, message_offset, view) DO NOTHING",
+				   " ON CONFLICT (stream, partition, message_offset, view, message_timestamp) DO NOTHING",
 				   false, 10, types, values, nulls);
 	mr_catalog_end(&scope);
 }
 
 void
-mr_gap_insert(Oid stream, int32 partition, int64 from_offset, int64 to_offset, const char *reason)
+mr_gap_insert(Oid stream, int32 partition, int64 from_offset, int64 to_offset, const char *reason,
+			  bool passed)
 {
-	Oid			types[] = {OIDOID, INT4OID, INT8OID, INT8OID, TEXTOID};
+	Oid			types[] = {OIDOID, INT4OID, INT8OID, INT8OID, TEXTOID, BOOLOID};
 	Datum		values[] = {ObjectIdGetDatum(stream), Int32GetDatum(partition), Int64GetDatum(from_offset),
-	Int64GetDatum(to_offset), CStringGetTextDatum(reason)};
+	Int64GetDatum(to_offset), CStringGetTextDatum(reason), BoolGetDatum(passed)};
 	MrCatalogScope scope;
 
 	mr_catalog_begin(&scope);
-	mr_catalog_run("INSERT INTO millrace.gap (stream, partition, from_offset, to_offset, reason)"
-				   " SELECT $1, $2, $3, $4, $5 WHERE NOT EXISTS (SELECT FROM millrace.gap"
-				   " WHERE stream = $1 AND partition = $2 AND from_offset = $3 AND to_offset = $4)",
-				   false, 5, types, values, NULL);
+	mr_catalog_run("INSERT INTO millrace.gap (stream, partition, from_offset, to_offset, reason, passed)"
+				   " SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM millrace.gap"
+				   " WHERE stream = $1 AND partition = $2 AND from_offset = $3 AND to_offset = $4"
+				   " AND NOT passed)",
+				   false, 6, types, values, NULL);
 	mr_catalog_end(&scope);
 }

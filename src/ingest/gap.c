@@ -34,7 +34,8 @@ record_gap(MrIngest *ingest, MrPosition *position, int64 go_on, const char *reas
 	mr_offsets_reset(ingest->offsets);
 	if (mr_offsets_lock_feed(ingest->offsets) && mr_offsets_lock(ingest->offsets))
 	{
-		mr_gap_insert(stream->relid, position->partition, position->next_offset, go_on, reason);
+		mr_gap_insert(stream->relid, position->partition, position->next_offset, go_on, reason,
+					  stream->on_gap != MR_ON_GAP_STOP);
 		if (stream->on_gap == MR_ON_GAP_STOP)
 		{
 			mr_catalog_set_stream_status(stream->relid, true,

@@ -631,7 +631,7 @@ mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 }
 
 void
-mr_ingest_fail_view(Oid view, const char *error)
+mr_ingest_leave_view(Oid view)
 {
 	ListCell   *lc;
 
@@ -641,6 +641,12 @@ mr_ingest_fail_view(Oid view, const char *error)
 
 		(void) mr_catalog_split_view(view, feed->stream, feed->id);
 	}
-	mr_catalog_set_view_state(view, true, true, error);
 	mr_catalog_changed();
+}
+
+void
+mr_ingest_fail_view(Oid view, const char *error)
+{
+	mr_ingest_leave_view(view);
+	mr_catalog_set_view_state(view, true, true, error);
 }

@@ -51,7 +51,8 @@
 #define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that
 								 * far */
 #define FIRST_RETRY_MS		100
-#define INTERNAL_ERRORS_MAX	3	/* internal errors of a view before it fails */
+#define ERRORS_MAX			3	/* of one view in a row that are no verdict by
+								 * themselves */
 
 typedef struct MrWorker
 {
@@ -72,7 +73,10 @@ typedef struct MrWorker
 	TimestampTz courtesy_at;
 	int			npartitions;
 	int			failures;		/* attempts since the last success */
-	int			internal_errors;	/* of one view in a row */
+	int			nviews;			/* of the feed */
+	Oid			blamed;			/* view whose errors have been counted, in a
+								 * row */
+	int			blamed_errors;
 } MrWorker;
 
 /* ---------- state that others see ---------- */
@@ -343,6 +347,7 @@ open_attempt(MrWorker *worker)
 	worker->ingest = mr_ingest_open(slot->feed, slot->shard, slot->nshards);
 	if (worker->ingest == NULL)
 		return false;
+	worker->nviews = list_length(worker->ingest->views);
 	if (worker->ingest->feed->live == slot->catch_up ||
 		(worker->ingest->feed->live && worker->ingest->stream->workers != slot->nshards))
 		return false;
@@ -501,7 +506,7 @@ count_step(MrWorker *worker, int64 nmessages, TimestampTz began)
 	worker->last_commit = GetCurrentTimestamp();
 	worker->last_step_ms = TimestampDifferenceMilliseconds(began, worker->last_commit);
 	worker->failures = 0;
-	worker->internal_errors = 0;
+	worker->blamed = InvalidOid;
 	slot->batches++;
 	slot->messages += nmessages;
 	slot->decode_ms += ingest->decode_ms;
@@ -698,17 +703,58 @@ is_internal(int sqlstate)
 	return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INTERNAL_ERROR;
 }
 
+/* in a transaction of its own: the view has failed, or only leaves the others in peace */
 static void
-fail_view(MrWorker *worker, Oid view, const char *error)
+part_with_view(MrWorker *worker, Oid view, const char *error, bool failed)
 {
-	MrWorkerSlot *slot = worker->slot;
-
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	mr_ingest_fail_view(view, error);
+	if (failed)
+		mr_ingest_fail_view(view, error);
+	else
+		mr_ingest_leave_view(view);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
+	ConditionVariableBroadcast(mr_shmem_progress(worker->slot->stream));
+}
+
+/* errors of this view in a row, this one included */
+static int
+count_blame(MrWorker *worker, Oid view)
+{
+	if (worker->blamed != view)
+		worker->blamed_errors = 0;
+	worker->blamed = view;
+	return ++worker->blamed_errors;
+}
+
+static void
+wait_and_retry(MrWorker *worker, const char *error)
+{
+	long		wait = FIRST_RETRY_MS << Min(worker->failures++, 16);
+
+	set_state(worker, MR_WORKER_RETRYING, error);
+	nap(worker, Min(wait, mr_retry_max_interval));
+}
+
+/*
+ * After an error that happened in a view's plan or merge.  An error of the view's own is
+ * a verdict at once.  An internal error is one when it comes again and again.  One that may
+ * pass (a joined foreign server is down) never is, but the other views need not wait for
+ * it: the view gets a feed of its own, and a worker that goes on trying.
+ */
+static void
+judge_view(MrWorker *worker, Oid view, const ErrorData *error)
+{
+	bool		passing = is_passing(error->sqlerrcode);
+	bool		again = count_blame(worker, view) >= ERRORS_MAX;
+
+	if (!passing && (again || !is_internal(error->sqlerrcode)))
+		part_with_view(worker, view, error->message, true);
+	else if (passing && again && worker->nviews > 1)
+		part_with_view(worker, view, error->message, false);
+	else
+		wait_and_retry(worker, error->message);
 }
 
 /* after an error: report it, clean up, blame a view or wait for better times */
@@ -729,18 +775,10 @@ recover(MrWorker *worker)
 	close_attempt(worker);
 	RESUME_INTERRUPTS();
 
-	if (OidIsValid(view) && is_internal(error->sqlerrcode) &&
-		++worker->internal_errors < INTERNAL_ERRORS_MAX)
-		view = InvalidOid;
-	if (OidIsValid(view) && !is_passing(error->sqlerrcode))
-		fail_view(worker, view, error->message);
+	if (OidIsValid(view))
+		judge_view(worker, view, error);
 	else
-	{
-		long		wait = FIRST_RETRY_MS << Min(worker->failures++, 16);
-
-		set_state(worker, MR_WORKER_RETRYING, error->message);
-		nap(worker, Min(wait, mr_retry_max_interval));
-	}
+		wait_and_retry(worker, error->message);
 	FreeErrorData(error);
 }
 

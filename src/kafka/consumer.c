@@ -643,6 +643,17 @@ mr_message_headers(const MrMessage *msg, bool *isnull)
  */
 
 /*
+ * From 2.2 until it was mended in 2.13, librdkafka counted the report of a partition's end
+ * as a message (its issue 4844): its position is one too high after that.  The report itself
+ * is right.
+ */
+static bool
+position_counts_ends(void)
+{
+	return rd_kafka_version() >= 0x02020000 && rd_kafka_version() < 0x020d0000;
+}
+
+/*
  * Take over positions that control records have moved.  The position of an earlier
  * assignment stays in librdkafka for a moment, until the fetcher has started anew: either
  * there is none, or something has come from the new one.
@@ -666,6 +677,8 @@ refresh_positions(MrConsumer *consumer)
 
 		if (position < 0)
 			consumer->settled[i] = true;
+		else if (status->eof >= 0 && position_counts_ends())
+			continue;
 		else if (consumer->settled[i] && position > status->position)
 		{
 			status->position = position;

@@ -269,6 +269,18 @@ check_part_altered(const Touched *touched, Oid viewid)
 				errhint("Alter the view instead; its parts follow."));
 }
 
+/* offsets of one topic mean nothing in another */
+static void
+check_topic(Oid stream)
+{
+	if (mr_catalog_topic_changed(stream))
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_IN_USE),
+				errmsg("cannot change the topic of stream \"%s\" because continuous views follow it",
+					   get_rel_name(stream)),
+				errhint("Drop the views first, or create another stream for the other topic."));
+}
+
 static void
 follow_alter(const Touched *touched)
 {
@@ -285,7 +297,10 @@ follow_alter(const Touched *touched)
 	if (OidIsValid(viewid))
 		check_part_altered(touched, viewid);
 	else if (mr_is_stream(touched->relid))
+	{
+		check_topic(touched->relid);
 		mr_catalog_changed();
+	}
 }
 
 /* on_ddl_end(): event trigger for ddl_command_end */
