@@ -125,7 +125,7 @@ format() {
 		sed -i "s/^cluster\.id=.*/cluster.id=$id/" "$DIR/data/meta.properties"
 	else
 		# shellcheck disable=SC2046
-		java -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$JARS/*" \
+		java -Xmx128m -XX:-UsePerfData -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$JARS/*" \
 			kafka.tools.StorageTool format -t "$id" -c "$DIR/server.properties" \
 			$(cat "$DIR/format.options" 2>/dev/null) >"$DIR/format.log" 2>&1 ||
 			{ tail -n 20 "$DIR/format.log" >&2; die "could not format $DIR"; }
@@ -137,7 +137,7 @@ answers() {
 		kcat -X security.protocol=plaintext -L -b "$1" -m 2 2>/dev/null </dev/null |
 			grep -q '^ *1 brokers:\|^ *[1-9][0-9]* brokers:'
 	else
-		java -Xmx64m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$JARS/*" \
+		java -Xmx64m -XX:-UsePerfData -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$JARS/*" \
 			org.apache.kafka.tools.TopicCommand --bootstrap-server "$1" --list >/dev/null 2>&1
 	fi
 }

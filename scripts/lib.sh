@@ -7,6 +7,9 @@ MR_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }
 
+# Other users (postgres, for one) must be able to read what we make.
+umask 022
+
 # The cache holds what is expensive to fetch or build: Kafka's jars, a class
 # data archive, chroots.  It lies outside the checkout, and where root made it
 # everybody can read it, because the tests run as user postgres.
@@ -32,6 +35,7 @@ copy_sources() {
 	else
 		tar -c -C "$MR_ROOT" --exclude=.git --exclude='*.[od]' --exclude='*.so' -f - . | tar -x -C "$to" -f -
 	fi
+	chmod -R a+rX "$to"
 }
 
 # Closes every descriptor but the standard ones.  A daemon that is started

@@ -77,7 +77,7 @@ fetch_jars() {
 		  </dependencies>
 		</project>
 	POM
-	(cd "$tmp" && mvn -q -B -Dmaven.repo.local="$tmp/repository" \
+	(cd "$tmp" && MAVEN_OPTS="${MAVEN_OPTS:-} -XX:-UsePerfData" mvn -q -B -Dmaven.repo.local="$tmp/repository" \
 		org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies -DoutputDirectory="$tmp/libs") </dev/null >"$tmp/log" 2>&1 ||
 		{ tail -n 20 "$tmp/log" >&2; die "could not fetch the jars"; }
 	echo "$KAFKA_VERSION" >"$tmp/libs/.complete"
