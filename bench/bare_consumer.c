@@ -12,7 +12,8 @@
  *
  * Prints NAME VALUE lines: messages, bytes, seconds (from before the handle was made to the
  * end of the last partition's messages), busy_seconds (from the first message on),
- * main_cpu and other_cpu in seconds, hwm_kb.
+ * main_cpu and other_cpu in seconds, main_wait (ready to run while others had the CPUs),
+ * hwm_kb.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,6 +35,21 @@ clock_seconds(clockid_t id)
 
 	clock_gettime(id, &t);
 	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+/* how long the main thread waited for a CPU; 0 where the kernel does not tell */
+static double
+waited_seconds(void)
+{
+	FILE	   *file = fopen("/proc/self/schedstat", "r");
+	double		waited = 0;
+
+	if (file == NULL)
+		return 0;
+	if (fscanf(file, "%*s %lf", &waited) != 1)
+		waited = 0;
+	fclose(file);
+	return waited / 1e9;
 }
 
 static rd_kafka_t *
@@ -153,8 +169,8 @@ main(int argc, char **argv)
 	main_cpu = clock_seconds(CLOCK_THREAD_CPUTIME_ID);
 	getrusage(RUSAGE_SELF, &usage);
 	printf("messages %lld\nbytes %lld\nseconds %.6f\nbusy_seconds %.6f\nmain_cpu %.6f\n"
-		   "other_cpu %.6f\nhwm_kb %ld\n", messages, bytes, last - began, last - first, main_cpu,
-		   clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - main_cpu, usage.ru_maxrss);
+		   "other_cpu %.6f\nmain_wait %.6f\nhwm_kb %ld\n", messages, bytes, last - began, last - first,
+		   main_cpu, clock_seconds(CLOCK_PROCESS_CPUTIME_ID) - main_cpu, waited_seconds(), usage.ru_maxrss);
 	fflush(stdout);
 	_Exit(0);
 }

@@ -38,7 +38,7 @@ sub median
 # The bare consumer's own line: all its runs over the topic that most workloads read.
 sub bare_line
 {
-	my (@rate, @main, @other, @hwm);
+	my (@rate, @main, @wait, @other, @hwm);
 	for my $workload (grep { !/^[WCU]/ } @order)
 	{
 		my $in = $value{$workload};
@@ -47,11 +47,12 @@ sub bare_line
 			my $n = $in->{bare_messages}{$round};
 			push @rate, $n / $in->{bare_seconds}{$round};
 			push @main, $in->{bare_main_cpu}{$round} / $n * 1e6;
+			push @wait, $in->{bare_main_wait}{$round} / $n * 1e6;
 			push @other, $in->{bare_other_cpu}{$round} / $n * 1e6;
 			push @hwm, $in->{bare_hwm_kb}{$round} / 1024;
 		}
 	}
-	return { rate => median(@rate), main_us => median(@main), other_us => median(@other), hwm_mb => median(@hwm) };
+	return { rate => median(@rate), main_us => median(@main), wait_us => median(@wait), other_us => median(@other), hwm_mb => median(@hwm) };
 }
 
 # derived figures of one round
@@ -74,6 +75,7 @@ sub derive
 		$out{"bare_${kind}_us"} = $in{"bare_${kind}_cpu"} / $in{bare_messages} * 1e6;
 		$out{"${kind}_ratio"} = $out{"${kind}_us"} / $out{"bare_${kind}_us"} if $out{"bare_${kind}_us"};
 	}
+	$out{wait_us} = $in{main_wait} / $in{messages} * 1e6 if defined $in{main_wait};
 	$out{hwm_mb} = $in{hwm_kb} / 1024 if $in{hwm_kb};
 	$out{anon_mb} = $in{anon_kb} / 1024 if $in{anon_kb};
 	$out{bare_hwm_mb} = $in{bare_hwm_kb} / 1024 if $in{bare_hwm_kb};
@@ -134,7 +136,8 @@ sub heading
 
 print "millrace against a bare librdkafka consumer of the same topic in the same run, median of $run{rounds} round(s).\n\n";
 print "- $run{machine}\n- $run{versions}\n- $run{settings}\n";
-print "- load average at the start $run{load}; other programs on the machine slow both sides, compare ratios only\n";
+print "- load average at the start $run{load}; when other programs wait for the same CPUs, \"µs waiting\" tells how long "
+  . "the main thread stood by, and wall figures, ratios too, are lower than on a quiet machine\n";
 print "- $run{note}\n" if $run{note};
 print "\n";
 
@@ -142,10 +145,10 @@ my @rates = grep { defined $result{$_}{rate} } @order;
 if (@rates)
 {
 	heading('workload', 'messages/s', 'bare/s', 'ratio', 'steps only/s', 'CPU µs, main thread', '× bare',
-		'CPU µs, other threads', '× bare', 'MB anonymous', 'MB VmHWM', '× bare', 'WAL bytes/message');
+		'µs waiting for a CPU', 'CPU µs, other threads', '× bare', 'MB anonymous', 'MB VmHWM', '× bare', 'WAL bytes/message');
 	my $bare = bare_line();
 	row('bare', number('%.0f', $bare->{rate}), '', '1.00', '', number('%.2f', $bare->{main_us}), '1.0',
-		number('%.2f', $bare->{other_us}), '1.0', '', number('%.0f', $bare->{hwm_mb}), '1.0', '');
+		number('%.2f', $bare->{wait_us}), number('%.2f', $bare->{other_us}), '1.0', '', number('%.0f', $bare->{hwm_mb}), '1.0', '');
 	for my $workload (@rates)
 	{
 		my $r = $result{$workload};
@@ -153,7 +156,7 @@ if (@rates)
 		$ratio .= sprintf ' (%.2f–%.2f)', $r->{ratio_min}, $r->{ratio_max} if $r->{ratio_min} && $r->{rounds} > 1;
 		row($workload, number('%.0f', $r->{rate}), number('%.0f', $r->{bare_rate}), $ratio,
 			number('%.0f', $r->{ingest_rate}), number('%.2f', $r->{main_us}), number('%.1f', $r->{main_ratio}),
-			number('%.2f', $r->{other_us}), number('%.1f', $r->{other_ratio}), number('%.0f', $r->{anon_mb}),
+			number('%.2f', $r->{wait_us}), number('%.2f', $r->{other_us}), number('%.1f', $r->{other_ratio}), number('%.0f', $r->{anon_mb}),
 			number('%.0f', $r->{hwm_mb}), number('%.1f', $r->{memory_ratio}),
 			number('%.1f', $r->{wal_per_message}));
 	}

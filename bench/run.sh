@@ -9,10 +9,12 @@
 # writes JSON, cleans up.  Exits with 0 when every workload ran and its view held
 # every message.
 #
-# usage: bench/run.sh [--quick] [--rounds N] [--json FILE] [--perf DIR] [WORKLOAD...]
+# usage: bench/run.sh [--quick] [--rounds N] [--messages N] [--json FILE]
+#                     [--perf DIR] [WORKLOAD...]
 #
 #   --quick    fewer messages, one round, about two minutes
 #   --rounds   how often each workload runs (3)
+#   --messages how many in the topics (2000000; for C 5000000 whatever is said here)
 #   --json     where the figures go (bench/results/latest.json)
 #   --perf     profile the worker's main thread in each workload with perf record,
 #              reports go there; the figures suffer
@@ -43,6 +45,7 @@ ALL=(N L H J W M copy py-L py-H C F U)
 
 quick=
 rounds=
+messages=
 json=$BENCH/results/latest.json
 perf=
 workloads=()
@@ -50,6 +53,7 @@ while [ $# -gt 0 ]; do
 	case $1 in
 		--quick) quick=1 ;;
 		--rounds) rounds=${2:?}; shift ;;
+		--messages) messages=${2:?}; shift ;;
 		--json) json=${2:?}; shift ;;
 		--perf) perf=${2:?}; shift ;;
 		-*) sed -n 's/^# usage: /usage: /p' "$0" >&2; exit 2 ;;
@@ -66,6 +70,8 @@ if [ -n "$quick" ]; then
 else
 	EVENTS=2000000 HISTORY=5000000 FRESH_SECONDS=20 LIVE_SECONDS=25 HOT_SECONDS=600
 fi
+EVENTS=${messages:-$EVENTS}
+[[ $EVENTS =~ ^[1-9][0-9]*$ ]] || die "--messages needs a number"
 rounds=${rounds:-${quick:+1}}
 rounds=${rounds:-3}
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || die "--rounds needs a number"
@@ -241,7 +247,12 @@ stop_sampler() {
 	record_file "$workload" "$prefix" "$S/sample.out"
 	[ -s "$S/$workload.perf" ] || return 0
 	mkdir -p "$perf"
-	perf report -i "$S/$workload.perf" --stdio --no-children -g none --percent-limit 0.3 >"$perf/$workload.flat.txt" 2>/dev/null
+	# Functions that have no symbol are one line for each library.
+	perf report -i "$S/$workload.perf" --stdio --no-children -g none --sort dso,sym 2>/dev/null |
+		awk '/^ *[0-9.]+%/ {name = $4 ~ /^0x/ ? "(no symbol)" : $4; for (i = 5; i <= NF; i++) name = name " " $i
+			sum[$2 " " name] += $1; dso[$2] += $1}
+			END {for (d in dso) printf "%7.2f%% all of %s\n", dso[d], d; for (s in sum) printf "%7.2f%% %s\n", sum[s], s}' |
+		sort -rn >"$perf/$workload.flat.txt"
 	perf report -i "$S/$workload.perf" --stdio --no-children -g caller,0.5,callee --percent-limit 1 \
 		>"$perf/$workload.callers.txt" 2>/dev/null
 }

@@ -6,7 +6,8 @@
 # measurement ends, and keeps for each process what it saw last.  A process
 # counts with what it used since sampling began.  On SIGTERM, after a last
 # look, it prints NAME VALUE lines: main_cpu (threads that carry their
-# process's id) and other_cpu in seconds, and in kB hwm_kb (of the largest
+# process's id) and other_cpu in seconds, main_wait, how long the former were
+# ready to run while others had the CPUs, and in kB hwm_kb (of the largest
 # process) and anon_kb (largest sum of RssAnon at one time).
 #
 # usage: sample.pl READY_FILE POSTMASTER_PID TITLE_REGEX [COMMAND WITH %p]...
@@ -18,7 +19,7 @@ use strict;
 use warnings;
 
 my ($ready, $postmaster, $regex, @command) = @ARGV;
-my (%cpu, %base, %hwm);
+my (%cpu, %base, %wait, %hwm);
 my ($anon, $stop, $child, $first) = (0, 0, undef, 1);
 $SIG{TERM} = sub { $stop = 1; };
 
@@ -30,14 +31,14 @@ sub slurp
 	return defined $text ? $text : '';
 }
 
-# nanoseconds of one thread
-sub thread_cpu
+# nanoseconds that one thread ran, and waited for a CPU
+sub thread_times
 {
 	my $dir = shift;
-	my ($ns) = split ' ', slurp("$dir/schedstat");
-	return $ns if $ns;
+	my ($ns, $waited) = split ' ', slurp("$dir/schedstat");
+	return ($ns, $waited) if $ns;
 	my @field = split ' ', (slurp("$dir/stat") =~ s/.*\)//sr);
-	return @field > 12 ? ($field[11] + $field[12]) * 1e7 : 0;
+	return (@field > 12 ? ($field[11] + $field[12]) * 1e7 : 0, 0);
 }
 
 sub look
@@ -49,10 +50,11 @@ sub look
 		for my $dir (glob "/proc/$pid/task/*")
 		{
 			my ($tid) = $dir =~ /(\d+)$/;
-			my $ns = thread_cpu($dir);
+			my ($ns, $waited) = thread_times($dir);
 			my $key = ($tid == $pid ? 'main' : 'other') . " $pid $tid";
-			$base{$key} = $first ? $ns : 0 unless exists $base{$key};
+			$base{$key} = $first ? [ $ns, $waited ] : [ 0, 0 ] unless exists $base{$key};
 			$cpu{$key} = $ns if $ns;
+			$wait{$key} = $waited if $ns;
 		}
 		my $status = slurp("/proc/$pid/status");
 		$hwm{$pid} = $1 if $status =~ /VmHWM:\s+(\d+)/;
@@ -89,10 +91,12 @@ if ($child)
 	waitpid $child, 0;
 }
 my %total = (main => 0, other => 0);
+my $main_wait = 0;
 for my $key (keys %cpu)
 {
 	my ($kind) = split ' ', $key;
-	$total{$kind} += ($cpu{$key} - $base{$key}) / 1e9;
+	$total{$kind} += ($cpu{$key} - $base{$key}[0]) / 1e9;
+	$main_wait += ($wait{$key} - $base{$key}[1]) / 1e9 if $kind eq 'main';
 }
 my ($hwm) = sort { $b <=> $a } (values %hwm, 0);
-printf "main_cpu %.6f\nother_cpu %.6f\nhwm_kb %d\nanon_kb %d\n", $total{main}, $total{other}, $hwm, $anon;
+printf "main_cpu %.6f\nmain_wait %.6f\nother_cpu %.6f\nhwm_kb %d\nanon_kb %d\n", $total{main}, $main_wait, $total{other}, $hwm, $anon;
