@@ -15,6 +15,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
@@ -258,6 +259,23 @@ mr_catalog_view(Oid view)
 								   1, types, values);
 
 	return views == NIL ? NULL : linitial(views);
+}
+
+bool
+mr_catalog_view_changed_here(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+	MrCatalogScope scope;
+	bool		result = false;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT xmin FROM millrace.continuous_view WHERE view = $1",
+				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+		result = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(value(0, 1)));
+	mr_catalog_end(&scope);
+	return result;
 }
 
 List *

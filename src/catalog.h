@@ -74,6 +74,8 @@ extern Oid	mr_catalog_owner(void);
 
 /* Views.  mr_catalog_view: NULL when relid is no continuous view. */
 extern MrView *mr_catalog_view(Oid view);
+extern bool mr_catalog_view_changed_here(Oid view); /* by the current
+													 * transaction */
 extern List *mr_catalog_views(void);	/* of MrView * */
 extern List *mr_catalog_views_of_feed(int64 feed);	/* of MrView *, by view */
 extern List *mr_catalog_views_of_stream(Oid stream);	/* of MrView *, by view */

@@ -84,8 +84,8 @@ database_wanted(Node *stmt)
 static bool
 may_want(Node *stmt, Oid database)
 {
-	if (IsA(stmt, CreatedbStmt))
-		return have_createdb_privilege();
+	if (IsA(stmt, CreatedbStmt) && !have_createdb_privilege())
+		return false;
 	return mr_compat_database_owner(database, GetUserId());
 }
 

@@ -75,6 +75,8 @@ mr_launcher_register(void)
 {
 	BackgroundWorker worker;
 
+	if (IsBinaryUpgrade)
+		return;
 	describe_worker(&worker, "mr_launcher_main", "millrace launcher", "millrace launcher");
 	worker.bgw_restart_time = 1;
 	RegisterBackgroundWorker(&worker);
@@ -411,7 +413,9 @@ count_catch_up(void)
 	{
 		MrWorkerSlot *slot = &mr_shared->workers[i];
 
+		/* those that only wait for better times do not keep others from work */
 		if (slot->state != MR_WORKER_FREE && slot->state != MR_WORKER_EXITED &&
+			slot->state != MR_WORKER_RETRYING &&
 			slot->database == MyDatabaseId && slot->catch_up)
 			n++;
 	}

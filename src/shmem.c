@@ -163,6 +163,18 @@ mr_shmem_count_rows(Oid view, int64 rows_in, int64 rows_out)
 	LWLockRelease(mr_shared->lock);
 }
 
+void
+mr_shmem_forget_view(Oid view)
+{
+	Oid			key[2] = {MyDatabaseId, view};
+
+	if (mr_shared == NULL)
+		return;
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	(void) hash_search(counters, key, HASH_REMOVE, NULL);
+	LWLockRelease(mr_shared->lock);
+}
+
 bool
 mr_shmem_view_counters(Oid view, MrViewCounters *result)
 {

@@ -106,6 +106,7 @@ typedef struct MrViewCounters
 
 /* both are silent about views beyond what there is room for */
 extern void mr_shmem_count_rows(Oid view, int64 rows_in, int64 rows_out);
+extern void mr_shmem_forget_view(Oid view);
 extern bool mr_shmem_view_counters(Oid view, MrViewCounters *result);
 
 /* after the current transaction has committed: let a database's supervisor look again */

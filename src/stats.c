@@ -59,7 +59,7 @@ fill_row(const MrWorkerSlot *slot, Datum *values, bool *nulls)
 	values[3] = Int32GetDatum(slot->shard);
 	values[4] = CStringGetTextDatum(state_name(slot));
 	values[5] = CStringGetTextDatum(slot->last_error);
-	nulls[5] = slot->last_error[0] == '\0';
+	nulls[5] = slot->last_error[0] == '\0' || !may_see(slot->stream);
 	values[6] = TimestampTzGetDatum(slot->last_error_at);
 	nulls[6] = nulls[5];
 	values[7] = Int64GetDatum(slot->batches);
@@ -73,8 +73,8 @@ fill_row(const MrWorkerSlot *slot, Datum *values, bool *nulls)
 }
 
 /*
- * millrace.worker_slots(): ingest processes of this database whose stream the caller may
- * read, times in ms since the start of each; no rows when the library is not preloaded.
+ * millrace.worker_slots(): ingest processes of this database, times in ms since the start of
+ * each, errors of streams that the caller may read; no rows when the library is not preloaded.
  */
 Datum
 mr_worker_slots(PG_FUNCTION_ARGS)
@@ -93,8 +93,7 @@ mr_worker_slots(PG_FUNCTION_ARGS)
 		LWLockAcquire(mr_shared->lock, LW_SHARED);
 		slot = mr_shared->workers[i];
 		LWLockRelease(mr_shared->lock);
-		if (slot.state == MR_WORKER_FREE || slot.database != MyDatabaseId ||
-			!may_see(slot.stream))
+		if (slot.state == MR_WORKER_FREE || slot.database != MyDatabaseId)
 			continue;
 		fill_row(&slot, values, nulls);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);

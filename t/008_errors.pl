@@ -168,8 +168,9 @@ produce($divided, 0, '{"id": 101, "by": 1}');
 wait_latest($node, 'failing');
 is_same($node, 'failing', sprintf($failing, '(SELECT i AS id, CASE i WHEN 51 THEN 2 ELSE 1 END AS by
 	FROM generate_series(1, 101) i) e'), 'after mending and activate() nothing is missing');
-is($node->safe_psql('postgres', q{SELECT state, last_error FROM millrace.views WHERE view = 'failing'::regclass}),
-	'running|', 'the error is forgotten');
+wait_state($node, 'view', 'failing', 'running');
+is($node->safe_psql('postgres', q{SELECT last_error FROM millrace.views WHERE view = 'failing'::regclass}),
+	'', 'the error is forgotten');
 wait_latest($node, 'healthy');
 is($node->safe_psql('postgres', 'SELECT * FROM healthy'), '101|5151', 'the other view as well');
 

@@ -149,7 +149,8 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 
 	*cut = false;
 	ingest->live = NULL;
-	if (live_feed == 0)
+	ingest->live_feed = live_feed;
+	if (live_feed == 0 || live_feed == ingest->feed->id)
 		return false;			/* nobody to overlap with: soon we are live
 								 * ourselves */
 	ingest->live = mr_catalog_feed_offsets(live_feed, false, &ingest->nlive);
@@ -165,8 +166,6 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 void
 mr_catchup_join(MrIngest *ingest)
 {
-	int64		live_feed = mr_catalog_live_feed(ingest->stream->relid);
-
-	mr_catalog_join_feeds(ingest->feed->id, live_feed);
+	mr_catalog_join_feeds(ingest->feed->id, ingest->live_feed);
 	mr_catalog_changed();
 }

@@ -26,6 +26,8 @@
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 #include "view/ddl.h"
+#include "view/guise.h"
+#include "view/relations.h"
 #include "view/target.h"
 
 PG_FUNCTION_INFO_V1(mr_activate);
@@ -53,6 +55,21 @@ deactivate_view(Oid relid)
 	mr_catalog_set_view_state(relid, false, view->failed, view->last_error);
 }
 
+/*
+ * Lock the feeds that are not live before any live one, as a worker that joins does.
+ */
+static void
+lock_feeds_behind(List *views)
+{
+	ListCell   *lc;
+	ListCell   *lf;
+
+	foreach(lc, views)
+		foreach(lf, mr_catalog_streams_of_view(((MrView *) lfirst(lc))->view))
+		if (!((MrFeed *) lfirst(lf))->live)
+		mr_catalog_lock_feed(((MrFeed *) lfirst(lf))->id, ExclusiveLock);
+}
+
 Datum
 mr_deactivate(PG_FUNCTION_ARGS)
 {
@@ -62,6 +79,7 @@ mr_deactivate(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	mr_target_require_owner(relid);
+	lock_feeds_behind(views);
 	foreach(lc, views)
 		deactivate_view(((MrView *) lfirst(lc))->view);
 	mr_catalog_changed();
@@ -136,11 +154,14 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 	Oid			relid = mr_target_relation(fcinfo);
 	MrView	   *view = mr_target_view(relid);
 	MrViewAnalysis *analysis;
+	MrGuise		guise;
 
 	mr_target_require_owner(relid);
 	truncate_matrel(view->matrel);
+	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);
 	analysis = mr_view_analyze(mr_view_declared_query(view));
 	if (analysis->has_aggregates && analysis->nkeys == 0)
 		mr_view_insert_initial_row(analysis, view->matrel);
+	mr_guise_end(&guise);
 	PG_RETURN_VOID();
 }

@@ -77,7 +77,7 @@ mr_gap_insert(Oid stream, int32 partition, int64 from_offset, int64 to_offset, c
 	mr_catalog_run("INSERT INTO millrace.gap (stream, partition, from_offset, to_offset, reason, passed)"
 				   " SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM millrace.gap"
 				   " WHERE stream = $1 AND partition = $2 AND from_offset = $3 AND to_offset = $4"
-				   " AND NOT passed)",
+				   " AND passed = $6)",
 				   false, 6, types, values, NULL);
 	mr_catalog_end(&scope);
 }

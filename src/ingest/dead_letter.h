@@ -13,8 +13,8 @@ extern void mr_dead_letter_insert(Oid stream, Oid view, const MrMessage *message
 								  const MrReject *reject);
 
 /*
- * [from_offset, to_offset) is gone; passed: ingest goes on after it in this transaction.  One
- * that waits to be passed is recorded once.
+ * [from_offset, to_offset) is gone; passed: ingest goes on after it in this transaction.
+ * Recorded once of each kind.
  */
 extern void mr_gap_insert(Oid stream, int32 partition, int64 from_offset, int64 to_offset,
 						  const char *reason, bool passed);

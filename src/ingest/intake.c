@@ -62,11 +62,11 @@ mr_intake_full(const MrIngest *ingest)
 }
 
 static void
-decode_profile(MrIngest *ingest, MrProfile *profile, MrMessage *messages, int n)
+decode_profile(MrProfile *profile, MrMessage *messages, int n)
 {
 	MrGuise		guise;
 
-	mr_guise_begin(&guise, ingest->stream->owner, profile->settings);
+	mr_guise_begin(&guise, profile->owner, profile->settings);
 	mr_batch_append(profile->batch, messages, n);
 	mr_guise_end(&guise);
 }
@@ -119,7 +119,7 @@ decode(MrIngest *ingest, MrMessage *messages, int n)
 	{
 		MrProfile  *profile = lfirst(lc);
 
-		decode_profile(ingest, profile, messages, n);
+		decode_profile(profile, messages, n);
 		any_rejected = any_rejected || profile->batch->nrejected > 0;
 	}
 	if (any_rejected && list_length(ingest->profiles) > 1)

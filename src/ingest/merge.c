@@ -41,6 +41,7 @@
 #include "utils/tuplesort.h"
 #include "utils/typcache.h"
 #include "view/aggregate.h"
+#include "view/relations.h"
 #include "miscadmin.h"
 
 #define INSERT_BUFFER	1000	/* rows per multi-insert */
@@ -65,7 +66,7 @@ struct MrMerge
 	bool	   *nulls_first;
 	FmgrInfo   *key_equal;		/* btree equality procedure per key */
 	MrAggregate **aggregates;	/* per column, NULL for keys */
-	Oid		   *types;			/* per column */
+	const List *columns;		/* of MrMatrelColumn * */
 	MergeReceiver receiver;
 
 	/* of the batch */
@@ -129,12 +130,11 @@ mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel)
 	merge->nulls_first = palloc(sizeof(bool) * (merge->nkeys + 1));
 	merge->key_equal = palloc0(sizeof(FmgrInfo) * (merge->nkeys + 1));
 	merge->aggregates = palloc0(sizeof(MrAggregate *) * (merge->ncolumns + 1));
-	merge->types = palloc(sizeof(Oid) * (merge->ncolumns + 1));
+	merge->columns = analysis->columns;
 	foreach(lc, analysis->columns)
 	{
 		const MrMatrelColumn *column = lfirst(lc);
 
-		merge->types[i] = column->type;
 		if (column->aggref)
 			merge->aggregates[i] = mr_aggregate_create(column->aggref);
 		else if (i < merge->nkeys)
@@ -164,34 +164,12 @@ make_rte(Relation rel)
 	return rte;
 }
 
-/*
- * The states in the matrel must be of the types that combining expects; somebody may have
- * replaced an aggregate since the view was created.
- */
-static void
-check_matrel(const MrMerge *merge)
-{
-	TupleDesc	desc = RelationGetDescr(merge->rel);
-	bool		same = desc->natts == merge->ncolumns;
-
-	for (int i = 0; same && i < desc->natts; i++)
-		same = !TupleDescAttr(desc, i)->attisdropped &&
-			TupleDescAttr(desc, i)->atttypid == merge->types[i];
-	if (!same)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("columns of table \"%s\" do not fit its continuous view",
-						RelationGetRelationName(merge->rel)),
-				 errdetail("An aggregate may have been replaced by another one."),
-				 errhint("Drop the continuous view and create it again.")));
-}
-
 /* an EState with a range table, which ExecInsertIndexTuples wants for updates */
 static void
 open_matrel(MrMerge *merge)
 {
 	merge->rel = table_open(merge->matrel, RowExclusiveLock);
-	check_matrel(merge);
+	mr_relations_check_matrel(merge->rel, merge->columns);
 	merge->estate = CreateExecutorState();
 	mr_compat_init_range_table(merge->estate, make_rte(merge->rel));
 	merge->estate->es_output_cid = GetCurrentCommandId(true);

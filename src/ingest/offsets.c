@@ -165,6 +165,9 @@ mr_offsets_count(MrOffsets *offsets, const MrMessage *messages, int n)
 			position = mr_offsets_find(offsets, message->partition);
 		if (position == NULL)
 			elog(ERROR, "message of partition %d, which is not assigned", message->partition);
+		if (message->offset < position->new_offset)
+			elog(ERROR, "message at offset %lld of partition %d came again",
+				 (long long) message->offset, message->partition);
 		position->new_offset = message->offset + 1;
 		position->messages++;
 		position->bytes += message->key_len + message->value_len;

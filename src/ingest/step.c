@@ -10,10 +10,10 @@
  *
  * Whatever belongs to a view (planning, running, comparing and combining) runs as its owner
  * in a security-restricted context, under the settings that were in force when the view was
- * created.  Decoding runs as the owner of the stream: input functions and domain
- * constraints may be anybody's.  Views that were created under different settings (time
- * zone, date style …) belong to different profiles, and the batch is decoded once for
- * each; a message that cannot be decoded under one of them reaches no view at all.
+ * created.  So does decoding, as in a SELECT from the stream: input functions and domain
+ * constraints may be anybody's.  Views of different owners, or that were created under
+ * different settings (time zone, date style …), belong to different profiles, and the batch
+ * is decoded once for each; a message that cannot be decoded under one of them reaches no view at all.
  *
  * What was opened is not patched: when the catalog's generation of the feed has changed, or
  * an invalidation touches the stream or a view, the caller opens the feed anew.  Only plans
@@ -56,6 +56,9 @@ typedef struct BusyRelation
 static MrIngest *opened = NULL;
 static bool stale = false;
 
+/* stream of the feed that is being opened */
+static Oid	opening = InvalidOid;
+
 /* whose work is being done, for blame */
 static Oid	blamed_view = InvalidOid;
 
@@ -80,6 +83,8 @@ invalidate_plans(Oid relid)
 static void
 on_relcache(Datum arg, Oid relid)
 {
+	if (relid == opening)
+		stale = true;
 	if (opened == NULL)
 		return;
 	if (relid == opened->stream->relid)
@@ -153,7 +158,7 @@ same_settings(const List *a, const List *b)
 }
 
 static MrProfile *
-find_profile(MrIngest *ingest, List *settings, const Bitmapset *attrs)
+find_profile(MrIngest *ingest, Oid owner, List *settings, const Bitmapset *attrs)
 {
 	MrProfile  *profile;
 	ListCell   *lc;
@@ -161,10 +166,11 @@ find_profile(MrIngest *ingest, List *settings, const Bitmapset *attrs)
 	foreach(lc, ingest->profiles)
 	{
 		profile = lfirst(lc);
-		if (same_settings(profile->settings, settings))
+		if (profile->owner == owner && same_settings(profile->settings, settings))
 			return profile;
 	}
 	profile = palloc0(sizeof(MrProfile));
+	profile->owner = owner;
 	profile->settings = settings;
 	profile->decoder = mr_batch_decoder_create(ingest->stream, attrs);
 	ingest->profiles = lappend(ingest->profiles, profile);
@@ -207,7 +213,7 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 	result->owner = mr_relation_owner(view->view);
 	result->name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(view->view)),
 											  get_rel_name(view->view));
-	result->profile = find_profile(ingest, view->settings, attrs);
+	result->profile = find_profile(ingest, result->owner, view->settings, attrs);
 	load_start(result, ingest->stream->relid);
 
 	mr_guise_begin(&guise, result->owner, view->settings);
@@ -232,6 +238,7 @@ load_feed(MrIngest *ingest, int64 feed, int shard, int nshards)
 	if (ingest->feed == NULL || !mr_is_stream(ingest->feed->stream) ||
 		mr_catalog_stream_stopped(ingest->feed->stream))
 		return false;
+	opening = ingest->feed->stream;
 	ingest->stream = mr_stream_get(ingest->feed->stream);
 	ingest->offsets = mr_offsets_load(ingest->feed, shard, nshards);
 	attrs = mr_catalog_stream_attrs(ingest->stream->relid);
@@ -255,6 +262,7 @@ mr_ingest_open(int64 feed, int shard, int nshards)
 	bool		usable;
 
 	opened = NULL;
+	opening = InvalidOid;
 	stale = false;
 	watch_invalidations();
 	StartTransactionCommand();
@@ -272,6 +280,7 @@ mr_ingest_open(int64 feed, int shard, int nshards)
 		return NULL;
 	}
 	opened = ingest;
+	opening = InvalidOid;
 	return ingest;
 }
 
@@ -286,7 +295,8 @@ mr_ingest_is_current(const MrIngest *ingest)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (OidIsValid(mr_catalog_extension_oid()))
 		feed = mr_catalog_feed(ingest->feed->id);
-	result = feed != NULL && feed->generation == ingest->feed->generation && feed->live == ingest->feed->live;
+	result = feed != NULL && feed->generation == ingest->feed->generation &&
+		feed->live == ingest->feed->live && !mr_catalog_stream_stopped(feed->stream);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);

@@ -10,9 +10,13 @@
 #include "stream/batch.h"
 #include "view/plan.h"
 
-/* Settings under which messages are decoded and views computed. */
+/*
+ * As whom, and under which settings, messages are decoded.  Both are a view's: settings of
+ * one role (search_path!) must never meet the rights of another.
+ */
 typedef struct MrProfile
 {
+	Oid			owner;
 	List	   *settings;		/* of char *: name=value */
 	MrBatchDecoder *decoder;
 	MrBatch    *batch;			/* of the batch at hand */
@@ -45,6 +49,7 @@ typedef struct MrIngest
 	List	   *views;			/* of MrIngestView *, by oid: all workers
 								 * merge in this order */
 	List	   *profiles;		/* of MrProfile * */
+	int64		live_feed;		/* catching up: what is joined in the end */
 	MrFeedOffset *live;			/* catching up: the live feed's offsets, as of
 								 * the step's beginning; NULL: there is none */
 	int			nlive;

@@ -21,6 +21,7 @@
 #include "kafka/consumer.h"
 #include "miscadmin.h"
 #include "shmem.h"
+#include "storage/lmgr.h"
 #include "stream/option.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -47,6 +48,9 @@ typedef struct Goal
 	Oid			stream;
 	int			n;
 	MrPartitionOffset *targets;
+	MrFeedOffset *before;		/* where the view stood before the broker was
+								 * asked; NULL: does not matter */
+	int			nbefore;
 } Goal;
 
 /* ---------- goals ---------- */
@@ -104,6 +108,7 @@ latest_goals(List *views, int timeout_ms)
 
 			goal->view = view->view;
 			goal->stream = ((MrFeed *) lfirst(lf))->stream;
+			goal->before = mr_catalog_feed_offsets(((MrFeed *) lfirst(lf))->id, false, &goal->nbefore);
 			goal->targets = present_ends(goal->stream, false, &goal->n, timeout_ms);
 			goals = lappend(goals, goal);
 		}
@@ -124,7 +129,7 @@ offset_goals(List *views, int32 partition, int64 offset)
 
 		foreach(lf, mr_catalog_streams_of_view(view->view))
 		{
-			Goal	   *goal = palloc(sizeof(Goal));
+			Goal	   *goal = palloc0(sizeof(Goal));
 
 			goal->view = view->view;
 			goal->stream = ((MrFeed *) lfirst(lf))->stream;
@@ -174,6 +179,20 @@ check_view_runs(Oid relid, Oid stream)
 				 errhint("Set millrace.enabled to on and reload the configuration.")));
 }
 
+/*
+ * Did the view stand beyond the topic's end already before that was asked for, and still
+ * does?  Then the topic was truncated or created again, which a worker has yet to notice.
+ */
+static bool
+is_beyond_end(const Goal *goal, const MrPartitionOffset *target, int64 next_offset)
+{
+	for (int i = 0; i < goal->nbefore; i++)
+		if (goal->before[i].partition == target->partition)
+			return goal->before[i].next_offset > target->offset &&
+				goal->before[i].next_offset == next_offset;
+	return false;
+}
+
 static bool
 goal_reached(const Goal *goal)
 {
@@ -187,7 +206,8 @@ goal_reached(const Goal *goal)
 
 		for (int j = 0; j < n; j++)
 			if (rows[j].partition == goal->targets[i].partition)
-				reached = rows[j].next_offset >= goal->targets[i].offset;
+				reached = rows[j].next_offset >= goal->targets[i].offset &&
+					!is_beyond_end(goal, &goal->targets[i], rows[j].next_offset);
 
 		/*
 		 * a partition without a row is new to the worker; an empty one still
@@ -325,6 +345,26 @@ require_arguments(FunctionCallInfo fcinfo, int n)
 					 errmsg("%s must not be null", names[i])));
 }
 
+/* workers see what is committed, and wait for locks: waiting for them here would be for ever */
+static void
+check_not_ours(List *views)
+{
+	ListCell   *lc;
+
+	foreach(lc, views)
+	{
+		MrView	   *view = lfirst(lc);
+
+		if (mr_catalog_view_changed_here(view->view) ||
+			CheckRelationOidLockedByMe(view->matrel, AccessExclusiveLock, true))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot wait for continuous view \"%s\" in the transaction that has changed it",
+							get_rel_name(view->view)),
+					 errhint("Commit first.")));
+	}
+}
+
 static List *
 views_to_wait_for(FunctionCallInfo fcinfo, int nargs)
 {
@@ -333,6 +373,7 @@ views_to_wait_for(FunctionCallInfo fcinfo, int nargs)
 
 	require_arguments(fcinfo, nargs);
 	mr_target_require_preload();
+	PreventCommandDuringRecovery("waiting for a continuous view");
 	views = mr_target_views(PG_GETARG_OID(0), &is_stream);
 	mr_target_require_owner(PG_GETARG_OID(0));
 	return views;
@@ -360,6 +401,8 @@ mr_wait_for_latest(PG_FUNCTION_ARGS)
 	List	   *views = views_to_wait_for(fcinfo, 1);
 	TimestampTz deadline = deadline_after(fcinfo, 1);
 
+	if (PG_ARGISNULL(1))
+		check_not_ours(views);
 	check_views_run(views);
 	PG_RETURN_BOOL(wait_for_goals(latest_goals(views, broker_timeout(deadline)), deadline, true));
 }
@@ -371,5 +414,7 @@ mr_wait_for_offset(PG_FUNCTION_ARGS)
 	TimestampTz deadline = deadline_after(fcinfo, 3);
 	List	   *goals = offset_goals(views, PG_GETARG_INT32(1), PG_GETARG_INT64(2));
 
+	if (PG_ARGISNULL(3))
+		check_not_ours(views);
 	PG_RETURN_BOOL(wait_for_goals(goals, deadline, false));
 }

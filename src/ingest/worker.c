@@ -130,6 +130,8 @@ mr_worker_session_settings(void)
 		{"statement_timeout", "0"},
 		{"lock_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
+		{"transaction_timeout", "0"},	/* from 17 on */
+		{"restrict_nonsystem_relation_kind", ""},	/* from minor releases on */
 		{"session_replication_role", "origin"},
 		{"row_security", "on"},
 		{"jit", "off"},			/* costs more per batch than it gains */
@@ -139,7 +141,8 @@ mr_worker_session_settings(void)
 	};
 
 	for (int i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 
 	/* rows take one half of batch_memory, hashing and sorting a quarter each */
 	SetConfigOption("work_mem", psprintf("%d", mr_batch_memory / 4), PGC_SUSET, PGC_S_OVERRIDE);
@@ -673,8 +676,13 @@ ingest_until_stale(MrWorker *worker)
 			(void) find_partitions(worker);
 		collect(worker);
 		check_broker(worker);
-		if (!take_step(worker) || !mr_gap_check(worker->ingest, worker->consumer))
+		if (!take_step(worker))
 			return;
+		if (!mr_gap_check(worker->ingest, worker->consumer))
+		{
+			nap(worker, FIRST_RETRY_MS);
+			return;
+		}
 	}
 }
 

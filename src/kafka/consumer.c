@@ -49,6 +49,9 @@
 #define FETCH_BACKOFF_VERSION	0x02020000
 #define FETCH_BACKOFF_MS		"10"
 
+/* Longest wait of a fetch, as text, where only the report of an end tells a position. */
+#define END_WAIT_MS			"100"
+
 /* How often the broker is asked whether the trouble is over, and how long. */
 #define PROBE_INTERVAL_MS	1000
 #define PROBE_TIMEOUT_MS	10000
@@ -139,6 +142,17 @@ release_consumer(void *arg)
 		rd_kafka_topic_destroy(consumer->rkt);
 }
 
+/*
+ * From 2.2 until it was mended in 2.13, librdkafka counts the report of a partition's end as
+ * a message (its issue 4844), so the position that it tells is one too high.  What is left
+ * then are messages and the reports themselves, which shall come soon.
+ */
+static bool
+position_counts_ends(void)
+{
+	return rd_kafka_version() >= 0x02020000 && rd_kafka_version() < 0x020d0000;
+}
+
 static MrConsumer *
 create_in_current_context(List *props, const char *topic, const char *group_id)
 {
@@ -146,6 +160,7 @@ create_in_current_context(List *props, const char *topic, const char *group_id)
 	const MrSetting defaults[] = {
 		{"isolation.level", "read_committed"},
 		{nudging ? NULL : "fetch.queue.backoff.ms", FETCH_BACKOFF_MS},
+		{position_counts_ends() ? "fetch.wait.max.ms" : NULL, END_WAIT_MS},
 		{NULL, NULL}
 	};
 	const MrSetting owned[] = {
@@ -643,17 +658,6 @@ mr_message_headers(const MrMessage *msg, bool *isnull)
  */
 
 /*
- * From 2.2 until it was mended in 2.13, librdkafka counted the report of a partition's end
- * as a message (its issue 4844): its position is one too high after that.  The report itself
- * is right.
- */
-static bool
-position_counts_ends(void)
-{
-	return rd_kafka_version() >= 0x02020000 && rd_kafka_version() < 0x020d0000;
-}
-
-/*
  * Take over positions that control records have moved.  The position of an earlier
  * assignment stays in librdkafka for a moment, until the fetcher has started anew: either
  * there is none, or something has come from the new one.
@@ -661,6 +665,8 @@ position_counts_ends(void)
 static void
 refresh_positions(MrConsumer *consumer)
 {
+	if (position_counts_ends())
+		return;
 	if (consumer->positions == NULL)
 	{
 		consumer->positions = rd_kafka_topic_partition_list_new(Max(consumer->nstatus, 1));
@@ -677,8 +683,6 @@ refresh_positions(MrConsumer *consumer)
 
 		if (position < 0)
 			consumer->settled[i] = true;
-		else if (status->eof >= 0 && position_counts_ends())
-			continue;
 		else if (consumer->settled[i] && position > status->position)
 		{
 			status->position = position;

@@ -365,6 +365,7 @@ mr_view_insert_initial_row(const MrViewAnalysis *analysis, Oid matrel)
 	ListCell   *lc;
 
 	Assert(analysis->has_aggregates && analysis->nkeys == 0);
+	mr_relations_check_matrel(rel, analysis->columns);
 	ExecClearTuple(slot);
 	foreach(lc, analysis->columns)
 	{

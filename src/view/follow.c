@@ -25,6 +25,7 @@
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "shmem.h"
 #include "stream/option.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -104,6 +105,7 @@ drop_rest_of_view(const MrView *view)
 	performMultipleDeletions(objects, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 	free_object_addresses(objects);
 	mr_catalog_delete_view(view->view);
+	mr_shmem_forget_view(view->view);
 	mr_catalog_changed();
 }
 

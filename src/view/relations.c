@@ -330,6 +330,29 @@ mr_relations_create_matrel(const char *view, Oid namespace, const MrViewAnalysis
 }
 
 void
+mr_relations_check_matrel(Relation matrel, const List *columns)
+{
+	TupleDesc	desc = RelationGetDescr(matrel);
+	bool		same = desc->natts == list_length(columns);
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		int			i = foreach_current_index(lc);
+
+		same = same && !TupleDescAttr(desc, i)->attisdropped &&
+			TupleDescAttr(desc, i)->atttypid == ((MrMatrelColumn *) lfirst(lc))->type;
+	}
+	if (!same)
+		ereport(ERROR,
+				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				errmsg("columns of table \"%s\" do not fit its continuous view",
+					   RelationGetRelationName(matrel)),
+				errdetail("An aggregate may have been replaced by another one."),
+				errhint("Drop the continuous view and create it again."));
+}
+
+void
 mr_relations_grant_select(Oid matrel, Oid role, bool grant)
 {
 	GrantStmt  *stmt = makeNode(GrantStmt);

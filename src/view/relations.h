@@ -7,6 +7,8 @@
 
 #include "view/ddl.h"
 
+#include "utils/relcache.h"
+
 /* run what follows as the extension's owner; give the result back to _leave */
 typedef struct MrOwnerScope
 {
@@ -24,6 +26,12 @@ extern Oid	mr_relations_create_definition(const char *view, Oid namespace, Query
 extern Oid	mr_relations_create_matrel(const char *view, Oid namespace,
 									   const MrViewAnalysis *analysis);
 extern Oid	mr_relations_create_reader(const char *view, Oid namespace, Query *query);
+
+/*
+ * ERROR unless the columns of an open matrel are of the types that the analysis says;
+ * somebody may have replaced an aggregate since the view was created.
+ */
+extern void mr_relations_check_matrel(Relation matrel, const List *columns);
 
 /* let a role read the matrel, or no longer */
 extern void mr_relations_grant_select(Oid matrel, Oid role, bool grant);
