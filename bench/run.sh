@@ -25,7 +25,7 @@
 #   L     (minute, url): count, avg, max; about 6,000 groups
 #   H     (minute, user): count, sum, max; almost 600,000 groups
 #   J     L joined to a table of 10,000 rows
-#   W     20 aggregates over 10 columns by 5 keys, 230-byte messages
+#   W     20 aggregates over 10 columns by 5 keys, 157-byte messages
 #   M     five different views at once
 #   C     a new view catches up on 5 million messages while others are live
 #   F     freshness: produce to visible, at 10, 1,000, 10,000 and 100,000 messages/s
@@ -83,7 +83,7 @@ mkdir -p "$(dirname "$json")" || exit 1
 
 S=$(mktemp -d /tmp/millrace-bench.XXXXXX)
 chmod 755 "$S"
-background=()
+background=()					# processes to end with us, by process id
 cleanup() {
 	local pid
 	trap '' INT TERM
@@ -232,7 +232,7 @@ start_sampler() {
 	rm -f "$S/sample.ready"
 	"$BENCH/sample.pl" "$S/sample.ready" "$POSTMASTER" "$regex" "${command[@]}" >"$S/sample.out" &
 	sampler=$!
-	background+=("$sampler")
+	background[sampler]=$sampler
 	until [ -e "$S/sample.ready" ]; do
 		kill -0 "$sampler" 2>/dev/null || die "the sampler does not start"
 		sleep 0.01
@@ -243,7 +243,7 @@ stop_sampler() {
 	local workload=$1 prefix=${2:-}
 	kill -TERM "$sampler"
 	wait "$sampler"
-	background=("${background[@]/$sampler/}")
+	unset "background[$sampler]"
 	record_file "$workload" "$prefix" "$S/sample.out"
 	[ -s "$S/$workload.perf" ] || return 0
 	mkdir -p "$perf"
@@ -415,7 +415,7 @@ peer_copy() {
 run_copy() {
 	measure_peer copy peer_copy
 	record copy main_cpu "$(awk '$1 == "main_cpu" {print $2}' "$S/sample.out")"
-	record copy guarantee "COPY of the columns, no Kafka and no JSON, and L's query run once; durable, but every further answer reads the whole table again, and what a crash leaves half done the client has to find out"
+	record copy guarantee "COPY of the columns, no Kafka and no JSON, and L's query run once; durable, but every further answer reads the whole table again, and what a crash leaves half done the client has to find out; CPU is the server's"
 }
 
 # A virtual environment in the cache; 1 when it cannot be made.
@@ -481,7 +481,7 @@ run_C() {
 	sql -o /dev/null -c "SELECT millrace.wait_for_latest('seen', timeout => '300s')"
 	measure_freshness "C live" history 10000 "$LIVE_SECONDS" &
 	pid=$!
-	background+=("$pid")
+	background[pid]=$pid
 	sleep 1
 	before=$(wal_position)
 	start_sampler C "$WORKERS"
@@ -497,6 +497,7 @@ run_C() {
 	stop_sampler C
 	record_wal C "$before"
 	wait "$pid"
+	unset "background[$pid]"
 	sql -o /dev/null -c "SELECT millrace.wait_for_latest('late', timeout => '30s')"
 	[ "$(sql -c "SELECT sum(hits) = (SELECT sum(hits) FROM seen) FROM late")" = t ] ||
 		failed C "the view that caught up differs from the live one"
@@ -519,7 +520,7 @@ run_U() {
 	(cd "$S" && exec "$BIN/pgbench" -n -h "$S" -p "$PORT" -U "$user" -f point.sql@9 -f scan.sql@1 -R 50 \
 		-T "$HOT_SECONDS" -l --log-prefix="$S/reads" postgres) >"$S/pgbench.out" 2>&1 &
 	reader=$!
-	background+=("$feeder" "$reader")
+	background[feeder]=$feeder background[reader]=$reader
 	while kill -0 "$feeder" 2>/dev/null; do
 		size=$(sql -c "SELECT pg_total_relation_size('hot_mrel')")
 		[ "$size" -le "$matrel_max" ] || matrel_max=$size
@@ -530,6 +531,7 @@ run_U() {
 	[ "$(sql -c "SELECT millrace.wait_for_latest('hot', timeout => '120s')")" = t ] || failed U "the view is behind"
 	record U end_lag_ms $((($(date +%s%N) - began) / 1000000))
 	wait "$reader"
+	unset "background[$feeder]" "background[$reader]"
 	record U messages $((HOT_SECONDS * 50000))
 	record U seconds "$HOT_SECONDS"
 	stop_sampler U
