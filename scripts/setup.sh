@@ -40,21 +40,25 @@ install_packages() {
 	say "setup: installing $*"
 	export DEBIAN_FRONTEND=noninteractive
 	# The package would create and start a cluster that nobody asked for.
-	if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
-		mkdir -p /etc/postgresql-common
-		echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+	local conf=/etc/postgresql-common/createcluster.conf ours='' log rc=0
+	if [ ! -e $conf ]; then
+		ours=1
+		mkdir -p "${conf%/*}"
+		echo 'create_main_cluster = false' >$conf
 	fi
-	local log
 	log=$(mktemp)
-	if ! { apt-get -qq -o Acquire::Retries=3 update &&
+	{ apt-get -qq -o Acquire::Retries=3 update &&
 		apt-get -qq -y --no-install-recommends -o Acquire::Retries=3 \
 			-o Dpkg::Options::=--force-confold -o Dpkg::Use-Pty=0 install "$@"; } \
-		>"$log" 2>&1 </dev/null; then
-		cat "$log" >&2
-		rm -f "$log"
-		die "could not install: $*"
+		>"$log" 2>&1 </dev/null || rc=$?
+	# What else comes to this machine later shall do as it always does.
+	if [ -n "$ours" ]; then
+		rm -f $conf
+		[ ! -e /usr/share/postgresql-common/createcluster.conf ] || cp /usr/share/postgresql-common/createcluster.conf $conf
 	fi
+	[ $rc = 0 ] || cat "$log" >&2
 	rm -f "$log"
+	[ $rc = 0 ] || die "could not install: $*"
 }
 
 fetch_jars() {
