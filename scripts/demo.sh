@@ -21,6 +21,10 @@ EVENTS=${1:-600000}
 PARTS=60						# portions that the events are sent in
 PORT=5432						# only names the socket; nothing listens on TCP
 
+if [ $# -gt 1 ] || [[ $EVENTS = -* ]]; then
+	sed -n 's/^# usage: /usage: /p' "$0" >&2
+	exit 2
+fi
 [[ $EVENTS =~ ^[0-9]+$ ]] && [ "$EVENTS" -ge "$PARTS" ] || die "EVENTS must be a number of at least $PARTS"
 
 bold='' plain='' redraw=
