@@ -36,6 +36,8 @@ CREATE TABLE millrace.feed (
   stream      regclass NOT NULL,
   topic       text,                           -- the stream's, which its offsets belong to
   live        boolean NOT NULL DEFAULT false,
+  stopped     boolean NOT NULL DEFAULT false, -- by on_error or on_gap = stop
+  last_error  text,                           -- why
   generation  bigint NOT NULL DEFAULT 1       -- changes with the set of views
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX feed_live ON millrace.feed (stream) WHERE live;
@@ -92,11 +94,10 @@ COMMENT ON TABLE millrace.view_start IS 'where views with start_at other than ea
 
 CREATE TABLE millrace.stream_status (
   stream      regclass PRIMARY KEY,
-  stopped     boolean NOT NULL DEFAULT false, -- by on_error or on_gap = stop
   last_error  text,
   last_error_at timestamptz
 );
-COMMENT ON TABLE millrace.stream_status IS 'streams that stopped, and the last error of each';
+COMMENT ON TABLE millrace.stream_status IS 'the last error that stopped each stream';
 
 CREATE TABLE millrace.dead_letter (
   id          bigserial PRIMARY KEY,
@@ -259,7 +260,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
   SELECT v.view, f.stream, v.kind,
          CASE WHEN v.failed THEN 'failed'
               WHEN NOT v.active THEN 'paused'
-              WHEN t.stopped OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
+              WHEN f.stopped OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
               WHEN w.retrying THEN 'retrying'
               WHEN NOT f.live THEN 'catching up'
               ELSE coalesce(w.state, 'starting') END AS state,
@@ -267,19 +268,16 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
          greatest(c.reltuples, 0)::bigint AS groups_estimate,
          r.rows_in, r.rows_out,
          CASE WHEN v.failed THEN v.last_error
-              WHEN t.stopped THEN t.last_error
+              WHEN f.stopped THEN f.last_error
               WHEN w.retrying THEN w.last_error
               ELSE v.last_error END AS last_error,
          v.active, f.live, v.start_at, v.matrel, v.last_error_at
   FROM millrace.continuous_view v
   JOIN pg_catalog.pg_class c ON c.oid = v.matrel
   LEFT JOIN LATERAL
-    (SELECT s.stream, s.feed, f.live FROM millrace.view_stream s JOIN millrace.feed f ON f.id = s.feed
-     WHERE s.view = v.view ORDER BY f.live, s.stream::oid LIMIT 1) f ON true
-  LEFT JOIN LATERAL
-    (SELECT pg_catalog.bool_or(t.stopped) AS stopped, pg_catalog.max(t.last_error) AS last_error
-     FROM millrace.view_stream s JOIN millrace.stream_status t USING (stream)
-     WHERE s.view = v.view AND t.stopped) t ON true
+    (SELECT s.stream, s.feed, f.live, f.stopped, f.last_error
+     FROM millrace.view_stream s JOIN millrace.feed f ON f.id = s.feed
+     WHERE s.view = v.view ORDER BY f.stopped DESC, f.live, s.stream::oid LIMIT 1) f ON true
   LEFT JOIN LATERAL
     (SELECT pg_catalog.bool_or(w.state = 'retrying') AS retrying, pg_catalog.min(w.state) AS state,
             pg_catalog.max(w.last_error) FILTER (WHERE w.state = 'retrying') AS last_error
@@ -291,7 +289,7 @@ COMMENT ON VIEW millrace.views IS 'continuous views and what they do now';
 
 CREATE VIEW millrace.streams WITH (security_barrier) AS
   SELECT s.stream, s.topic, s.format,
-         CASE WHEN t.stopped THEN 'stopped'
+         CASE WHEN l.stopped THEN 'stopped'
               WHEN n.views = 0 OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
               WHEN n.running = 0 AND n.failed > 0 THEN 'failed'
               WHEN n.running = 0 THEN 'paused'
@@ -316,6 +314,7 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
         JOIN pg_catalog.pg_foreign_data_wrapper w ON w.oid = fs.srvfdw
         WHERE w.fdwname = 'millrace') s
   LEFT JOIN millrace.stream_status t USING (stream)
+  LEFT JOIN millrace.feed l ON l.stream = s.stream AND l.live
   LEFT JOIN LATERAL
     (SELECT pg_catalog.count(*) AS views,
             pg_catalog.count(*) FILTER (WHERE v.active AND NOT v.failed) AS running,

@@ -471,32 +471,16 @@ mr_catalog_delete_stream(Oid stream)
 	run_alone("DELETE FROM millrace.gap WHERE stream = $1", 1, types, values, NULL);
 }
 
-bool
-mr_catalog_stream_stopped(Oid stream)
-{
-	Oid			types[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(stream)};
-	MrCatalogScope scope;
-	bool		result;
-
-	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT 1 FROM millrace.stream_status WHERE stream = $1 AND stopped",
-				   true, 1, types, values, NULL);
-	result = SPI_processed > 0;
-	mr_catalog_end(&scope);
-	return result;
-}
-
 char *
-mr_catalog_stream_error(Oid stream)
+mr_catalog_feed_error(int64 feed)
 {
-	Oid			types[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(stream)};
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
 	MrCatalogScope scope;
 	char	   *result = NULL;
 
 	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT last_error FROM millrace.stream_status WHERE stream = $1",
+	mr_catalog_run("SELECT last_error FROM millrace.feed WHERE id = $1",
 				   true, 1, types, values, NULL);
 	if (SPI_processed > 0)
 		result = text_value(0, 1, scope.caller);
@@ -505,32 +489,40 @@ mr_catalog_stream_error(Oid stream)
 }
 
 void
-mr_catalog_set_stream_status(Oid stream, bool stopped, const char *error)
+mr_catalog_stop_feed(const MrFeed *feed, const char *error)
 {
-	Oid			types[] = {OIDOID, BOOLOID, TEXTOID};
-	Datum		values[] = {ObjectIdGetDatum(stream), BoolGetDatum(stopped),
-	error ? CStringGetTextDatum(error) : (Datum) 0};
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(feed->id), CStringGetTextDatum(error)};
 
-	run_alone("INSERT INTO millrace.stream_status AS s (stream, stopped, last_error, last_error_at)"
-			  " VALUES ($1, $2, $3, CASE WHEN $3 IS NULL THEN NULL ELSE clock_timestamp() END)"
-			  " ON CONFLICT (stream) DO UPDATE SET stopped = excluded.stopped,"
-			  " last_error = coalesce(excluded.last_error, s.last_error),"
-			  " last_error_at = coalesce(excluded.last_error_at, s.last_error_at)",
-			  3, types, values, error ? "   " : "  n");
+	run_alone("UPDATE millrace.feed SET stopped = true, last_error = $2, generation = generation + 1"
+			  " WHERE id = $1", 2, types, values, NULL);
+	run_alone("INSERT INTO millrace.stream_status AS s (stream, last_error, last_error_at)"
+			  " SELECT stream, $2, clock_timestamp() FROM millrace.feed WHERE id = $1"
+			  " ON CONFLICT (stream) DO UPDATE SET last_error = excluded.last_error,"
+			  " last_error_at = excluded.last_error_at", 2, types, values, NULL);
 }
 
 void
-mr_catalog_pass_gaps(Oid stream)
+mr_catalog_restart_feed(int64 feed)
 {
-	Oid			types[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(stream)};
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
 
-	run_alone("UPDATE millrace.feed_offset o SET next_offset = g.to_offset"
+	run_alone("UPDATE millrace.feed SET stopped = false, last_error = NULL, generation = generation + 1"
+			  " WHERE id = $1", 1, types, values, NULL);
+}
+
+void
+mr_catalog_pass_gaps(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+
+	run_alone("WITH o AS (UPDATE millrace.feed_offset o SET next_offset = g.to_offset"
 			  " FROM millrace.gap g, millrace.feed f"
-			  " WHERE f.stream = $1 AND o.feed = f.id AND g.stream = $1 AND NOT g.passed"
-			  " AND g.partition = o.partition AND g.from_offset = o.next_offset",
-			  1, types, values, NULL);
-	run_alone("UPDATE millrace.gap SET passed = true WHERE stream = $1 AND NOT passed",
+			  " WHERE f.id = $1 AND o.feed = f.id AND g.stream = f.stream AND NOT g.passed"
+			  " AND g.partition = o.partition AND g.from_offset = o.next_offset RETURNING g.id)"
+			  " UPDATE millrace.gap SET passed = true WHERE id IN (SELECT id FROM o)",
 			  1, types, values, NULL);
 }
 
@@ -610,6 +602,7 @@ feeds_from(const char *sql, int nargs, const Oid *types, const Datum *values)
 		feed->stream = DatumGetObjectId(value(i, 2));
 		feed->live = DatumGetBool(value(i, 3));
 		feed->generation = DatumGetInt64(value(i, 4));
+		feed->stopped = DatumGetBool(value(i, 5));
 		result = lappend(result, feed);
 		MemoryContextSwitchTo(old);
 	}
@@ -622,7 +615,7 @@ mr_catalog_feed(int64 feed)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
-	List	   *feeds = feeds_from("SELECT id, stream, live, generation FROM millrace.feed"
+	List	   *feeds = feeds_from("SELECT id, stream, live, generation, stopped FROM millrace.feed"
 								   " WHERE id = $1", 1, types, values);
 
 	return feeds == NIL ? NULL : linitial(feeds);
@@ -631,12 +624,11 @@ mr_catalog_feed(int64 feed)
 List *
 mr_catalog_feeds(void)
 {
-	return feeds_from("SELECT f.id, f.stream, f.live, f.generation FROM millrace.feed f"
+	return feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped FROM millrace.feed f"
 					  " WHERE EXISTS (SELECT FROM millrace.view_stream s"
 					  " JOIN millrace.continuous_view v USING (view)"
 					  " WHERE s.feed = f.id AND v.active AND NOT v.failed)"
-					  " AND NOT EXISTS (SELECT FROM millrace.stream_status t"
-					  " WHERE t.stream = f.stream AND t.stopped)"
+					  " AND NOT f.stopped"
 					  " ORDER BY f.live DESC, f.id", 0, NULL, NULL);
 }
 
@@ -645,7 +637,7 @@ mr_catalog_live_feed(Oid stream)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(stream)};
-	List	   *feeds = feeds_from("SELECT id, stream, live, generation FROM millrace.feed"
+	List	   *feeds = feeds_from("SELECT id, stream, live, generation, stopped FROM millrace.feed"
 								   " WHERE stream = $1 AND live", 1, types, values);
 
 	return feeds == NIL ? 0 : ((MrFeed *) linitial(feeds))->id;
@@ -656,7 +648,7 @@ mr_catalog_feed_of(Oid view, Oid stream)
 {
 	Oid			types[] = {OIDOID, OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
-	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation FROM millrace.feed f"
+	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped FROM millrace.feed f"
 								   " JOIN millrace.view_stream s ON s.feed = f.id"
 								   " WHERE s.view = $1 AND s.stream = $2", 2, types, values);
 
@@ -669,7 +661,7 @@ mr_catalog_streams_of_view(Oid view)
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view)};
 
-	return feeds_from("SELECT f.id, f.stream, f.live, f.generation FROM millrace.feed f"
+	return feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped FROM millrace.feed f"
 					  " JOIN millrace.view_stream s ON s.feed = f.id WHERE s.view = $1"
 					  " ORDER BY f.stream::oid", 1, types, values);
 }
@@ -782,7 +774,7 @@ mr_catalog_tidy_feeds(void)
 #define WAITING_PAIRS \
 	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT o.partition || ':' || o.next_offset" \
 	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place" \
-	" FROM millrace.feed f WHERE f.id = ANY ($1)" \
+	" FROM millrace.feed f WHERE f.id = ANY ($1) AND NOT f.stopped" \
 	" AND (SELECT bool_and(v.active AND NOT v.failed) FROM millrace.view_stream s" \
 	" JOIN millrace.continuous_view v USING (view) WHERE s.feed = f.id)), " \
 	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, place) AS into FROM w)" \

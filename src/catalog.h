@@ -36,6 +36,7 @@ typedef struct MrFeed
 	Oid			stream;
 	bool		live;
 	int64		generation;
+	bool		stopped;
 } MrFeed;
 
 typedef struct MrFeedOffset
@@ -95,13 +96,16 @@ extern Oid	mr_catalog_view_of_part(Oid relid); /* view whose matrel or
 												 * definition this is */
 extern void mr_catalog_delete_stream(Oid stream);
 
-/* Streams that stopped (on_error, on_gap) or had an error */
-extern bool mr_catalog_stream_stopped(Oid stream);
-extern char *mr_catalog_stream_error(Oid stream);	/* or NULL */
-extern void mr_catalog_set_stream_status(Oid stream, bool stopped, const char *error);
+/*
+ * A feed stops (on_error, on_gap) and is started again.  Stopped, it keeps its place and its
+ * being live; feeds behind it go on until they have reached it.
+ */
+extern void mr_catalog_stop_feed(const MrFeed *feed, const char *error);
+extern void mr_catalog_restart_feed(int64 feed);
+extern char *mr_catalog_feed_error(int64 feed); /* or NULL */
 
-/* let feeds that stand before a gap that has not been passed go on after it */
-extern void mr_catalog_pass_gaps(Oid stream);
+/* let a feed that stands before a gap that it has not passed go on after it */
+extern void mr_catalog_pass_gaps(int64 feed);
 
 /* Feeds */
 extern int64 mr_catalog_insert_feed(Oid stream);

@@ -88,14 +88,14 @@ mr_deactivate(PG_FUNCTION_ARGS)
 
 /* ---------- activate ---------- */
 
-/* a stream that stopped goes on: past the gap if it was one */
+/* a feed that stopped goes on: past the gap if it was one */
 static void
-restart_stream(Oid stream)
+restart_feed(const MrFeed *feed)
 {
-	if (!mr_catalog_stream_stopped(stream))
+	if (!feed->stopped)
 		return;
-	mr_catalog_pass_gaps(stream);
-	mr_catalog_set_stream_status(stream, false, NULL);
+	mr_catalog_pass_gaps(feed->id);
+	mr_catalog_restart_feed(feed->id);
 }
 
 static void
@@ -107,7 +107,7 @@ activate_view(const MrView *view)
 	{
 		MrFeed	   *feed = lfirst(lc);
 
-		restart_stream(feed->stream);
+		restart_feed(feed);
 		if (!view->active || view->failed)
 			mr_catalog_bump_feed(feed->id);
 	}
@@ -125,8 +125,6 @@ mr_activate(PG_FUNCTION_ARGS)
 
 	mr_target_require_preload();
 	mr_target_require_owner(relid);
-	if (is_stream)
-		restart_stream(relid);
 	foreach(lc, views)
 		activate_view(lfirst(lc));
 	mr_catalog_changed();

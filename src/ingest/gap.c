@@ -38,10 +38,10 @@ record_gap(MrIngest *ingest, MrPosition *position, int64 go_on, const char *reas
 					  stream->on_gap != MR_ON_GAP_STOP);
 		if (stream->on_gap == MR_ON_GAP_STOP)
 		{
-			mr_catalog_set_stream_status(stream->relid, true,
-										 psprintf("partition %d: offset %lld is not available: %s",
-												  position->partition,
-												  (long long) position->next_offset, reason));
+			mr_catalog_stop_feed(ingest->feed,
+								 psprintf("partition %d: offset %lld is not available: %s",
+										  position->partition,
+										  (long long) position->next_offset, reason));
 			mr_catalog_changed();
 		}
 		else

@@ -158,9 +158,9 @@ cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n)
 
 	if (reject == NULL)
 		return false;
-	mr_catalog_set_stream_status(ingest->stream->relid, true,
-								 psprintf("partition %d, offset %lld: %s", messages[first].partition,
-										  (long long) messages[first].offset, reject->text));
+	mr_catalog_stop_feed(ingest->feed,
+						 psprintf("partition %d, offset %lld: %s", messages[first].partition,
+								  (long long) messages[first].offset, reject->text));
 	mr_catalog_changed();
 	foreach(lc, ingest->profiles)
 	{

@@ -83,7 +83,7 @@ invalidate_plans(Oid relid)
 static void
 on_relcache(Datum arg, Oid relid)
 {
-	if (relid == opening)
+	if (OidIsValid(opening) && relid == opening)
 		stale = true;
 	if (opened == NULL)
 		return;
@@ -139,6 +139,32 @@ mr_ingest_after_error(void)
 	blamed_view = InvalidOid;
 	mr_scan_source_set(NULL);
 	return result;
+}
+
+/* ---------- locks ---------- */
+
+/*
+ * Try to lock one relation; false and *busy when somebody has it.  Whatever a batch needs is
+ * locked before the offset rows, and never waited for with other locks in hand, so DDL that
+ * locks the same relations in another order cannot meet us in a deadlock.
+ */
+static bool
+try_lock(Oid relid, LOCKMODE mode, BusyRelation *busy)
+{
+	if (ConditionalLockRelationOid(relid, mode))
+		return true;
+	busy->relid = relid;
+	busy->mode = mode;
+	return false;
+}
+
+/* with empty hands */
+static void
+wait_for_lock(const BusyRelation *busy)
+{
+	StartTransactionCommand();
+	LockRelationOid(busy->relid, busy->mode);
+	CommitTransactionCommand();
 }
 
 /* ---------- opening a feed ---------- */
@@ -226,62 +252,99 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 	return result;
 }
 
+/* so that nobody drops it while it is being opened */
 static bool
-load_feed(MrIngest *ingest, int64 feed, int shard, int nshards)
+try_lock_parts(const MrView *view, BusyRelation *busy)
 {
-	Bitmapset  *attrs;
+	return try_lock(view->view, AccessShareLock, busy) &&
+		try_lock(view->definition, AccessShareLock, busy) &&
+		try_lock(view->matrel, AccessShareLock, busy);
+}
+
+static bool
+load_views(MrIngest *ingest, BusyRelation *busy)
+{
+	Bitmapset  *attrs = mr_catalog_stream_attrs(ingest->stream->relid);
 	ListCell   *lc;
 
-	if (!OidIsValid(mr_catalog_extension_oid()))
-		return false;
-	ingest->feed = mr_catalog_feed(feed);
-	if (ingest->feed == NULL || !mr_is_stream(ingest->feed->stream) ||
-		mr_catalog_stream_stopped(ingest->feed->stream))
-		return false;
-	opening = ingest->feed->stream;
-	ingest->stream = mr_stream_get(ingest->feed->stream);
-	ingest->offsets = mr_offsets_load(ingest->feed, shard, nshards);
-	attrs = mr_catalog_stream_attrs(ingest->stream->relid);
-	foreach(lc, mr_catalog_views_of_feed(feed))
+	foreach(lc, mr_catalog_views_of_feed(ingest->feed->id))
 	{
 		MrView	   *view = lfirst(lc);
 
-		if (view->active && !view->failed)
+		if (!view->active || view->failed)
+			continue;
+		if (!try_lock_parts(view, busy))
+			return false;
+		/* one that has just been dropped has changed the generation, too */
+		if (get_rel_name(view->view) != NULL)
 			ingest->views = lappend(ingest->views, open_view(ingest, view, attrs));
 	}
 	return ingest->views != NIL;
 }
 
-MrIngest *
-mr_ingest_open(int64 feed, int shard, int nshards)
+/* false: there is nothing to do, or *busy is in the way */
+static bool
+load_feed(MrIngest *ingest, int64 feed, int shard, int nshards, BusyRelation *busy)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "millrace ingest",
-												  ALLOCSET_DEFAULT_SIZES);
+	if (!OidIsValid(mr_catalog_extension_oid()))
+		return false;
+	ingest->feed = mr_catalog_feed(feed);
+	if (ingest->feed == NULL || !try_lock(ingest->feed->stream, AccessShareLock, busy) ||
+		!mr_is_stream(ingest->feed->stream) || ingest->feed->stopped)
+		return false;
+	opening = ingest->feed->stream;
+	ingest->stream = mr_stream_get(ingest->feed->stream);
+	ingest->offsets = mr_offsets_load(ingest->feed, shard, nshards);
+	return load_views(ingest, busy);
+}
+
+/* one attempt; NULL as mr_ingest_open, or because *busy is in the way */
+static MrIngest *
+try_open(int64 feed, int shard, int nshards, BusyRelation *busy)
+{
 	MemoryContext old = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(old, "millrace ingest", ALLOCSET_DEFAULT_SIZES);
 	MrIngest   *ingest;
 	bool		usable;
 
-	opened = NULL;
-	opening = InvalidOid;
-	stale = false;
-	watch_invalidations();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
 	ingest = palloc0(sizeof(MrIngest));
 	ingest->context = context;
-	usable = load_feed(ingest, feed, shard, nshards);
+	usable = load_feed(ingest, feed, shard, nshards, busy);
 	PopActiveSnapshot();
-	CommitTransactionCommand();
+	if (OidIsValid(busy->relid))
+		AbortCurrentTransaction();
+	else
+		CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
-	if (!usable)
+	if (usable)
+		return ingest;
+	MemoryContextDelete(context);
+	return NULL;
+}
+
+MrIngest *
+mr_ingest_open(int64 feed, int shard, int nshards)
+{
+	BusyRelation busy = {InvalidOid, NoLock};
+
+	watch_invalidations();
+	opened = NULL;
+	for (;;)
 	{
-		MemoryContextDelete(context);
-		return NULL;
+		CHECK_FOR_INTERRUPTS();
+		opening = InvalidOid;
+		stale = false;
+		opened = try_open(feed, shard, nshards, &busy);
+		if (!OidIsValid(busy.relid))
+			break;
+		wait_for_lock(&busy);
+		busy.relid = InvalidOid;
 	}
-	opened = ingest;
 	opening = InvalidOid;
-	return ingest;
+	return opened;
 }
 
 bool
@@ -296,7 +359,7 @@ mr_ingest_is_current(const MrIngest *ingest)
 	if (OidIsValid(mr_catalog_extension_oid()))
 		feed = mr_catalog_feed(ingest->feed->id);
 	result = feed != NULL && feed->generation == ingest->feed->generation &&
-		feed->live == ingest->feed->live && !mr_catalog_stream_stopped(feed->stream);
+		feed->live == ingest->feed->live && !feed->stopped;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);
@@ -452,21 +515,6 @@ count_ends(MrIngest *ingest, const MrPartitionOffset *ends, int nends)
 	}
 }
 
-/*
- * Try to lock one relation; false and *busy when somebody has it.  Whatever a batch needs is
- * locked before the offset rows, and never waited for with other locks in hand, so DDL that
- * locks the same relations in another order cannot meet us in a deadlock.
- */
-static bool
-try_lock(Oid relid, LOCKMODE mode, BusyRelation *busy)
-{
-	if (ConditionalLockRelationOid(relid, mode))
-		return true;
-	busy->relid = relid;
-	busy->mode = mode;
-	return false;
-}
-
 static bool
 try_lock_view(const MrIngestView *view, BusyRelation *busy)
 {
@@ -534,9 +582,7 @@ begin(MrIngest *ingest)
 			return true;
 		}
 		AbortCurrentTransaction();
-		StartTransactionCommand();
-		LockRelationOid(busy.relid, busy.mode);
-		CommitTransactionCommand();
+		wait_for_lock(&busy);
 	}
 	AbortCurrentTransaction();
 	return false;

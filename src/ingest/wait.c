@@ -160,6 +160,7 @@ static void
 check_view_runs(Oid relid, Oid stream)
 {
 	MrView	   *view = mr_catalog_view(relid);
+	const char *error = mr_catalog_feed_error(mr_catalog_feed_of(relid, stream));
 
 	if (view == NULL)
 		ereport(ERROR,
@@ -169,9 +170,8 @@ check_view_runs(Oid relid, Oid stream)
 		refuse(view, "has failed", view->last_error);
 	if (!view->active)
 		refuse(view, "is not active", NULL);
-	if (mr_catalog_stream_stopped(stream))
-		refuse(view, psprintf("waits for stream \"%s\", which has stopped", get_rel_name(stream)),
-			   mr_catalog_stream_error(stream));
+	if (error != NULL)
+		refuse(view, psprintf("waits for stream \"%s\", which has stopped", get_rel_name(stream)), error);
 	if (!mr_enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
