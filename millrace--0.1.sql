@@ -251,7 +251,11 @@ COMMENT ON FUNCTION millrace.watermarks(regclass)
 
 CREATE VIEW millrace.workers WITH (security_barrier) AS
   SELECT pid, stream, feed, shard, state, last_error, last_error_at, batches, messages,
-         batch_messages_avg, decode_ms, aggregate_ms, merge_ms, commit_ms
+         pg_catalog.round(batch_messages_avg::numeric, 1)::double precision AS batch_messages_avg,
+         pg_catalog.round(decode_ms::numeric, 3)::double precision AS decode_ms,
+         pg_catalog.round(aggregate_ms::numeric, 3)::double precision AS aggregate_ms,
+         pg_catalog.round(merge_ms::numeric, 3)::double precision AS merge_ms,
+         pg_catalog.round(commit_ms::numeric, 3)::double precision AS commit_ms
   FROM millrace.worker_slots()
   WHERE pg_catalog.has_table_privilege(stream, 'SELECT');
 COMMENT ON VIEW millrace.workers IS 'ingest processes; times in ms since the start of each';
@@ -265,7 +269,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
               WHEN NOT f.live THEN 'catching up'
               ELSE coalesce(w.state, 'starting') END AS state,
          v.query,
-         greatest(c.reltuples, 0)::bigint AS groups_estimate,
+         greatest(c.reltuples::bigint, pg_catalog.pg_stat_get_live_tuples(c.oid)) AS groups_estimate,
          r.rows_in, r.rows_out,
          CASE WHEN v.failed THEN v.last_error
               WHEN f.stopped THEN f.last_error
@@ -355,7 +359,8 @@ CREATE VIEW millrace.partitions WITH (security_barrier) AS
   JOIN p ON p.stream = v.stream
   LEFT JOIN w ON w.stream = p.stream AND w.partition = p.partition
   LEFT JOIN millrace.feed_offset o ON o.feed = v.feed AND o.partition = p.partition
-  WHERE pg_catalog.has_table_privilege(v.view, 'SELECT');
+  WHERE pg_catalog.has_table_privilege(v.view, 'SELECT')
+  ORDER BY v.view::oid, v.stream::oid, p.partition;
 COMMENT ON VIEW millrace.partitions IS 'how far each view is in each partition; asks the broker';
 
 CREATE VIEW millrace.dead_letters WITH (security_barrier) AS

@@ -74,6 +74,11 @@ present_ends(Oid relid, bool stable, int *n, int timeout_ms)
 		props = mr_monitor_see_everything(props);
 	consumer = mr_consumer_create(props, stream->topic, "millrace-wait");
 	*n = mr_consumer_partitions(consumer, timeout_ms, false);
+	if (*n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_TABLE_NOT_FOUND),
+				 errmsg("topic \"%s\" of stream %s does not exist", stream->topic, stream->name),
+				 errhint("Ingest starts when it appears; millrace.create_topic() creates it.")));
 	result = palloc(sizeof(MrPartitionOffset) * (*n + 1));
 	partitions = palloc(sizeof(int32) * (*n + 1));
 	low = palloc(sizeof(int64) * (*n + 1));

@@ -120,6 +120,18 @@ static struct
  * ----------------------------------------------------------------
  */
 
+/* without how long it took and how often it was suppressed, which is no news */
+static void
+remember_connection(MrClient *client, const char *reason)
+{
+	char	   *details;
+
+	strlcpy(client->connection, reason, sizeof(client->connection));
+	details = strstr(client->connection, " (after ");
+	if (details != NULL)
+		*details = '\0';
+}
+
 static void
 on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 {
@@ -127,10 +139,7 @@ on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 
 	if (err == RD_KAFKA_RESP_ERR__FATAL)
 	{
-		char text[	REASON_SIZE];
-
-		err = rd_kafka_fatal_error(rk, text, sizeof(text));
-		strlcpy(client->reason, text, sizeof(client->reason));
+		(void) rd_kafka_fatal_error(rk, client->reason, sizeof(client->reason));
 		client->trouble = MR_KAFKA_FATAL;
 		return;
 	}
@@ -141,9 +150,9 @@ on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 	 */
 	if (err == RD_KAFKA_RESP_ERR__TRANSPORT || err == RD_KAFKA_RESP_ERR__RESOLVE)
 	{
-		strlcpy(client->connection, reason, sizeof(client->connection));
+		remember_connection(client, reason);
 		if (client->trouble == MR_KAFKA_TRANSIENT)
-			strlcpy(client->reason, reason, sizeof(client->reason));
+			strlcpy(client->reason, client->connection, sizeof(client->reason));
 		return;
 	}
 	if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && client->connection[0] != '\0')
@@ -695,6 +704,8 @@ mr_client_hint(MrClient *client)
 	if (client->trouble == MR_KAFKA_AUTH && client->scram && rd_kafka_version() < SCRAM_MENDED)
 		return errhint("librdkafka %s, which is in use here, fails SCRAM authentication with Kafka 4 and later; version 2.6.1 mended it. Other mechanisms work.",
 					   rd_kafka_version_str());
+	if (client->trouble == MR_KAFKA_TRANSIENT && client->connection[0] != '\0')
+		return errhint("Check \"bootstrap.servers\", and whether the brokers run.");
 	return 0;
 }
 

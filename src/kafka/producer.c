@@ -31,7 +31,7 @@
 
 /* How long the broker may take to give us a producer id, and to answer for a topic. */
 #define BEGIN_TIMEOUT_MS	15000
-#define TOPIC_TIMEOUT_MS	15000
+#define TOPIC_TIMEOUT_MS	10000
 
 /* An abort that takes longer is left to the broker. */
 #define ABORT_TIMEOUT_MS	3000

@@ -19,7 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 
-#define CREATE_TIMEOUT_MS	30000
+#define CREATE_TIMEOUT_MS	15000
 
 PG_FUNCTION_INFO_V1(mr_create_topic);
 

@@ -27,7 +27,7 @@
 #define POLL_TIMEOUT_MS		10	/* a poll does not return for an end of
 								 * partition */
 #define WAKE_TIMEOUT_MS		1000
-#define QUESTION_TIMEOUT_MS 15000
+#define QUESTION_TIMEOUT_MS 10000
 #define PATIENCE_MS			30000	/* in trouble, without a message */
 #define GROUP_ID			"millrace"
 

@@ -294,6 +294,9 @@ register_view(const MrView *view, const MrViewAnalysis *analysis, const char *st
 		MrStreamUse *use = lfirst(lc);
 		int64		feed = mr_catalog_insert_feed(use->relid);
 
+		(void) mr_stream_get(use->relid);	/* what a worker could not read is
+											 * an error now */
+
 		mr_catalog_insert_view_stream(view->view, use->relid, feed, use->attrs);
 		mr_start_at_store(start_at, view->view, use->relid, feed);
 	}

@@ -166,14 +166,22 @@ sub wait_for
 	  or die "timed out waiting for: $query\n";
 }
 
-# Waits until a view holds all that is in its topic now.
+# Waits until a view holds all that is in its topic now; through a crash of the server,
+# which somebody may just have caused.
 sub wait_latest
 {
 	my ($node, $view, $timeout, $database) = @_;
 	$timeout //= '60s';
-	my $done = $node->safe_psql($database // 'postgres',
-		"SELECT millrace.wait_for_latest('$view', timeout => '$timeout')");
-	die "view $view did not reach the end of its topic in $timeout\n" if $done ne 't';
+	my $query = "SELECT millrace.wait_for_latest('$view', timeout => '$timeout')";
+	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my ($rc, $out, $err) = $node->psql($database // 'postgres', $query, on_error_stop => 1);
+		return if $rc == 0 && $out eq 't';
+		die "view $view did not reach the end of its topic in $timeout: $err\n"
+		  if $rc == 0 || $rc == 3;
+		select undef, undef, undef, 0.1;	# no connection
+	}
+	die "could not connect to wait for view $view\n";
 }
 
 # The oracle: a test that a view's rows are exactly those of a query.
