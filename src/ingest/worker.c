@@ -662,7 +662,8 @@ ingest_until_stale(MrWorker *worker)
 	while (!find_partitions(worker))
 	{
 		nap(worker, IDLE_WAIT_MS);
-		if (mr_ingest_is_stale(worker->ingest))
+		MemoryContextReset(worker->batch);
+		if (!mr_ingest_is_current(worker->ingest))
 			return;
 	}
 	set_state(worker, running_state(worker), NULL);
