@@ -61,6 +61,7 @@ SELECT millrace.wait_for_latest('live.t_sum', '60s'), millrace.wait_for_latest('
 INSERT INTO live.raw_stopping VALUES ('3', '30'), ('4', '"x"'), ('5', '50');
 SELECT wait_until($$ (SELECT state = 'stopped' FROM millrace.streams WHERE stream = 'live.stopping'::regclass) $$);
 SELECT state, last_error ~ '"n"' AS names_column, last_error_at IS NOT NULL AS at FROM millrace.streams WHERE stream = 'live.stopping'::regclass;
+SELECT wait_until($$ (SELECT bool_and(state = 'stopped') FROM millrace.views WHERE stream = 'live.stopping'::regclass) $$);
 SELECT view, state, last_error ~ '"n"' AS names_column FROM millrace.views WHERE stream = 'live.stopping'::regclass ORDER BY view::text;
 SELECT count(*) IN (2, 3) AS before_it FROM live.t_ids;
 SELECT (SELECT count FROM live.t_sum) = (SELECT count(*) FROM live.t_ids) AS agree;

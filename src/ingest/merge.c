@@ -530,11 +530,3 @@ mr_merge_finish(MrMerge *merge)
 	merge->batch = NULL;
 	return merge->rows;
 }
-
-void
-mr_merge_reset(MrMerge *merge)
-{
-	merge->batch = NULL;
-	merge->sort = NULL;
-	merge->rows = 0;
-}

@@ -19,10 +19,9 @@ extern MrMerge *mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid ma
  * by key) in the current context; _finish puts them into the matrel, waiting for other
  * workers of the same view, and returns how many rows there were.  Both must run as the
  * view's owner: combine functions and comparisons may be a user's.  After an error the
- * batch's context is simply thrown away: _reset lets the next batch begin.
+ * batch's context and the merge are simply thrown away.
  */
 extern DestReceiver *mr_merge_begin(MrMerge *merge, int sort_memory);
 extern uint64 mr_merge_finish(MrMerge *merge);
-extern void mr_merge_reset(MrMerge *merge);
 
 #endif							/* MR_INGEST_MERGE_H */

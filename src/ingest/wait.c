@@ -46,6 +46,7 @@ typedef struct Goal
 {
 	Oid			view;
 	Oid			stream;
+	int64		feed;			/* that the view followed at the call */
 	int			n;
 	MrPartitionOffset *targets;
 	MrFeedOffset *before;		/* where the view stood before the broker was
@@ -96,41 +97,17 @@ present_ends(Oid relid, bool stable, int *n, int timeout_ms)
 	return result;
 }
 
+/* one goal for each stream of each view, with no targets yet */
 static List *
-latest_goals(List *views, int timeout_ms)
+make_goals(List *views)
 {
 	List	   *goals = NIL;
 	ListCell   *lc;
+	ListCell   *lf;
 
 	foreach(lc, views)
 	{
-		MrView	   *view = lfirst(lc);
-		ListCell   *lf;
-
-		foreach(lf, mr_catalog_streams_of_view(view->view))
-		{
-			Goal	   *goal = palloc(sizeof(Goal));
-
-			goal->view = view->view;
-			goal->stream = ((MrFeed *) lfirst(lf))->stream;
-			goal->before = mr_catalog_feed_offsets(((MrFeed *) lfirst(lf))->id, false, &goal->nbefore);
-			goal->targets = present_ends(goal->stream, false, &goal->n, timeout_ms);
-			goals = lappend(goals, goal);
-		}
-	}
-	return goals;
-}
-
-static List *
-offset_goals(List *views, int32 partition, int64 offset)
-{
-	List	   *goals = NIL;
-	ListCell   *lc;
-
-	foreach(lc, views)
-	{
-		MrView	   *view = lfirst(lc);
-		ListCell   *lf;
+		const MrView *view = lfirst(lc);
 
 		foreach(lf, mr_catalog_streams_of_view(view->view))
 		{
@@ -138,12 +115,70 @@ offset_goals(List *views, int32 partition, int64 offset)
 
 			goal->view = view->view;
 			goal->stream = ((MrFeed *) lfirst(lf))->stream;
-			goal->n = 1;
-			goal->targets = palloc(sizeof(MrPartitionOffset));
-			goal->targets->partition = partition;
-			goal->targets->offset = offset + 1;
+			goal->feed = ((MrFeed *) lfirst(lf))->id;
 			goals = lappend(goals, goal);
 		}
+	}
+	return goals;
+}
+
+/* the same stream's ends, copied, if they have been asked for already */
+static bool
+take_known_ends(List *goals, Goal *goal)
+{
+	ListCell   *lc;
+
+	foreach(lc, goals)
+	{
+		const Goal *other = lfirst(lc);
+
+		if (other->targets == NULL || other->stream != goal->stream)
+			continue;
+		goal->n = other->n;
+		goal->targets = palloc(sizeof(MrPartitionOffset) * (goal->n + 1));
+		memcpy(goal->targets, other->targets, sizeof(MrPartitionOffset) * goal->n);
+		return true;
+	}
+	return false;
+}
+
+static List *
+latest_goals(List *views, int timeout_ms)
+{
+	List	   *goals = make_goals(views);
+	ListCell   *lc;
+
+	/* all positions before any end: a position beyond an end means something */
+	foreach(lc, goals)
+	{
+		Goal	   *goal = lfirst(lc);
+
+		goal->before = mr_catalog_feed_offsets(goal->feed, false, &goal->nbefore);
+	}
+	foreach(lc, goals)
+	{
+		Goal	   *goal = lfirst(lc);
+
+		if (!take_known_ends(goals, goal))
+			goal->targets = present_ends(goal->stream, false, &goal->n, timeout_ms);
+	}
+	return goals;
+}
+
+static List *
+offset_goals(List *views, int32 partition, int64 offset)
+{
+	List	   *goals = make_goals(views);
+	ListCell   *lc;
+
+	foreach(lc, goals)
+	{
+		Goal	   *goal = lfirst(lc);
+
+		goal->n = 1;
+		goal->targets = palloc(sizeof(MrPartitionOffset));
+		goal->targets->partition = partition;
+		goal->targets->offset = offset + 1;
 	}
 	return goals;
 }
