@@ -137,13 +137,6 @@ mr_input_function_call(FmgrInfo *function, char *text, Oid ioparam, int32 typmod
 	pg_database_ownercheck(dboid, roleid)
 #endif
 
-/* a materialized set of rows of the function's declared type; needs funcapi.h */
-#if PG_VERSION_NUM >= 160000
-#define mr_compat_init_materialized_srf(fcinfo)	InitMaterializedSRF(fcinfo, 0)
-#else
-#define mr_compat_init_materialized_srf(fcinfo)	SetSingleFuncCall(fcinfo, 0)
-#endif
-
 /* one relation as the range table of an EState; needs executor/executor.h */
 #if PG_VERSION_NUM >= 180000
 #define mr_compat_init_range_table(estate, rte) \

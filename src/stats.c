@@ -81,7 +81,7 @@ mr_worker_slots(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 
-	mr_compat_init_materialized_srf(fcinfo);
+	InitMaterializedSRF(fcinfo, 0);
 	if (mr_shared == NULL)
 		return (Datum) 0;
 	for (int i = 0; i < mr_shared->nslots; i++)

@@ -69,7 +69,7 @@ mr_watermarks(PG_FUNCTION_ARGS)
 	MrConsumer *consumer;
 	int			n;
 
-	mr_compat_init_materialized_srf(fcinfo);
+	InitMaterializedSRF(fcinfo, 0);
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		return (Datum) 0;
 	stream = mr_stream_get(relid);

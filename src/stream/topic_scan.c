@@ -26,7 +26,6 @@
 #define CHUNK_MESSAGES		2000
 #define POLL_TIMEOUT_MS		10	/* a poll does not return for an end of
 								 * partition */
-#define WAKE_TIMEOUT_MS		1000
 #define QUESTION_TIMEOUT_MS 10000
 #define PATIENCE_MS			30000	/* in trouble, without a message */
 #define GROUP_ID			"millrace"
@@ -128,9 +127,7 @@ scan_properties(const MrTopicScan *scan)
 		 * there are none: partitions whose last offsets hold no messages end
 		 * with such an answer.
 		 */
-		{"fetch.wait.max.ms", "5"},
-		/* see wake_fetchers; since librdkafka 2.2 */
-		{"fetch.queue.backoff.ms", "5"}
+		{"fetch.wait.max.ms", "5"}
 	};
 	List	   *props = NIL;
 
@@ -403,28 +400,6 @@ decode_wanted(MrTopicScan *scan, int n)
 	return batch;
 }
 
-/*
- * Before 2.2, librdkafka sleeps for a second when it finds that enough messages are queued,
- * and does not notice that they are taken.  A request to the partitions' leaders wakes the
- * threads that should fetch.
- */
-static void
-wake_fetchers(MrTopicScan *scan)
-{
-	int32	   *numbers = palloc(scan->npartitions * sizeof(int32));
-	int64	   *low = palloc(scan->npartitions * sizeof(int64));
-	int64	   *high = palloc(scan->npartitions * sizeof(int64));
-	int			n = 0;
-
-	for (int i = 0; i < scan->npartitions; i++)
-		if (scan->partitions[i].active)
-			numbers[n++] = i;
-	(void) mr_consumer_watermarks(scan->consumer, numbers, n, low, high, WAKE_TIMEOUT_MS, true);
-	pfree(numbers);
-	pfree(low);
-	pfree(high);
-}
-
 const MrBatch *
 mr_topic_scan_next(MrTopicScan *scan)
 {
@@ -444,7 +419,6 @@ mr_topic_scan_next(MrTopicScan *scan)
 			ResetLatch(MyLatch);
 			CHECK_FOR_INTERRUPTS();
 			check_trouble(scan);
-			wake_fetchers(scan);
 		}
 		else
 			scan->last_progress = GetCurrentTimestamp();
