@@ -28,6 +28,7 @@
 #include "ingest/catchup.h"
 #include "ingest/intake.h"
 #include "ingest/step.h"
+#include "ingest/take.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "shmem.h"
@@ -43,8 +44,6 @@
 #include "view/guise.h"
 #include "view/relations.h"
 
-#define MIN_SORT_MEMORY_KB	64
-
 /* a lock that somebody else's is in the way of */
 typedef struct BusyRelation
 {
@@ -58,9 +57,6 @@ static bool stale = false;
 
 /* stream of the feed that is being opened */
 static Oid	opening = InvalidOid;
-
-/* whose work is being done, for blame */
-static Oid	blamed_view = InvalidOid;
 
 /* ---------- invalidation ---------- */
 
@@ -134,11 +130,8 @@ mr_ingest_close(void)
 Oid
 mr_ingest_after_error(void)
 {
-	Oid			result = blamed_view;
-
-	blamed_view = InvalidOid;
 	mr_scan_source_set(NULL);
-	return result;
+	return mr_take_blamed();
 }
 
 /* ---------- locks ---------- */
@@ -215,25 +208,13 @@ load_start(MrIngestView *view, Oid stream)
 		view->start[rows[i].partition] = rows[i].next_offset;
 }
 
-static void
-plan_view(MrIngestView *view)
-{
-	MemoryContext old;
-
-	MemoryContextReset(view->plan_context);
-	old = MemoryContextSwitchTo(view->plan_context);
-	view->plan = mr_plan_partial(view->analysis);
-	view->relations = list_copy(view->plan->relationOids);
-	MemoryContextSwitchTo(old);
-}
-
 static MrIngestView *
 open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 {
 	MrIngestView *result = palloc0(sizeof(MrIngestView));
 	MrGuise		guise;
 
-	blamed_view = view->view;
+	mr_take_blame(view->view);
 	mr_view_sync(view);
 	result->view = view;
 	result->owner = mr_relation_owner(view->view);
@@ -246,9 +227,9 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 	result->analysis = mr_view_analyze(mr_view_declared_query(view));
 	result->merge = mr_merge_create(result->analysis, view->view, view->matrel);
 	result->plan_context = AllocSetContextCreate(ingest->context, "millrace plan", ALLOCSET_DEFAULT_SIZES);
-	plan_view(result);			/* now, to know which relations to lock */
+	mr_take_plan(result);		/* now, to know which relations to lock */
 	mr_guise_end(&guise);
-	blamed_view = InvalidOid;
+	mr_take_blame(InvalidOid);
 	return result;
 }
 
@@ -368,95 +349,6 @@ mr_ingest_is_current(const MrIngest *ingest)
 
 /* ---------- views ---------- */
 
-typedef struct ErrorPlace
-{
-	const MrIngest *ingest;
-	const MrIngestView *view;
-	const MrScanSource *source;
-} ErrorPlace;
-
-static void
-error_context(void *arg)
-{
-	const ErrorPlace *place = arg;
-	const MrScanSource *source = place->source;
-
-	if (source && source->row >= 0 && source->row < source->batch->nrows)
-	{
-		errcontext("continuous view %s, stream %s, partition %d, offset %lld", place->view->name,
-				   place->ingest->stream->name, source->batch->partition[source->row],
-				   (long long) source->batch->offset[source->row]);
-	}
-	else
-		errcontext("continuous view %s, stream %s", place->view->name, place->ingest->stream->name);
-}
-
-/* run work as a view's owner, with an error context; source may be NULL */
-static void
-with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
-		  void (*work) (MrIngestView *view))
-{
-	ErrorPlace	place = {ingest, view, source};
-	ErrorContextCallback callback = {error_context_stack, error_context, &place};
-	MrGuise		guise;
-
-	error_context_stack = &callback;
-	blamed_view = view->view->view;
-	mr_guise_begin(&guise, view->owner, view->view->settings);
-	mr_scan_source_set(source);
-	work(view);
-	mr_scan_source_set(NULL);
-	mr_guise_end(&guise);
-	blamed_view = InvalidOid;
-	error_context_stack = callback.previous;
-}
-
-static void
-lock_relations(const PlannedStmt *plan)
-{
-	ListCell   *lc;
-
-	foreach(lc, plan->rtable)
-	{
-		RangeTblEntry *rte = lfirst(lc);
-
-		if (OidIsValid(rte->relid) && rte->rellockmode != NoLock)
-			LockRelationOid(rte->relid, rte->rellockmode);
-	}
-}
-
-/* a plan that holds while its relations are locked, made anew if they have changed */
-static PlannedStmt *
-valid_plan(MrIngestView *view)
-{
-	PlannedStmt *plan;
-
-	do
-	{
-		if (view->plan == NULL)
-			plan_view(view);
-		plan = view->plan;
-		lock_relations(plan);
-	} while (view->plan != plan);
-	return plan;
-}
-
-static void
-aggregate(MrIngestView *view)
-{
-	/* all views of the batch sort at the same time */
-	int			sort_memory = Max(work_mem / list_length(opened->views), MIN_SORT_MEMORY_KB);
-	DestReceiver *dest = mr_merge_begin(view->merge, sort_memory);
-
-	(void) mr_plan_run(valid_plan(view), dest);
-}
-
-static void
-merge(MrIngestView *view)
-{
-	view->rows_out += mr_merge_finish(view->merge);
-}
-
 static void
 aggregate_all(MrIngest *ingest)
 {
@@ -474,7 +366,7 @@ aggregate_all(MrIngest *ingest)
 			.row = -1
 		};
 
-		with_view(ingest, view, &source, aggregate);
+		mr_take_aggregate(ingest, view, &source);
 	}
 }
 
@@ -484,7 +376,7 @@ merge_all(MrIngest *ingest)
 	ListCell   *lc;
 
 	foreach(lc, ingest->views)
-		with_view(ingest, lfirst(lc), NULL, merge);
+		mr_take_merge(ingest, lfirst(lc));
 }
 
 /* ---------- the transaction ---------- */

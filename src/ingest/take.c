@@ -1,0 +1,153 @@
+/*
+ * take.c
+ *		One view takes rows of a batch: its plan, and the merge of what that gives.
+ *
+ * Planning, running, comparing and combining are a view's own: they run as its owner in a
+ * security-restricted context, under the settings that were in force when it was created,
+ * and an error in any of them is the view's.  Whose work is being done is kept here, for
+ * whoever catches the error.
+ */
+#include "millrace.h"
+
+#include "ingest/take.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/memutils.h"
+#include "view/guise.h"
+
+#define MIN_SORT_MEMORY_KB	64
+
+typedef struct ErrorPlace
+{
+	const MrIngest *ingest;
+	const MrIngestView *view;
+	const MrScanSource *source;
+} ErrorPlace;
+
+/* whose work is being done, for blame */
+static Oid	blamed_view = InvalidOid;
+
+void
+mr_take_blame(Oid view)
+{
+	blamed_view = view;
+}
+
+Oid
+mr_take_blamed(void)
+{
+	Oid			result = blamed_view;
+
+	blamed_view = InvalidOid;
+	return result;
+}
+
+/* ---------- planning ---------- */
+
+void
+mr_take_plan(MrIngestView *view)
+{
+	MemoryContext old;
+
+	MemoryContextReset(view->plan_context);
+	old = MemoryContextSwitchTo(view->plan_context);
+	view->plan = mr_plan_partial(view->analysis);
+	view->relations = list_copy(view->plan->relationOids);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+lock_relations(const PlannedStmt *plan)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->rtable)
+	{
+		RangeTblEntry *rte = lfirst(lc);
+
+		if (OidIsValid(rte->relid) && rte->rellockmode != NoLock)
+			LockRelationOid(rte->relid, rte->rellockmode);
+	}
+}
+
+/* a plan that holds while its relations are locked, made anew if they have changed */
+static PlannedStmt *
+valid_plan(MrIngestView *view)
+{
+	PlannedStmt *plan;
+
+	do
+	{
+		if (view->plan == NULL)
+			mr_take_plan(view);
+		plan = view->plan;
+		lock_relations(plan);
+	} while (view->plan != plan);
+	return plan;
+}
+
+/* ---------- taking rows ---------- */
+
+static void
+error_context(void *arg)
+{
+	const ErrorPlace *place = arg;
+	const MrScanSource *source = place->source;
+
+	if (source && source->row >= 0 && source->row < source->batch->nrows)
+	{
+		errcontext("continuous view %s, stream %s, partition %d, offset %lld", place->view->name,
+				   place->ingest->stream->name, source->batch->partition[source->row],
+				   (long long) source->batch->offset[source->row]);
+	}
+	else
+		errcontext("continuous view %s, stream %s", place->view->name, place->ingest->stream->name);
+}
+
+/* run work as a view's owner, with an error context; source may be NULL */
+static void
+with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
+		  void (*work) (MrIngest *ingest, MrIngestView *view))
+{
+	ErrorPlace	place = {ingest, view, source};
+	ErrorContextCallback callback = {error_context_stack, error_context, &place};
+	MrGuise		guise;
+
+	error_context_stack = &callback;
+	blamed_view = view->view->view;
+	mr_guise_begin(&guise, view->owner, view->view->settings);
+	mr_scan_source_set(source);
+	work(ingest, view);
+	mr_scan_source_set(NULL);
+	mr_guise_end(&guise);
+	blamed_view = InvalidOid;
+	error_context_stack = callback.previous;
+}
+
+static void
+aggregate(MrIngest *ingest, MrIngestView *view)
+{
+	/* all views of the batch sort at the same time */
+	int			sort_memory = Max(work_mem / list_length(ingest->views), MIN_SORT_MEMORY_KB);
+	DestReceiver *dest = mr_merge_begin(view->merge, sort_memory);
+
+	(void) mr_plan_run(valid_plan(view), dest);
+}
+
+static void
+merge(MrIngest *ingest, MrIngestView *view)
+{
+	view->rows_out += mr_merge_finish(view->merge);
+}
+
+void
+mr_take_aggregate(MrIngest *ingest, MrIngestView *view, MrScanSource *source)
+{
+	with_view(ingest, view, source, aggregate);
+}
+
+void
+mr_take_merge(MrIngest *ingest, MrIngestView *view)
+{
+	with_view(ingest, view, NULL, merge);
+}
