@@ -153,6 +153,25 @@ RETURNS regclass LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_create_continuous
 COMMENT ON FUNCTION millrace.create_continuous_view(text, text, text, interval, text, interval, interval, text, boolean)
   IS 'creates a view that is kept up to date as messages arrive; drop it with DROP VIEW';
 
+-- A serialized state of an aggregate, with the aggregate's stamp on it.  It cannot be forged:
+-- what makes one is the merge of batches alone, and a superuser who restores a dump.
+CREATE TYPE millrace.state;
+CREATE FUNCTION millrace.state_in(cstring) RETURNS millrace.state
+LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_state_in';
+COMMENT ON FUNCTION millrace.state_in(cstring) IS 'I/O, for superusers';
+CREATE FUNCTION millrace.state_out(millrace.state) RETURNS cstring
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_state_out';
+COMMENT ON FUNCTION millrace.state_out(millrace.state) IS 'I/O';
+CREATE FUNCTION millrace.state_recv(internal) RETURNS millrace.state
+LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_state_recv';
+COMMENT ON FUNCTION millrace.state_recv(internal) IS 'I/O, for superusers';
+CREATE FUNCTION millrace.state_send(millrace.state) RETURNS bytea
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_state_send';
+COMMENT ON FUNCTION millrace.state_send(millrace.state) IS 'I/O';
+CREATE TYPE millrace.state (INPUT = millrace.state_in, OUTPUT = millrace.state_out,
+  RECEIVE = millrace.state_recv, SEND = millrace.state_send, STORAGE = extended);
+COMMENT ON TYPE millrace.state IS 'serialized state of an aggregate, as a continuous view stores it';
+
 -- aggregates' states to results, in the reading views
 CREATE FUNCTION millrace.finalize(aggregate regprocedure, state "any", result anyelement, VARIADIC arguments "any")
 RETURNS anyelement LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_finalize';

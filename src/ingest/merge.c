@@ -66,6 +66,7 @@ struct MrMerge
 	bool	   *nulls_first;
 	FmgrInfo   *key_equal;		/* btree equality procedure per key */
 	MrAggregate **aggregates;	/* per column, NULL for keys */
+	bool		seals;			/* some states must be sealed */
 	const List *columns;		/* of MrMatrelColumn * */
 	MergeReceiver receiver;
 
@@ -83,6 +84,7 @@ struct MrMerge
 	AttrNumber *index_column;	/* per key: its place in the index, from 1 */
 	IndexScanDesc scan;
 	TupleTableSlot *partial;
+	TupleTableSlot *sealed;		/* a partial row with its states sealed */
 	TupleTableSlot *found;
 	TupleTableSlot *changed;
 	TupleTableSlot **inserts;
@@ -136,7 +138,10 @@ mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel)
 		const MrMatrelColumn *column = lfirst(lc);
 
 		if (column->aggref)
+		{
 			merge->aggregates[i] = mr_aggregate_create(column->aggref);
+			merge->seals |= mr_aggregate_is_sealed(merge->aggregates[i]);
+		}
 		else if (i < merge->nkeys)
 			init_key(merge, i, column);
 		i++;
@@ -287,6 +292,46 @@ buffer_insert(MrMerge *merge, TupleTableSlot *row)
 
 /* ---------- receiving partial rows ---------- */
 
+static bool
+is_sealed(const MrMerge *merge, int i)
+{
+	return merge->aggregates[i] && mr_aggregate_is_sealed(merge->aggregates[i]);
+}
+
+/* what the plan's rows are once their states are sealed */
+static TupleDesc
+stored_desc(const MrMerge *merge, TupleDesc desc)
+{
+	TupleDesc	result = CreateTupleDescCopy(desc);
+
+	for (int i = 0; i < merge->ncolumns; i++)
+		if (is_sealed(merge, i))
+			TupleDescInitEntry(result, i + 1, NameStr(TupleDescAttr(desc, i)->attname),
+							   ((MrMatrelColumn *) list_nth(merge->columns, i))->type, -1, 0);
+	return result;
+}
+
+/* the row as it would be stored; valid until the row context is reset */
+static TupleTableSlot *
+seal_row(MrMerge *merge, TupleTableSlot *row)
+{
+	TupleTableSlot *sealed = merge->sealed;
+	MemoryContext old = MemoryContextSwitchTo(merge->row);
+
+	slot_getallattrs(row);
+	ExecClearTuple(sealed);
+	for (int i = 0; i < merge->ncolumns; i++)
+	{
+		sealed->tts_values[i] = row->tts_values[i];
+		sealed->tts_isnull[i] = row->tts_isnull[i];
+		if (is_sealed(merge, i) && !row->tts_isnull[i])
+			sealed->tts_values[i] = mr_aggregate_seal(merge->aggregates[i], row->tts_values[i]);
+	}
+	ExecStoreVirtualTuple(sealed);
+	MemoryContextSwitchTo(old);
+	return sealed;
+}
+
 static void
 receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
 {
@@ -296,7 +341,9 @@ receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
 	if (merge->append || merge->sort != NULL)
 		return;
 	old = MemoryContextSwitchTo(merge->batch);
-	merge->desc = CreateTupleDescCopy(desc);
+	merge->desc = stored_desc(merge, desc);
+	if (merge->seals)
+		merge->sealed = MakeSingleTupleTableSlot(merge->desc, &TTSOpsVirtual);
 	if (merge->nkeys > 0)
 		merge->sort = tuplesort_begin_heap(merge->desc, merge->nkeys, merge->key_attnums,
 										   merge->sort_operators, merge->collations,
@@ -311,12 +358,16 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	MrMerge    *merge = ((MergeReceiver *) self)->merge;
 
 	merge->rows++;
+	if (merge->seals)
+		slot = seal_row(merge, slot);
 	if (merge->append)
 		buffer_insert(merge, slot);
 	else if (merge->sort)
 		tuplesort_puttupleslot(merge->sort, slot);
 	else
 		ExecCopySlot(merge->partial, slot); /* the only one there is */
+	if (merge->seals)
+		MemoryContextReset(merge->row);
 	return true;
 }
 

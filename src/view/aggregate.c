@@ -7,11 +7,13 @@
  * the reader (states are columns, one per row, not groups of rows) and too slow in the
  * merge; so a state's functions get an AggState that has nothing but a memory context.
  *
- * States of type internal are stored in their serialized form, others as they are.
+ * States of type internal are stored in their serialized form, as millrace.state, others
+ * as they are.
  *
- * Security: finalize() can be called by anyone with any bytes, so it checks all types
- * against pg_aggregate, and EXECUTE as nodeAgg.c does.  What is inside a serialized state
- * is for its deserialization function to judge, as in a parallel query.
+ * Security: finalize() can be called by anyone with anything, so it checks all types
+ * against pg_aggregate, and EXECUTE as nodeAgg.c does.  A serialized state is trusted, as
+ * in a parallel query, if its stamp is right (view/state.c); what judges a state of another
+ * type is a function that SQL can call anyway.
  *
  * Memory: a combined state lives in the caller's context together with what was made on
  * the way; a finished one alone lives there, the rest is freed by the next call.
@@ -39,6 +41,7 @@
 
 #include "view/aggregate.h"
 #include "view/split.h"
+#include "view/state.h"
 
 /* what the catalogs say of an aggregate, resolved for one call's argument types */
 typedef struct AggregateInfo
@@ -54,6 +57,7 @@ typedef struct AggregateInfo
 	bool		polymorphic;	/* transition or result type is */
 	int			nargs;
 	Oid			argtypes[FUNC_MAX_ARGS];
+	Oid			transfn;
 	Oid			transtype;
 	Oid			statetype;		/* as stored */
 	Oid			resulttype;
@@ -65,6 +69,7 @@ struct MrAggregate
 {
 	AggregateInfo info;
 	Oid			collation;
+	uint64		stamp;			/* of serialized states */
 	int16		statelen;
 	bool		statebyval;
 	FmgrInfo	combine;
@@ -81,6 +86,7 @@ typedef struct Finalizer
 	AggregateInfo info;
 	FmgrInfo	finalfn;
 	FmgrInfo	deserialize;
+	uint64		stamp;			/* of serialized states */
 	int16		statelen;
 	bool		statebyval;
 	int16		resultlen;
@@ -131,6 +137,7 @@ read_pg_aggregate(AggregateInfo *info)
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("ordered-set aggregate %s is not supported in a continuous view",
 					   format_procedure(info->aggfnoid)));
+	info->transfn = form->aggtransfn;
 	info->combinefn = form->aggcombinefn;
 	info->finalfn = form->aggfinalfn;
 	info->serialfn = form->aggserialfn;
@@ -180,7 +187,17 @@ read_aggregate(AggregateInfo *info, Oid aggfnoid)
 static void
 set_state_type(AggregateInfo *info)
 {
-	info->statetype = info->transtype == INTERNALOID ? BYTEAOID : info->transtype;
+	info->statetype = info->transtype == INTERNALOID ? mr_state_type() : info->transtype;
+}
+
+/* of serialized states; once the types are resolved */
+static uint64
+state_stamp(const AggregateInfo *info)
+{
+	Oid			functions[] = {info->transfn, info->deserialfn, info->finalfn};
+
+	return mr_state_stamp(functions, lengthof(functions), info->argtypes,
+						  info->polymorphic ? info->nargs : 0);
 }
 
 static void
@@ -260,6 +277,15 @@ mr_aggregate_state_type(const Aggref *aggref)
 	return info.statetype;
 }
 
+Oid
+mr_aggregate_partial_type(const Aggref *aggref)
+{
+	AggregateInfo info;
+
+	read_aggref(&info, aggref);
+	return info.transtype == INTERNALOID ? BYTEAOID : info.transtype;
+}
+
 MrAggregate *
 mr_aggregate_create(const Aggref *aggref)
 {
@@ -280,23 +306,23 @@ mr_aggregate_create(const Aggref *aggref)
 	{
 		init_support(&agg->serialize, info->serialfn, info, CurrentMemoryContext);
 		init_support(&agg->deserialize, info->deserialfn, info, CurrentMemoryContext);
+		agg->stamp = state_stamp(info);
 	}
 	agg->context = makeNode(ExprContext);
 	agg->aggstate = make_aggstate(agg->context);
 	return agg;
 }
 
-/* state as its functions want it, not NULL; a copy, for they may write on it */
+/* a serialized state as its functions want it, not NULL */
 static Datum
-load_state(FmgrInfo *deserialize, AggState *aggstate, Datum state, bool byval, int16 len)
+deserialize_state(const AggregateInfo *info, FmgrInfo *deserialize, AggState *aggstate,
+				  uint64 stamp, Datum state)
 {
 	LOCAL_FCINFO(fcinfo, 2);
 	Datum		result;
 
-	if (deserialize->fn_oid == InvalidOid)
-		return datumCopy(state, byval, len);
 	InitFunctionCallInfoData(*fcinfo, deserialize, 2, InvalidOid, (Node *) aggstate, NULL);
-	fcinfo->args[0].value = state;
+	fcinfo->args[0].value = mr_state_open(state, stamp, info->aggfnoid);
 	fcinfo->args[0].isnull = false;
 	fcinfo->args[1].value = (Datum) 0;
 	fcinfo->args[1].isnull = false;
@@ -307,6 +333,15 @@ load_state(FmgrInfo *deserialize, AggState *aggstate, Datum state, bool byval, i
 				errmsg("deserialization function %s returned null",
 					   format_procedure(deserialize->fn_oid)));
 	return result;
+}
+
+/* a stored state as the combine function wants it; a copy, for it may write on the first */
+static Datum
+load_state(MrAggregate *agg, Datum state)
+{
+	if (agg->info.transtype != INTERNALOID)
+		return datumCopy(state, agg->statebyval, agg->statelen);
+	return deserialize_state(&agg->info, &agg->deserialize, agg->aggstate, agg->stamp, state);
 }
 
 /* state as it is stored */
@@ -328,7 +363,20 @@ store_state(MrAggregate *agg, Datum state, bool *isnull)
 	fcinfo->args[0].isnull = *isnull;
 	state = FunctionCallInvoke(fcinfo);
 	*isnull = fcinfo->isnull;
-	return state;
+	return *isnull ? (Datum) 0 : mr_state_seal(state, agg->stamp);
+}
+
+bool
+mr_aggregate_is_sealed(const MrAggregate *agg)
+{
+	return agg->info.transtype == INTERNALOID;
+}
+
+Datum
+mr_aggregate_seal(const MrAggregate *agg, Datum partial)
+{
+	Assert(mr_aggregate_is_sealed(agg));
+	return mr_state_seal(partial, agg->stamp);
 }
 
 /* what functions asked to be called when their memory goes away */
@@ -352,14 +400,12 @@ call_combine(MrAggregate *agg, Datum a, bool a_null, Datum b, bool b_null, bool 
 
 	InitFunctionCallInfoData(*fcinfo, &agg->combine, 2, agg->collation,
 							 (Node *) agg->aggstate, NULL);
-	fcinfo->args[0].value = a_null ? (Datum) 0 :
-		load_state(&agg->deserialize, agg->aggstate, a, agg->statebyval, agg->statelen);
+	fcinfo->args[0].value = a_null ? (Datum) 0 : load_state(agg, a);
 	fcinfo->args[0].isnull = a_null;
-	if (b_null || agg->deserialize.fn_oid == InvalidOid)
+	if (b_null || agg->info.transtype != INTERNALOID)
 		fcinfo->args[1].value = b_null ? (Datum) 0 : b;
 	else
-		fcinfo->args[1].value = load_state(&agg->deserialize, agg->aggstate, b,
-										   agg->statebyval, agg->statelen);
+		fcinfo->args[1].value = load_state(agg, b);
 	fcinfo->args[1].isnull = b_null;
 	result = FunctionCallInvoke(fcinfo);
 	*isnull = fcinfo->isnull;
@@ -532,6 +578,7 @@ init_final_function(Finalizer *finalizer, Oid collation, MemoryContext context)
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("aggregate %s has no stored states", format_procedure(info->aggfnoid)));
 	init_support(&finalizer->deserialize, info->deserialfn, info, context);
+	finalizer->stamp = state_stamp(info);
 }
 
 /* find and check everything, once per call site */
@@ -571,10 +618,11 @@ call_final(Finalizer *finalizer, Oid collation, Datum state, bool state_null, bo
 	*isnull = true;
 	if (finalizer->finalfn.fn_strict && (state_null || nargs > 1))
 		return (Datum) 0;
-	if (!state_null && (finalizer->deserialize.fn_oid != InvalidOid ||
-						finalizer->info.finalmodify))
-		state = load_state(&finalizer->deserialize, finalizer->aggstate, state,
-						   finalizer->statebyval, finalizer->statelen);
+	if (!state_null && finalizer->info.transtype == INTERNALOID)
+		state = deserialize_state(&finalizer->info, &finalizer->deserialize,
+								  finalizer->aggstate, finalizer->stamp, state);
+	else if (!state_null && finalizer->info.finalmodify)
+		state = datumCopy(state, finalizer->statebyval, finalizer->statelen);
 
 	InitFunctionCallInfoData(*fcinfo, &finalizer->finalfn, nargs, collation,
 							 (Node *) finalizer->aggstate, NULL);

@@ -22,6 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "view/aggregate.h"
 #include "view/plan.h"
 
 static Query *
@@ -58,7 +59,7 @@ emit_states(Agg *agg)
 	}
 }
 
-/* the plan's rows must be the matrel's, or the merge would misread them */
+/* the plan's rows must be what the merge expects, or it would misread them */
 static void
 check_output(const PlannedStmt *plan, const List *columns)
 {
@@ -72,11 +73,12 @@ check_output(const PlannedStmt *plan, const List *columns)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 		MrMatrelColumn *column = lfirst(lc2);
+		Oid			expected = column->aggref ? mr_aggregate_partial_type(column->aggref) : column->type;
 
-		if (exprType((Node *) tle->expr) != column->type)
+		if (exprType((Node *) tle->expr) != expected)
 			elog(ERROR, "column \"%s\" of a continuous view's plan is of type %s instead of %s",
 				 column->name, format_type_be(exprType((Node *) tle->expr)),
-				 format_type_be(column->type));
+				 format_type_be(expected));
 	}
 }
 
