@@ -182,6 +182,36 @@ RETURNS anyelement LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_fin
 COMMENT ON FUNCTION millrace.finalize(regprocedure, "any", anyelement)
   IS 'an aggregate''s result from its stored state; the last argument only tells the type';
 
+-- many stored states of an aggregate into one: below combine() and sliding windows
+CREATE FUNCTION millrace.merge_states_transition(internal, regprocedure, anyelement, VARIADIC "any")
+RETURNS internal LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_merge_states_transition';
+COMMENT ON FUNCTION millrace.merge_states_transition(internal, regprocedure, anyelement, VARIADIC "any") IS 'aggregate transition function';
+CREATE FUNCTION millrace.merge_states_final(internal, regprocedure, anyelement, VARIADIC "any")
+RETURNS anyelement LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_merge_states_final';
+COMMENT ON FUNCTION millrace.merge_states_final(internal, regprocedure, anyelement, VARIADIC "any") IS 'aggregate final function';
+CREATE FUNCTION millrace.merge_states_transition(internal, regprocedure, anyelement)
+RETURNS internal LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_merge_states_transition';
+COMMENT ON FUNCTION millrace.merge_states_transition(internal, regprocedure, anyelement) IS 'aggregate transition function';
+CREATE FUNCTION millrace.merge_states_final(internal, regprocedure, anyelement)
+RETURNS anyelement LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_merge_states_final';
+COMMENT ON FUNCTION millrace.merge_states_final(internal, regprocedure, anyelement) IS 'aggregate final function';
+CREATE AGGREGATE millrace.merge_states(aggregate regprocedure, state anyelement, VARIADIC arguments "any")
+  (SFUNC = millrace.merge_states_transition, STYPE = internal, FINALFUNC = millrace.merge_states_final,
+   FINALFUNC_EXTRA, PARALLEL = SAFE);
+COMMENT ON AGGREGATE millrace.merge_states(regprocedure, anyelement, VARIADIC "any")
+  IS 'one stored state of an aggregate out of many; the last arguments only tell types';
+CREATE AGGREGATE millrace.merge_states(aggregate regprocedure, state anyelement)
+  (SFUNC = millrace.merge_states_transition, STYPE = internal, FINALFUNC = millrace.merge_states_final,
+   FINALFUNC_EXTRA, PARALLEL = SAFE);
+COMMENT ON AGGREGATE millrace.merge_states(regprocedure, anyelement) IS 'one stored state of an aggregate out of many';
+
+CREATE FUNCTION millrace.combine_transition(anyelement, anyelement) RETURNS anyelement
+LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_combine_transition';
+COMMENT ON FUNCTION millrace.combine_transition(anyelement, anyelement) IS 'aggregate transition function';
+CREATE AGGREGATE millrace.combine("column" anyelement) (SFUNC = millrace.combine_transition, STYPE = anyelement, PARALLEL = SAFE);
+COMMENT ON AGGREGATE millrace.combine(anyelement)
+  IS 'a continuous view''s aggregate over all rows of a group: from the stored states, not from what is shown';
+
 CREATE FUNCTION millrace.deactivate(relation regclass) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_deactivate';
 COMMENT ON FUNCTION millrace.deactivate(regclass)

@@ -20,6 +20,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "view/combine.h"
 #include "view/ddl.h"
 
 PG_MODULE_MAGIC;
@@ -170,6 +171,7 @@ _PG_init(void)
 {
 	preloaded = process_shared_preload_libraries_in_progress;
 	define_settings();
+	mr_combine_init();
 	if (!preloaded)
 		return;
 	mr_shmem_init();

@@ -34,6 +34,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/expandeddatum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
@@ -95,7 +96,19 @@ typedef struct Finalizer
 	AggState   *aggstate;
 } Finalizer;
 
+/* merge_states()'s transition value */
+typedef struct Merged
+{
+	MrAggregate *agg;
+	bool		started;		/* there was a state, or an initial value */
+	bool		isnull;
+	Datum		value;			/* of the transition type, in the node's
+								 * memory */
+} Merged;
+
 PG_FUNCTION_INFO_V1(mr_finalize);
+PG_FUNCTION_INFO_V1(mr_merge_states_transition);
+PG_FUNCTION_INFO_V1(mr_merge_states_final);
 
 /*
  * Catalogs
@@ -286,16 +299,14 @@ mr_aggregate_partial_type(const Aggref *aggref)
 	return info.transtype == INTERNALOID ? BYTEAOID : info.transtype;
 }
 
-MrAggregate *
-mr_aggregate_create(const Aggref *aggref)
+/* find the functions of an aggregate whose info is there */
+static void
+init_aggregate(MrAggregate *agg, Oid collation)
 {
-	MrAggregate *agg = palloc0(sizeof(MrAggregate));
 	AggregateInfo *info = &agg->info;
 	Expr	   *expr;
 
-	(void) mr_aggregate_state_type(aggref);
-	read_aggref(info, aggref);
-	agg->collation = aggref->inputcollid;
+	agg->collation = collation;
 	get_typlenbyval(info->statetype, &agg->statelen, &agg->statebyval);
 
 	init_support(&agg->combine, info->combinefn, info, CurrentMemoryContext);
@@ -310,6 +321,16 @@ mr_aggregate_create(const Aggref *aggref)
 	}
 	agg->context = makeNode(ExprContext);
 	agg->aggstate = make_aggstate(agg->context);
+}
+
+MrAggregate *
+mr_aggregate_create(const Aggref *aggref)
+{
+	MrAggregate *agg = palloc0(sizeof(MrAggregate));
+
+	(void) mr_aggregate_state_type(aggref);
+	read_aggref(&agg->info, aggref);
+	init_aggregate(agg, aggref->inputcollid);
 	return agg;
 }
 
@@ -434,19 +455,25 @@ mr_aggregate_combine(MrAggregate *agg, Datum a, bool a_null, Datum b, bool b_nul
 	return result;
 }
 
-Datum
-mr_aggregate_initial(MrAggregate *agg, bool *isnull)
+/* the transition value that there is before any row, in the current memory context */
+static Datum
+initial_value(const MrAggregate *agg, bool *isnull)
 {
-	Datum		state = (Datum) 0;
 	Oid			input;
 	Oid			ioparam;
 
 	*isnull = !agg->info.has_initial;
-	if (agg->info.has_initial)
-	{
-		getTypeInputInfo(agg->info.transtype, &input, &ioparam);
-		state = OidInputFunctionCall(input, agg->info.initial, ioparam, -1);
-	}
+	if (*isnull)
+		return (Datum) 0;
+	getTypeInputInfo(agg->info.transtype, &input, &ioparam);
+	return OidInputFunctionCall(input, agg->info.initial, ioparam, -1);
+}
+
+Datum
+mr_aggregate_initial(MrAggregate *agg, bool *isnull)
+{
+	Datum		state = initial_value(agg, isnull);
+
 	agg->context->ecxt_per_tuple_memory = CurrentMemoryContext;
 	agg->context->ecxt_per_query_memory = CurrentMemoryContext;
 	return store_state(agg, state, isnull);
@@ -480,6 +507,24 @@ null_of_type(Oid type, Oid collation)
 	return (Expr *) collate;
 }
 
+static Const *
+aggregate_const(Oid aggfnoid)
+{
+	return makeConst(REGPROCEDUREOID, -1, InvalidOid, sizeof(Oid), ObjectIdGetDatum(aggfnoid),
+					 false, true);
+}
+
+static List *
+nulls_of_arguments(const AggregateInfo *info, Oid collation)
+{
+	List	   *result = NIL;
+
+	for (int i = 0; i < info->nargs; i++)
+		result = lappend(result, null_of_type(info->argtypes[i],
+											  type_is_collatable(info->argtypes[i]) ? collation : InvalidOid));
+	return result;
+}
+
 Expr *
 mr_aggregate_finalize_expr(const Aggref *aggref, Expr *state_expr)
 {
@@ -494,15 +539,10 @@ mr_aggregate_finalize_expr(const Aggref *aggref, Expr *state_expr)
 		return (Expr *) makeRelabelType(state_expr, aggref->aggtype, -1,
 										aggref->aggcollid, COERCE_IMPLICIT_CAST);
 	}
-	args = list_make3(makeConst(REGPROCEDUREOID, -1, InvalidOid, sizeof(Oid),
-								ObjectIdGetDatum(aggref->aggfnoid), false, true),
-					  state_expr,
+	args = list_make3(aggregate_const(aggref->aggfnoid), state_expr,
 					  null_of_type(aggref->aggtype, aggref->aggcollid));
 	if (needs_arguments(&info))
-	{
-		for (int i = 0; i < info.nargs; i++)
-			args = lappend(args, null_of_type(info.argtypes[i], InvalidOid));
-	}
+		args = list_concat(args, nulls_of_arguments(&info, InvalidOid));
 	return (Expr *) makeFuncExpr(finalize_function(list_length(args) > 3), aggref->aggtype,
 								 args, aggref->aggcollid, aggref->inputcollid,
 								 COERCE_EXPLICIT_CALL);
@@ -513,7 +553,7 @@ mr_aggregate_finalize_expr(const Aggref *aggref, Expr *state_expr)
  */
 
 static void
-check_types(const AggregateInfo *info, Oid state, Oid result)
+check_state_type(const AggregateInfo *info, Oid state)
 {
 	if (state != info->statetype)
 		ereport(ERROR,
@@ -521,6 +561,11 @@ check_types(const AggregateInfo *info, Oid state, Oid result)
 				errmsg("state of aggregate %s is of type %s, not %s",
 					   format_procedure(info->aggfnoid),
 					   format_type_be(info->statetype), format_type_be(state)));
+}
+
+static void
+check_result_type(const AggregateInfo *info, Oid result)
+{
 	if (result != info->resulttype)
 		ereport(ERROR,
 				errcode(ERRCODE_DATATYPE_MISMATCH),
@@ -529,20 +574,20 @@ check_types(const AggregateInfo *info, Oid state, Oid result)
 					   format_type_be(info->resulttype), format_type_be(result)));
 }
 
-/* argument types of the aggregate, from finalize()'s own arguments from the fourth on */
+/* argument types of the aggregate, from the call's own arguments from first on */
 static void
-take_argument_types(AggregateInfo *info, FunctionCallInfo fcinfo)
+take_argument_types(AggregateInfo *info, FunctionCallInfo fcinfo, int first)
 {
 	Oid		   *declared;
 	int			ndeclared;
 
 	(void) get_func_signature(info->aggfnoid, &declared, &ndeclared);
-	for (int i = 3; i < PG_NARGS(); i++)
+	for (int i = first; i < PG_NARGS(); i++)
 	{
 		Oid			type = get_fn_expr_argtype(fcinfo->flinfo, i);
 
 		if (!OidIsValid(type))
-			elog(ERROR, "could not determine the argument types of finalize()");
+			elog(ERROR, "could not determine the argument types of aggregate %u", info->aggfnoid);
 		info->argtypes[info->nargs++] = type;
 	}
 	if (!needs_arguments(info))
@@ -551,8 +596,8 @@ take_argument_types(AggregateInfo *info, FunctionCallInfo fcinfo)
 		!can_coerce_type(ndeclared, info->argtypes, declared, COERCION_IMPLICIT))
 		ereport(ERROR,
 				errcode(ERRCODE_DATATYPE_MISMATCH),
-				errmsg("finalize() of aggregate %s needs nulls of the types of its arguments",
-					   format_procedure(info->aggfnoid)));
+				errmsg("%s() of aggregate %s needs nulls of the types of its arguments",
+					   get_func_name(fcinfo->flinfo->fn_oid), format_procedure(info->aggfnoid)));
 	resolve_types(info);
 }
 
@@ -581,6 +626,23 @@ init_final_function(Finalizer *finalizer, Oid collation, MemoryContext context)
 	finalizer->stamp = state_stamp(info);
 }
 
+/*
+ * What an SQL call of ours is about: the aggregate, which the current user must be allowed
+ * to use, for the argument types that the call's own arguments from first on have.
+ */
+static void
+read_call(AggregateInfo *info, FunctionCallInfo fcinfo, Oid aggfnoid, int first)
+{
+	AclResult	acl;
+
+	read_aggregate(info, aggfnoid);
+	acl = mr_function_execute(aggfnoid, GetUserId());
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_AGGREGATE, get_func_name(aggfnoid));
+	take_argument_types(info, fcinfo, first);
+	set_state_type(info);
+}
+
 /* find and check everything, once per call site */
 static Finalizer *
 create_finalizer(FunctionCallInfo fcinfo, Oid aggfnoid)
@@ -588,16 +650,10 @@ create_finalizer(FunctionCallInfo fcinfo, Oid aggfnoid)
 	MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	Finalizer  *finalizer = palloc0(sizeof(Finalizer));
 	AggregateInfo *info = &finalizer->info;
-	AclResult	acl;
 
-	read_aggregate(info, aggfnoid);
-	acl = mr_function_execute(aggfnoid, GetUserId());
-	if (acl != ACLCHECK_OK)
-		aclcheck_error(acl, OBJECT_AGGREGATE, get_func_name(aggfnoid));
-	take_argument_types(info, fcinfo);
-	set_state_type(info);
-	check_types(info, get_fn_expr_argtype(fcinfo->flinfo, 1),
-				get_fn_expr_argtype(fcinfo->flinfo, 2));
+	read_call(info, fcinfo, aggfnoid, 3);
+	check_state_type(info, get_fn_expr_argtype(fcinfo->flinfo, 1));
+	check_result_type(info, get_fn_expr_argtype(fcinfo->flinfo, 2));
 	get_typlenbyval(info->statetype, &finalizer->statelen, &finalizer->statebyval);
 	get_typlenbyval(info->resulttype, &finalizer->resultlen, &finalizer->resultbyval);
 	init_final_function(finalizer, PG_GET_COLLATION(), fcinfo->flinfo->fn_mcxt);
@@ -673,4 +729,250 @@ mr_finalize(PG_FUNCTION_ARGS)
 	if (isnull)
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(datumCopy(result, finalizer->resultbyval, finalizer->resultlen));
+}
+
+/*
+ * Merging: the expression
+ */
+
+Aggref *
+mr_aggregate_merge_expr(const Aggref *aggref, Expr *state_expr)
+{
+	Oid			types[] = {REGPROCEDUREOID, ANYELEMENTOID, ANYOID};
+	List	   *name = list_make2(makeString(MR_SCHEMA), makeString("merge_states"));
+	Oid			type = exprType((Node *) state_expr);
+	Aggref	   *result = makeNode(Aggref);
+	AggregateInfo info;
+	List	   *args = NIL;
+	ListCell   *lc;
+
+	read_aggref(&info, aggref);
+	args = list_make2(aggregate_const(aggref->aggfnoid), state_expr);
+
+	/* where the state itself does not, they tell the collation, too */
+	if (needs_arguments(&info) || (OidIsValid(aggref->inputcollid) && !type_is_collatable(type)))
+		args = list_concat(args, nulls_of_arguments(&info, aggref->inputcollid));
+	result->aggfnoid = LookupFuncName(name, list_length(args) > 2 ? 3 : 2, types, false);
+	result->aggtype = type;
+	result->aggcollid = exprCollation((Node *) state_expr);
+	result->inputcollid = aggref->inputcollid;
+	foreach(lc, args)
+	{
+		result->aggargtypes = lappend_oid(result->aggargtypes, exprType(lfirst(lc)));
+		result->args = lappend(result->args, makeTargetEntry(lfirst(lc), foreach_current_index(lc) + 1,
+															 NULL, false));
+	}
+	result->aggkind = AGGKIND_NORMAL;
+	result->aggsplit = AGGSPLIT_SIMPLE;
+	result->aggno = -1;
+	result->aggtransno = -1;
+	result->location = -1;
+	return result;
+}
+
+Node *
+mr_aggregate_merge_over_window(WindowFunc *merge)
+{
+	CoalesceExpr *coalesce;
+	AggregateInfo info;
+	MrAggregate agg;
+	Datum		value;
+	bool		isnull;
+
+	read_aggregate(&info, DatumGetObjectId(linitial_node(Const, merge->args)->constvalue));
+	info.transtype = merge->wintype;
+	agg.info = info;
+	value = initial_value(&agg, &isnull);
+	if (isnull)
+		return (Node *) merge;
+	coalesce = makeNode(CoalesceExpr);
+	coalesce->coalescetype = merge->wintype;
+	coalesce->coalescecollid = merge->wincollid;
+	coalesce->args = list_make2(merge, makeConst(merge->wintype, -1, merge->wincollid,
+												 get_typlen(merge->wintype), value, false,
+												 get_typbyval(merge->wintype)));
+	coalesce->location = -1;
+	return (Node *) coalesce;
+}
+
+/*
+ * Merging: the aggregate
+ *
+ * merge_states() does in an Agg node what the combining half of a parallel aggregation
+ * does, with states that were stored.  Its own state is internal: the transition value of
+ * the aggregate at hand, in the node's memory.
+ */
+
+static MrAggregate *
+create_merged(FunctionCallInfo fcinfo, Oid aggfnoid)
+{
+	MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
+	MrAggregate *agg = palloc0(sizeof(MrAggregate));
+
+	read_call(&agg->info, fcinfo, aggfnoid, 3);
+	check_state_type(&agg->info, get_fn_expr_argtype(fcinfo->flinfo, 2));
+	if (!OidIsValid(agg->info.combinefn) ||
+		(agg->info.transtype == INTERNALOID &&
+		 (!OidIsValid(agg->info.serialfn) || !OidIsValid(agg->info.deserialfn))))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("aggregate %s has no stored states", format_procedure(aggfnoid)));
+	init_aggregate(agg, PG_GET_COLLATION());
+	MemoryContextSwitchTo(old);
+	return agg;
+}
+
+static Merged *
+begin_merged(MrAggregate *agg, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Merged	   *merged = palloc(sizeof(Merged));
+
+	merged->agg = agg;
+	merged->value = initial_value(agg, &merged->isnull);
+	merged->started = !merged->isnull;
+	MemoryContextSwitchTo(old);
+	return merged;
+}
+
+/* keep a new transition value in the node's memory and free the former, as nodeAgg.c does */
+static void
+keep_value(Merged *merged, Datum value, bool isnull, MemoryContext context)
+{
+	MrAggregate *agg = merged->agg;
+	MemoryContext old;
+
+	if (agg->info.transtype != INTERNALOID && !agg->statebyval &&
+		DatumGetPointer(value) != DatumGetPointer(merged->value))
+	{
+		old = MemoryContextSwitchTo(context);
+		if (!isnull &&
+			!(DatumIsReadWriteExpandedObject(value, false, agg->statelen) &&
+			  MemoryContextGetParent(DatumGetEOHP(value)->eoh_context) == context))
+			value = datumCopy(value, agg->statebyval, agg->statelen);
+		if (!merged->isnull)
+		{
+			if (DatumIsReadWriteExpandedObject(merged->value, false, agg->statelen))
+				DeleteExpandedObject(merged->value);
+			else
+				pfree(DatumGetPointer(merged->value));
+		}
+		MemoryContextSwitchTo(old);
+	}
+	merged->value = value;
+	merged->isnull = isnull;
+}
+
+/* combine with one more state; node: the Agg or WindowAgg that we are called in */
+static void
+add_state(Merged *merged, Datum state, bool isnull, Node *node, MemoryContext context)
+{
+	MrAggregate *agg = merged->agg;
+
+	LOCAL_FCINFO(fcinfo, 2);
+	Datum		value;
+
+	if (agg->combine.fn_strict)
+	{
+		if (isnull || (merged->started && merged->isnull))
+			return;
+		if (!merged->started)
+		{
+			/* a strict function starts with the first state that there is */
+			merged->started = true;
+			keep_value(merged, state, false, context);
+			return;
+		}
+	}
+	if (!isnull && agg->deserialize.fn_oid != InvalidOid)
+	{
+		agg->context->ecxt_per_tuple_memory = CurrentMemoryContext;
+		agg->context->ecxt_per_query_memory = CurrentMemoryContext;
+		state = load_state(agg, state);
+	}
+	InitFunctionCallInfoData(*fcinfo, &agg->combine, 2, agg->collation, node, NULL);
+	fcinfo->args[0].value = merged->value;
+	fcinfo->args[0].isnull = merged->isnull;
+	fcinfo->args[1].value = isnull ? (Datum) 0 : state;
+	fcinfo->args[1].isnull = isnull;
+	value = FunctionCallInvoke(fcinfo);
+	merged->started = true;
+	keep_value(merged, value, fcinfo->isnull, context);
+}
+
+/* merge_states()'s transition: (internal, aggregate, state, arguments that only tell types) */
+Datum
+mr_merge_states_transition(PG_FUNCTION_ARGS)
+{
+	MrAggregate *agg = fcinfo->flinfo->fn_extra;
+	Merged	   *merged = PG_ARGISNULL(0) ? NULL : (Merged *) PG_GETARG_POINTER(0);
+	MemoryContext context;
+
+	if (!AggCheckCallContext(fcinfo, &context))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("merge_states() can only be called as an aggregate"));
+	if (PG_ARGISNULL(1))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("the aggregate of merge_states() must not be null"));
+	if (agg == NULL)
+		fcinfo->flinfo->fn_extra = agg = create_merged(fcinfo, PG_GETARG_OID(1));
+	if (agg->info.aggfnoid != PG_GETARG_OID(1))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("the aggregate of merge_states() must be a constant"));
+	if (merged == NULL)
+		merged = begin_merged(agg, context);
+	add_state(merged, PG_GETARG_DATUM(2), PG_ARGISNULL(2), fcinfo->context, context);
+	PG_RETURN_POINTER(merged);
+}
+
+/* the aggregate that a call of merge_states() names, where no row has told it */
+static Oid
+named_aggregate(FunctionCallInfo fcinfo)
+{
+	Aggref	   *aggref = AggGetAggref(fcinfo);
+	Const	   *name = aggref == NULL ? NULL : (Const *) linitial_node(TargetEntry, aggref->args)->expr;
+
+	if (name == NULL || !IsA(name, Const) || name->constisnull)
+		return InvalidOid;
+	return DatumGetObjectId(name->constvalue);
+}
+
+/* merge_states()'s final function: the stored state of all together */
+Datum
+mr_merge_states_final(PG_FUNCTION_ARGS)
+{
+	MrAggregate *agg = fcinfo->flinfo->fn_extra;
+	Datum		result;
+	bool		isnull;
+
+	if (!AggCheckCallContext(fcinfo, NULL))
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("merge_states() can only be called as an aggregate"));
+	if (PG_ARGISNULL(0))
+	{
+		Oid			aggfnoid = named_aggregate(fcinfo);
+
+		if (!OidIsValid(aggfnoid))
+			PG_RETURN_NULL();
+		if (agg == NULL)
+			fcinfo->flinfo->fn_extra = agg = create_merged(fcinfo, aggfnoid);
+		result = mr_aggregate_initial(agg, &isnull);
+	}
+	else
+	{
+		Merged	   *merged = (Merged *) PG_GETARG_POINTER(0);
+
+		agg = merged->agg;
+		agg->context->ecxt_per_tuple_memory = CurrentMemoryContext;
+		agg->context->ecxt_per_query_memory = CurrentMemoryContext;
+		isnull = merged->isnull;
+		result = store_state(agg, merged->value, &isnull);
+	}
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
 }

@@ -46,4 +46,13 @@ extern Datum mr_aggregate_initial(MrAggregate *agg, bool *isnull);
  */
 extern Expr *mr_aggregate_finalize_expr(const Aggref *aggref, Expr *state_expr);
 
+/*
+ * Call of aggregate millrace.merge_states(), which makes one stored state of those of many
+ * rows; that of no rows at all when there is none.
+ */
+extern Aggref *mr_aggregate_merge_expr(const Aggref *aggref, Expr *state_expr);
+
+/* such a call over a window, whose frame may be empty: there it cannot know its aggregate */
+extern Node *mr_aggregate_merge_over_window(WindowFunc *merge);
+
 #endif							/* MR_VIEW_AGGREGATE_H */

@@ -33,6 +33,7 @@
 #include "utils/typcache.h"
 
 #include "view/aggregate.h"
+#include "view/combine.h"
 #include "view/split.h"
 
 /* where the walker over the batch's half stands */
@@ -183,6 +184,10 @@ refuse_ordered(const Aggref *aggref)
 void
 mr_restrict_aggref(const Aggref *aggref)
 {
+	if (mr_is_combine(aggref->aggfnoid))
+		mr_refuse(aggref->location,
+				  errmsg("combine() of a stream's column is not supported"),
+				  errhint("Use the aggregate itself; combine() is for queries over the continuous view."));
 	if (aggref->aggkind != AGGKIND_NORMAL)
 		refuse_ordered(aggref);
 	if (aggref->aggdistinct != NIL)
