@@ -67,15 +67,18 @@ CREATE TABLE millrace.continuous_view (
   active      boolean NOT NULL DEFAULT true,
   failed      boolean NOT NULL DEFAULT false,
   last_error  text,
-  last_error_at timestamptz
+  last_error_at timestamptz,
+  rebuilds    regclass                        -- a shadow: view is its matrel, this the view that gets its contents
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE millrace.continuous_view IS 'continuous views';
+CREATE UNIQUE INDEX continuous_view_rebuilds ON millrace.continuous_view (rebuilds) WHERE rebuilds IS NOT NULL;
+COMMENT ON TABLE millrace.continuous_view IS 'continuous views, and the shadows in which contents are rebuilt';
 
 CREATE TABLE millrace.view_stream (
   view        regclass NOT NULL,
   stream      regclass NOT NULL,
   feed        bigint NOT NULL REFERENCES millrace.feed,
   columns     int2[] NOT NULL,                -- attribute numbers that the view reads
+  reached     boolean NOT NULL DEFAULT false, -- has stood at the end, or at the live position
   PRIMARY KEY (view, stream)
 );
 CREATE INDEX view_stream_feed ON millrace.view_stream (feed);
@@ -227,6 +230,15 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_truncate_continuous_view';
 COMMENT ON FUNCTION millrace.truncate_continuous_view(regclass)
   IS 'empties a view; it goes on from its present position';
 
+CREATE FUNCTION millrace.rebuild(view regclass, start_at text DEFAULT NULL) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_rebuild';
+COMMENT ON FUNCTION millrace.rebuild(regclass, text)
+  IS 'recomputes a view from its topics beside its present contents, which are replaced at once when the new ones are complete; start_at: null means where the view began';
+
+CREATE FUNCTION millrace.cancel_rebuild(view regclass) RETURNS boolean
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_cancel_rebuild';
+COMMENT ON FUNCTION millrace.cancel_rebuild(regclass) IS 'gives up a rebuild; false when there was none';
+
 CREATE FUNCTION millrace.wait_for_latest(view regclass, timeout interval DEFAULT NULL) RETURNS boolean
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_wait_for_latest';
 COMMENT ON FUNCTION millrace.wait_for_latest(regclass, interval)
@@ -311,7 +323,8 @@ COMMENT ON VIEW millrace.workers IS 'ingest processes; times in ms since the sta
 
 CREATE VIEW millrace.views WITH (security_barrier) AS
   SELECT v.view, f.stream, v.kind,
-         CASE WHEN v.failed THEN 'failed'
+         CASE WHEN (v.failed OR NOT v.active) AND b.active AND NOT b.failed THEN 'catching up'
+              WHEN v.failed THEN 'failed'
               WHEN NOT v.active THEN 'paused'
               WHEN f.stopped OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
               WHEN w.retrying THEN 'retrying'
@@ -323,8 +336,13 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
          CASE WHEN v.failed THEN v.last_error
               WHEN f.stopped THEN f.last_error
               WHEN w.retrying THEN w.last_error
+              WHEN b.failed THEN 'rebuild failed: ' || b.last_error
               ELSE v.last_error END AS last_error,
-         v.active, f.live, v.start_at, v.matrel, v.last_error_at
+         v.active, f.live, v.start_at, v.matrel, v.last_error_at,
+         CASE WHEN b.failed THEN 'failed'
+              WHEN NOT b.active THEN 'paused'
+              WHEN b.stopped OR b.active AND NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
+              WHEN b.active THEN 'catching up' END AS rebuild
   FROM millrace.continuous_view v
   JOIN pg_catalog.pg_class c ON c.oid = v.matrel
   LEFT JOIN LATERAL
@@ -336,8 +354,13 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
             pg_catalog.max(w.last_error) FILTER (WHERE w.state = 'retrying') AS last_error
      FROM millrace.view_stream s JOIN millrace.worker_slots() w ON w.feed = s.feed
      WHERE s.view = v.view) w ON true
+  LEFT JOIN LATERAL
+    (SELECT s.active, s.failed, s.last_error,
+            EXISTS (SELECT FROM millrace.view_stream x JOIN millrace.feed f ON f.id = x.feed
+                    WHERE x.view = s.view AND f.stopped) AS stopped
+     FROM millrace.continuous_view s WHERE s.rebuilds = v.view) b ON true
   LEFT JOIN LATERAL millrace.view_counters(v.view) r ON true
-  WHERE pg_catalog.has_table_privilege(v.view, 'SELECT');
+  WHERE v.rebuilds IS NULL AND pg_catalog.has_table_privilege(v.view, 'SELECT');
 COMMENT ON VIEW millrace.views IS 'continuous views and what they do now';
 
 CREATE VIEW millrace.streams WITH (security_barrier) AS
@@ -375,7 +398,7 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
             pg_catalog.max(v.last_error) FILTER (WHERE v.failed) AS last_error,
             pg_catalog.max(v.last_error_at) FILTER (WHERE v.failed) AS last_error_at
      FROM millrace.view_stream x JOIN millrace.continuous_view v USING (view)
-     WHERE x.stream = s.stream) n ON true
+     WHERE x.stream = s.stream AND v.rebuilds IS NULL) n ON true
   LEFT JOIN LATERAL
     (SELECT pg_catalog.sum(o.messages)::bigint AS messages, pg_catalog.sum(o.bytes)::bigint AS bytes,
             pg_catalog.sum(o.tombstones)::bigint AS tombstones
@@ -403,11 +426,16 @@ CREATE VIEW millrace.partitions WITH (security_barrier) AS
          w.high_watermark - coalesce(o.next_offset, w.low_watermark) AS lag,
          CASE WHEN w.high_watermark = coalesce(o.next_offset, w.low_watermark) THEN 0
               ELSE pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - o."timestamp")
-         END AS lag_seconds
+         END AS lag_seconds,
+         r.next_offset AS rebuild_next_offset
   FROM millrace.view_stream v
+  JOIN millrace.continuous_view c ON c.view = v.view AND c.rebuilds IS NULL
   JOIN p ON p.stream = v.stream
   LEFT JOIN w ON w.stream = p.stream AND w.partition = p.partition
   LEFT JOIN millrace.feed_offset o ON o.feed = v.feed AND o.partition = p.partition
+  LEFT JOIN millrace.continuous_view s ON s.rebuilds = v.view
+  LEFT JOIN millrace.view_stream x ON x.view = s.view AND x.stream = v.stream
+  LEFT JOIN millrace.feed_offset r ON r.feed = x.feed AND r.partition = p.partition
   WHERE pg_catalog.has_table_privilege(v.view, 'SELECT')
   ORDER BY v.view::oid, v.stream::oid, p.partition;
 COMMENT ON VIEW millrace.partitions IS 'how far each view is in each partition; asks the broker';

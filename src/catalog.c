@@ -192,7 +192,8 @@ mr_catalog_owner(void)
 /* ---------- views ---------- */
 
 #define VIEW_COLUMNS \
-	"v.view, v.matrel, v.definition, v.kind, v.query, v.settings, v.active, v.failed, v.last_error"
+	"v.view, v.matrel, v.definition, v.kind, v.query, v.settings, v.active, v.failed, v.last_error," \
+	" coalesce(v.rebuilds, v.view)"
 
 static List *
 text_array_to_list(Datum array)
@@ -225,6 +226,7 @@ view_from_row(uint64 row, MemoryContext context)
 	view->active = DatumGetBool(value(row, 7));
 	view->failed = DatumGetBool(value(row, 8));
 	view->last_error = text_value(row, 9, context);
+	view->target = DatumGetObjectId(value(row, 10));
 	MemoryContextSwitchTo(old);
 	return view;
 }
@@ -448,7 +450,7 @@ mr_catalog_view_of_part(Oid relid)
 	Oid			result = InvalidOid;
 
 	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT view::oid FROM millrace.continuous_view"
+	mr_catalog_run("SELECT coalesce(rebuilds, view)::oid FROM millrace.continuous_view"
 				   " WHERE matrel = $1 OR definition = $1", true, 1, types, values, NULL);
 	if (SPI_processed > 0)
 		result = DatumGetObjectId(value(0, 1));
@@ -733,7 +735,7 @@ mr_catalog_split_view(Oid view, Oid stream, int64 feed)
 	run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset, \"timestamp\")"
 			  " SELECT $1, partition, next_offset, \"timestamp\" FROM millrace.feed_offset WHERE feed = $2",
 			  2, copy_types, copy_values, NULL);
-	run_alone("UPDATE millrace.view_stream SET feed = $1 WHERE view = $2 AND stream = $3",
+	run_alone("UPDATE millrace.view_stream SET feed = $1, reached = false WHERE view = $2 AND stream = $3",
 			  3, move_types, move_values, NULL);
 	mr_catalog_bump_feed(feed);
 	return result;
@@ -745,7 +747,9 @@ mr_catalog_join_feeds(int64 from, int64 into)
 	Oid			types[] = {INT8OID, INT8OID};
 	Datum		values[] = {Int64GetDatum(from), Int64GetDatum(into)};
 
-	run_alone("UPDATE millrace.view_stream SET feed = $2 WHERE feed = $1", 2, types, values, NULL);
+	run_alone("UPDATE millrace.view_stream SET feed = $2,"
+			  " reached = (SELECT live FROM millrace.feed WHERE id = $2) WHERE feed = $1",
+			  2, types, values, NULL);
 	run_alone("DELETE FROM millrace.feed WHERE id = $1", 1, types, values, NULL);
 	mr_catalog_bump_feed(into);
 }
@@ -762,7 +766,7 @@ mr_catalog_tidy_feeds(void)
 	mr_catalog_run("UPDATE millrace.feed f SET live = true, generation = generation + 1 WHERE id IN"
 				   " (SELECT min(s.feed) FROM millrace.view_stream s"
 				   " JOIN millrace.continuous_view v USING (view)"
-				   " WHERE v.active AND NOT v.failed AND NOT EXISTS"
+				   " WHERE v.active AND NOT v.failed AND (v.rebuilds IS NULL OR s.reached) AND NOT EXISTS"
 				   " (SELECT FROM millrace.feed l WHERE l.stream = s.stream AND l.live)"
 				   " GROUP BY s.stream)", false, 0, NULL, NULL, NULL);
 	mr_catalog_end(&scope);

@@ -28,6 +28,8 @@ typedef struct MrView
 	bool		active;
 	bool		failed;
 	char	   *last_error;		/* or NULL */
+	Oid			target;			/* view itself; of a shadow, the view that
+								 * will get its contents */
 } MrView;
 
 typedef struct MrFeed
@@ -73,7 +75,10 @@ extern Oid	mr_catalog_extension_oid(void);
 extern Oid	mr_catalog_schema_oid(void);
 extern Oid	mr_catalog_owner(void);
 
-/* Views.  mr_catalog_view: NULL when relid is no continuous view. */
+/*
+ * Views.  mr_catalog_view: NULL when relid is no continuous view.  Lists contain shadows,
+ * too: see catalog_rebuild.h.
+ */
 extern MrView *mr_catalog_view(Oid view);
 extern bool mr_catalog_view_changed_here(Oid view); /* by the current
 													 * transaction */
@@ -93,7 +98,8 @@ extern Bitmapset *mr_catalog_stream_attrs(Oid stream);
 
 /* Relations of dropped or changed objects */
 extern Oid	mr_catalog_view_of_part(Oid relid); /* view whose matrel or
-												 * definition this is */
+												 * definition, or shadow's
+												 * matrel, this is */
 extern void mr_catalog_delete_stream(Oid stream);
 
 /*
@@ -145,7 +151,7 @@ extern List *mr_catalog_lock_feeds_of_view(Oid view);
  */
 extern int64 mr_catalog_split_view(Oid view, Oid stream, int64 feed);
 
-/* move all views of one feed to another and forget the first */
+/* move all views of one feed to another that stands there, too, and forget the first */
 extern void mr_catalog_join_feeds(int64 from, int64 into);
 
 /* elect live feeds where there is none, and forget feeds that no view follows */

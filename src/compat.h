@@ -271,6 +271,34 @@ typedef bool MrUpdateIndexes;
 						false, false, false, false, true))
 #endif
 
+/* build an index anew; needs catalog/index.h, utils/lsyscache.h */
+#if PG_VERSION_NUM >= 170000
+#define mr_compat_reindex_index(indexid) \
+	reindex_index(NULL, indexid, false, get_rel_persistence(indexid), &(ReindexParams) {0})
+#else
+#define mr_compat_reindex_index(indexid) \
+	reindex_index(indexid, false, get_rel_persistence(indexid), &(ReindexParams) {0})
+#endif
+
+/* let go of a relation's file, which 17 does by itself; needs utils/rel.h */
+#if PG_VERSION_NUM >= 170000
+#define mr_compat_close_storage(relid)	((void) 0)
+#else
+#define mr_compat_close_storage(relid)	RelationCloseSmgrByOid(relid)
+#endif
+
+/* the part of a swap of two rows of pg_class that only 18 has */
+#if PG_VERSION_NUM >= 180000
+#define mr_compat_swap_allfrozen(a, b) \
+	do { \
+		int32 swap_ = (a)->relallfrozen; \
+		(a)->relallfrozen = (b)->relallfrozen; \
+		(b)->relallfrozen = swap_; \
+	} while (0)
+#else
+#define mr_compat_swap_allfrozen(a, b)	((void) 0)
+#endif
+
 /* a wait event of our own; needs utils/wait_event.h */
 #if PG_VERSION_NUM >= 170000
 #define mr_compat_new_wait_event(name)	WaitEventExtensionNew(name)

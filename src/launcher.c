@@ -29,6 +29,7 @@
 #include "access/xact.h"
 #include "catalog.h"
 #include "catalog/pg_database.h"
+#include "ingest/exchange.h"
 #include "ingest/worker.h"
 #include "launcher.h"
 #include "miscadmin.h"
@@ -609,6 +610,9 @@ mr_supervisor_main(Datum arg)
 		free_unwanted_slots(wanted);
 		foreach(lc, wanted)
 			start_worker(lfirst(lc), &nap_ms);
+		if (mr_enabled)
+			mr_exchange_shadows(&nap_ms);
+		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
 		pgstat_report_activity(STATE_IDLE, NULL);
 		nap(nap_ms, MR_WAIT_SUPERVISOR_MAIN);

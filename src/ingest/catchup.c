@@ -18,9 +18,15 @@
  *
  * A view that starts after the live position ('latest' while the live feed is behind) joins
  * at once: its start offsets keep earlier messages from it wherever its feed stands.
+ *
+ * A shadow (a view's contents that are being rebuilt) must not take the view's place before it
+ * holds as much, and it takes it as soon as it has joined.  So it does not join a live feed
+ * that is itself behind the view, which has failed or was deactivated further on: unless it
+ * is at the end of the stream, where nothing is missing (the topic was created again).
  */
 #include "millrace.h"
 
+#include "catalog_rebuild.h"
 #include "ingest/catchup.h"
 
 /* may the feed go back to an offset before its own? All its views start later anyway. */
@@ -127,7 +133,7 @@ mr_catchup_cut(MrIngest *ingest, MrMessage *messages, int *n)
 }
 
 void
-mr_catchup_move(MrIngest *ingest, const MrPartitionOffset *ends, int nends)
+mr_catchup_move(MrIngest *ingest, const MrPartitionOffset *ends, int nends, bool at_end)
 {
 	for (int i = 0; i < ingest->offsets->n; i++)
 	{
@@ -138,11 +144,45 @@ mr_catchup_move(MrIngest *ingest, const MrPartitionOffset *ends, int nends)
 			end = Min(end, live_offset(ingest->live, ingest->nlive, position->partition));
 		position->new_offset = Max(position->new_offset, end);
 	}
+	if (ingest->live == NULL && at_end && mr_catalog_shadows_reached(ingest->feed->id))
+		mr_catalog_changed();
+}
+
+/* is the live feed nowhere behind the view that a shadow is for? */
+static bool
+covers_view(const MrIngest *ingest, Oid view)
+{
+	int64		feed = mr_catalog_feed_of(view, ingest->stream->relid);
+	int			n;
+	MrFeedOffset *rows;
+
+	if (feed == ingest->live_feed)
+		return true;
+	rows = mr_catalog_feed_offsets(feed, false, &n);
+	for (int i = 0; i < n; i++)
+		if (live_offset(ingest->live, ingest->nlive, rows[i].partition) < rows[i].next_offset)
+			return false;
+	return true;
+}
+
+static bool
+shadows_may_join(const MrIngest *ingest, bool at_end)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->views)
+	{
+		const MrView *view = ((MrIngestView *) lfirst(lc))->view;
+
+		if (view->target != view->view && !at_end && !covers_view(ingest, view->target))
+			return false;
+	}
+	return true;
 }
 
 bool
 mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
-				 const MrPartitionOffset *ends, int nends, bool *cut)
+				 const MrPartitionOffset *ends, int nends, bool at_end, bool *cut)
 {
 	int64		live_feed = mr_catalog_live_feed(ingest->stream->relid);
 	bool		joins = false;
@@ -154,7 +194,8 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 		return false;			/* nobody to overlap with: soon we are live
 								 * ourselves */
 	ingest->live = mr_catalog_feed_offsets(live_feed, false, &ingest->nlive);
-	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends))
+	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
+		shadows_may_join(ingest, at_end))
 	{
 		ingest->live = mr_catalog_feed_offsets(live_feed, true, &ingest->nlive);
 		joins = reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends);

@@ -12,19 +12,20 @@
  * live feed's position, so that no view is fed twice, and tells in *cut if there were more;
  * where the messages and ends reach that position in all partitions, the live feed is
  * locked and true is returned: after this batch both stand at the same place, and
- * mr_catchup_join makes them one.
+ * mr_catchup_join makes them one.  at_end: the reader knows of nothing beyond the messages.
  */
 extern bool mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
-							 const MrPartitionOffset *ends, int nends, bool *cut);
+							 const MrPartitionOffset *ends, int nends, bool at_end, bool *cut);
 
 /* cut further messages of the same step there; true if there were some */
 extern bool mr_catchup_cut(MrIngest *ingest, MrMessage *messages, int *n);
 
 /*
  * When all messages are in: move the offsets to where the reader stands, past what is no
- * message, but never past the live ones.
+ * message, but never past the live ones.  Shadows that have come to the end of the stream
+ * get to know it.
  */
-extern void mr_catchup_move(MrIngest *ingest, const MrPartitionOffset *ends, int nends);
+extern void mr_catchup_move(MrIngest *ingest, const MrPartitionOffset *ends, int nends, bool at_end);
 
 extern void mr_catchup_join(MrIngest *ingest);
 

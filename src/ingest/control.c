@@ -7,6 +7,8 @@
  * The feed's offset rows are locked meanwhile, so the position is exact: what the view holds
  * is what lies before it.  Activating only says that somebody should care; the supervisor
  * starts a worker, which catches up and joins the live feed.
+ *
+ * What is said of a view holds for its shadow, too, if it is being rebuilt.
  */
 #include "millrace.h"
 
@@ -28,6 +30,7 @@
 #include "view/ddl.h"
 #include "view/guise.h"
 #include "view/relations.h"
+#include "view/shadow.h"
 #include "view/target.h"
 
 PG_FUNCTION_INFO_V1(mr_activate);
@@ -156,6 +159,7 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 
 	mr_target_require_owner(relid);
 	truncate_matrel(view->matrel);
+	(void) mr_shadow_drop(view->view);	/* or all would come back */
 	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);
 	analysis = mr_view_analyze(mr_view_declared_query(view));
 	if (analysis->has_aggregates && analysis->nkeys == 0)

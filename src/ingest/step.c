@@ -69,7 +69,7 @@ invalidate_plans(Oid relid)
 	{
 		MrIngestView *view = lfirst(lc);
 
-		if (view->view->view == relid || view->view->definition == relid)
+		if (view->view->target == relid || view->view->definition == relid)
 			stale = true;
 		if (view->plan && (!OidIsValid(relid) || list_member_oid(view->plan->relationOids, relid)))
 			view->plan = NULL;
@@ -217,9 +217,11 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 	mr_take_blame(view->view);
 	mr_view_sync(view);
 	result->view = view;
-	result->owner = mr_relation_owner(view->view);
-	result->name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(view->view)),
-											  get_rel_name(view->view));
+	result->owner = mr_relation_owner(view->target);
+	result->name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(view->target)),
+											  get_rel_name(view->target));
+	if (view->target != view->view)
+		result->name = psprintf("%s (rebuild)", result->name);
 	result->profile = find_profile(ingest, result->owner, view->settings, attrs);
 	load_start(result, ingest->stream->relid);
 
@@ -237,7 +239,7 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 static bool
 try_lock_parts(const MrView *view, BusyRelation *busy)
 {
-	return try_lock(view->view, AccessShareLock, busy) &&
+	return try_lock(view->target, AccessShareLock, busy) &&
 		try_lock(view->definition, AccessShareLock, busy) &&
 		try_lock(view->matrel, AccessShareLock, busy);
 }
@@ -257,7 +259,7 @@ load_views(MrIngest *ingest, BusyRelation *busy)
 		if (!try_lock_parts(view, busy))
 			return false;
 		/* one that has just been dropped has changed the generation, too */
-		if (get_rel_name(view->view) != NULL)
+		if (get_rel_name(view->view) != NULL && get_rel_name(view->target) != NULL)
 			ingest->views = lappend(ingest->views, open_view(ingest, view, attrs));
 	}
 	return ingest->views != NIL;
@@ -412,7 +414,7 @@ try_lock_view(const MrIngestView *view, BusyRelation *busy)
 {
 	ListCell   *lc;
 
-	if (!try_lock(view->view->view, AccessShareLock, busy) ||
+	if (!try_lock(view->view->target, AccessShareLock, busy) ||
 		!try_lock(view->view->definition, AccessShareLock, busy) ||
 		!try_lock(view->view->matrel, RowExclusiveLock, busy))
 		return false;
@@ -526,7 +528,8 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 	if (catch_up)
 	{
 		ends = source->ends(source->arg, &nends);
-		joins = mr_catchup_limit(ingest, messages, &n, ends, nends, &cut);
+		joins = mr_catchup_limit(ingest, messages, &n, ends, nends,
+								 source->at_end(source->arg), &cut);
 	}
 	*stopped = mr_intake_append(ingest, messages, n);
 	while (!joins && !cut && !*stopped && !mr_intake_full(ingest) &&
@@ -540,7 +543,7 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 		return false;
 	ends = source->ends(source->arg, &nends);
 	if (catch_up)
-		mr_catchup_move(ingest, ends, nends);
+		mr_catchup_move(ingest, ends, nends, source->at_end(source->arg));
 	else
 		count_ends(ingest, ends, nends);
 	return joins;

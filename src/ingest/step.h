@@ -64,12 +64,14 @@ typedef struct MrIngest
  * Where a step finds out about what lies beyond the messages that it was given.  next: the
  * messages after those, as long as the broker is known to hold a lot more; gives the former
  * ones back, never waits; 0 when there are none at hand.  ends: where the reader stands by
- * partition, past control records, with all messages handed out so far.
+ * partition, past control records, with all messages handed out so far.  at_end: is that
+ * the end of all partitions, as far as anybody knows?
  */
 typedef struct MrStepSource
 {
 	int			(*next) (void *arg, MrMessage **messages);
 	const MrPartitionOffset *(*ends) (void *arg, int *n);
+	bool		(*at_end) (void *arg);
 	void	   *arg;
 } MrStepSource;
 

@@ -15,7 +15,8 @@
  */
 #include "millrace.h"
 
-#include "catalog.h"
+#include "access/xact.h"
+#include "catalog_rebuild.h"
 #include "fmgr.h"
 #include "ingest/monitor.h"
 #include "kafka/consumer.h"
@@ -47,6 +48,8 @@ typedef struct Goal
 	Oid			view;
 	Oid			stream;
 	int64		feed;			/* that the view followed at the call */
+	Oid			shadow;			/* must have taken the view's place before, if
+								 * valid */
 	int			n;
 	MrPartitionOffset *targets;
 	MrFeedOffset *before;		/* where the view stood before the broker was
@@ -108,12 +111,16 @@ make_goals(List *views)
 	foreach(lc, views)
 	{
 		const MrView *view = lfirst(lc);
+		const MrView *shadow = mr_catalog_shadow_of(view->view);
 
+		if (view->target != view->view)
+			continue;
 		foreach(lf, mr_catalog_streams_of_view(view->view))
 		{
 			Goal	   *goal = palloc0(sizeof(Goal));
 
 			goal->view = view->view;
+			goal->shadow = shadow ? shadow->view : InvalidOid;
 			goal->stream = ((MrFeed *) lfirst(lf))->stream;
 			goal->feed = ((MrFeed *) lfirst(lf))->id;
 			goals = lappend(goals, goal);
@@ -188,19 +195,24 @@ offset_goals(List *views, int32 partition, int64 offset)
 static void
 refuse(const MrView *view, const char *what, const char *error)
 {
+	bool		is_shadow = view->target != view->view;
+
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("continuous view \"%s\" %s", get_rel_name(view->view), what),
+			 errmsg(is_shadow ? "the rebuild of continuous view \"%s\" %s" : "continuous view \"%s\" %s",
+					get_rel_name(view->target), what),
 			 error ? errdetail("%s", error) : 0,
-			 errhint("Use millrace.activate().")));
+			 is_shadow ? errhint("Use millrace.activate() or millrace.cancel_rebuild().")
+			 : errhint("Use millrace.activate().")));
 }
 
-/* errors when nobody will ever feed the view */
+/* errors when nobody will ever feed the view, or its shadow while there is one */
 static void
 check_view_runs(Oid relid, Oid stream)
 {
-	MrView	   *view = mr_catalog_view(relid);
-	const char *error = mr_catalog_feed_error(mr_catalog_feed_of(relid, stream));
+	MrView	   *shadow = mr_catalog_shadow_of(relid);
+	MrView	   *view = shadow ? shadow : mr_catalog_view(relid);
+	const char *error = mr_catalog_feed_error(mr_catalog_feed_of(view ? view->view : relid, stream));
 
 	if (view == NULL)
 		ereport(ERROR,
@@ -240,6 +252,8 @@ goal_reached(const Goal *goal)
 	int			n;
 	MrFeedOffset *rows = mr_catalog_feed_offsets(feed, false, &n);
 
+	if (OidIsValid(goal->shadow) && mr_catalog_view(goal->shadow) != NULL)
+		return false;
 	for (int i = 0; i < goal->n; i++)
 	{
 		bool		reached = false;
@@ -329,13 +343,35 @@ wait_for_goal(Goal *goal, TimestampTz deadline, TimestampTz markers_until)
 	return true;
 }
 
-static bool
-wait_for_goals(List *goals, TimestampTz deadline, bool latest)
+/*
+ * Let nobody wait for our snapshot before a shadow takes its view's place.  One that is kept
+ * for the whole transaction may still be read with.
+ */
+static void
+set_waiting(List *goals, bool waiting)
 {
 	ListCell   *lc;
 
-	if (all_reached(goals))
-		return true;
+	if (IsolationUsesXactSnapshot())
+		return;
+	foreach(lc, goals)
+	{
+		const Goal *goal = lfirst(lc);
+
+		if (!OidIsValid(goal->shadow))
+			continue;
+		if (waiting)
+			mr_catalog_shadow_wait_begin(goal->shadow);
+		else
+			mr_catalog_shadow_wait_end(goal->shadow);
+	}
+}
+
+static bool
+wait_for_all(List *goals, TimestampTz deadline, bool latest)
+{
+	ListCell   *lc;
+
 	/* let workers look for new partitions and the like */
 	mr_shmem_wake(MyDatabaseId);
 	foreach(lc, goals)
@@ -347,6 +383,19 @@ wait_for_goals(List *goals, TimestampTz deadline, bool latest)
 			return false;
 	}
 	return true;
+}
+
+static bool
+wait_for_goals(List *goals, TimestampTz deadline, bool latest)
+{
+	bool		result;
+
+	if (all_reached(goals))
+		return true;
+	set_waiting(goals, true);
+	result = wait_for_all(goals, deadline, latest);
+	set_waiting(goals, false);
+	return result;
 }
 
 static TimestampTz
@@ -400,7 +449,15 @@ check_not_ours(List *views)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("cannot wait for continuous view \"%s\" in the transaction that has changed it",
-							get_rel_name(view->view)),
+							get_rel_name(view->target)),
+					 errhint("Commit first.")));
+		/* a rebuilt view's contents are replaced when nobody reads it */
+		if (view->target != view->view &&
+			CheckRelationOidLockedByMe(mr_catalog_view(view->target)->matrel, AccessShareLock, true))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot wait for the rebuild of continuous view \"%s\" in a transaction that has read it",
+							get_rel_name(view->target)),
 					 errhint("Commit first.")));
 	}
 }
@@ -430,6 +487,8 @@ check_views_run(List *views)
 		MrView	   *view = lfirst(lc);
 		ListCell   *lf;
 
+		if (view->target != view->view)
+			continue;
 		foreach(lf, mr_catalog_streams_of_view(view->view))
 			check_view_runs(view->view, ((MrFeed *) lfirst(lf))->stream);
 	}

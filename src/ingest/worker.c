@@ -481,6 +481,19 @@ reader_positions(void *arg, int *n)
 	return ends;
 }
 
+static bool
+reader_at_end(void *arg)
+{
+	MrWorker   *worker = arg;
+	int			n;
+	const MrPartitionStatus *status = mr_consumer_status(worker->consumer, &n);
+
+	for (int i = 0; i < n; i++)
+		if (status[i].eof < status[i].position)
+			return false;
+	return n > 0;
+}
+
 /* during a step: the next portion of a backlog, instead of the one in hand */
 static int
 next_portion(void *arg, MrMessage **messages)
@@ -604,7 +617,7 @@ step_needed(MrWorker *worker)
 static bool
 take_step(MrWorker *worker)
 {
-	const MrStepSource source = {next_portion, reader_positions, worker};
+	const MrStepSource source = {next_portion, reader_positions, reader_at_end, worker};
 	TimestampTz began = GetCurrentTimestamp();
 	MrStepResult result;
 	bool		cut;

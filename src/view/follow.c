@@ -21,6 +21,7 @@
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog_rebuild.h"
 #include "commands/event_trigger.h"
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
@@ -99,11 +100,19 @@ static void
 drop_rest_of_view(const MrView *view)
 {
 	ObjectAddresses *objects = new_object_addresses();
+	MrView	   *shadow = mr_catalog_shadow_of(view->view);
 
 	add_if_exists(objects, view->definition);
 	add_if_exists(objects, view->matrel);
+	if (shadow)
+		add_if_exists(objects, shadow->matrel);
 	performMultipleDeletions(objects, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 	free_object_addresses(objects);
+	if (shadow)
+	{
+		mr_catalog_delete_view(shadow->view);
+		mr_shmem_forget_view(shadow->view);
+	}
 	mr_catalog_delete_view(view->view);
 	mr_shmem_forget_view(view->view);
 	mr_catalog_changed();
@@ -224,6 +233,12 @@ mr_view_sync(const MrView *view)
 
 	if (name == NULL || !relation_exists(view->matrel) || !relation_exists(view->definition))
 		return;
+	if (view->target != view->view)
+	{
+		if (relation_exists(view->target))
+			mr_relations_depend_shadow(view);
+		return;
+	}
 	mr_owner_enter(&scope);
 	follow_schema(view->matrel, namespace);
 	follow_schema(view->definition, namespace);
@@ -257,7 +272,8 @@ check_part_altered(const Touched *touched, Oid viewid)
 	bool		is_matrel;
 	char	   *name;
 
-	if (view == NULL || !relation_exists(viewid))
+	if (view == NULL || !relation_exists(viewid) ||
+		(touched->relid != view->matrel && touched->relid != view->definition))
 		return;
 	is_matrel = view->matrel == touched->relid;
 	name = mr_relations_part_name(get_rel_name(viewid), is_matrel ? "mrel" : "def",

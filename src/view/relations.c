@@ -19,6 +19,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/reloptions.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
@@ -32,6 +33,7 @@
 #include "catalog/toasting.h"
 #include "commands/defrem.h"
 #include "commands/tablecmds.h"
+#include "commands/tablespace.h"
 #include "commands/trigger.h"
 #include "commands/view.h"
 #include "foreign/foreign.h"
@@ -47,6 +49,7 @@
 #include "utils/typcache.h"
 
 #include "view/relations.h"
+#include "view/swap.h"
 
 PG_FUNCTION_INFO_V1(mr_refuse_write);
 
@@ -105,6 +108,8 @@ mr_relation_owner(Oid relid)
 	ReleaseSysCache(tuple);
 	return owner;
 }
+
+static void depend_once(Oid relid, Oid refclass, Oid refobj, DependencyType type);
 
 /*
  * Views
@@ -288,21 +293,23 @@ is_analyzed_by_user_code(Oid type)
  * whose statistics are made by functions of users.
  */
 static void
-limit_analyze(Oid matrel, const MrViewAnalysis *analysis)
+limit_analyze(Oid matrel)
 {
 	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(matrel)),
 												  get_rel_name(matrel));
+	Relation	rel = table_open(matrel, AccessShareLock);
+	TupleDesc	desc = CreateTupleDescCopy(RelationGetDescr(rel));
 	MrCatalogScope scope;
-	ListCell   *lc;
 
+	table_close(rel, AccessShareLock);
 	mr_catalog_begin(&scope);
-	foreach(lc, analysis->columns)
+	for (int i = 0; i < desc->natts; i++)
 	{
-		MrMatrelColumn *column = lfirst(lc);
+		Form_pg_attribute attr = TupleDescAttr(desc, i);
 
-		if (is_analyzed_by_user_code(column->type))
+		if (is_analyzed_by_user_code(attr->atttypid))
 			SPI_execute(psprintf("ALTER TABLE %s ALTER COLUMN %s SET STATISTICS 0",
-								 name, quote_identifier(column->name)), false, 0);
+								 name, quote_identifier(NameStr(attr->attname))), false, 0);
 	}
 	mr_catalog_end(&scope);
 }
@@ -323,10 +330,105 @@ mr_relations_create_matrel(const char *view, Oid namespace, const MrViewAnalysis
 	NewRelationCreateToastTable(address.objectId, (Datum) 0);
 	if (analysis->nkeys > 0)
 		create_key_index(view, namespace, address.objectId, analysis);
-	limit_analyze(address.objectId, analysis);
+	limit_analyze(address.objectId);
 	mr_owner_leave(&scope);
 	mr_relations_grant_select(address.objectId, GetUserId(), true);
 	return address.objectId;
+}
+
+/*
+ * Shadows
+ */
+
+static List *
+columns_of(Relation rel)
+{
+	List	   *columns = NIL;
+
+	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
+	{
+		Form_pg_attribute attr = TupleDescAttr(RelationGetDescr(rel), i);
+
+		columns = lappend(columns, makeColumnDef(NameStr(attr->attname), attr->atttypid,
+												 attr->atttypmod, attr->attcollation));
+	}
+	return columns;
+}
+
+static List *
+options_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	bool		isnull;
+	Datum		options = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_reloptions, &isnull);
+	List	   *result = isnull ? NIL : untransformRelOptions(options);
+
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+/* in the extension's schema, where nobody else's names are */
+static Oid
+create_like(const char *name, Relation matrel)
+{
+	CreateStmt *stmt = create_stmt(name, mr_catalog_schema_oid(), columns_of(matrel));
+	ObjectAddress address;
+
+	stmt->accessMethod = "heap";
+	stmt->options = options_of(RelationGetRelid(matrel));
+	stmt->relation->relpersistence = matrel->rd_rel->relpersistence;
+	if (OidIsValid(matrel->rd_rel->reltablespace))
+		stmt->tablespacename = get_tablespace_name(matrel->rd_rel->reltablespace);
+	address = DefineRelation(stmt, RELKIND_RELATION, InvalidOid, NULL, NULL);
+	CommandCounterIncrement();
+	NewRelationCreateToastTable(address.objectId, (Datum) 0);
+	limit_analyze(address.objectId);
+	return address.objectId;
+}
+
+Oid
+mr_relations_create_shadow(const char *view, Oid matrel)
+{
+	Relation	rel = table_open(matrel, AccessShareLock);
+	char	   *name = mr_relations_part_name(view, "rebuild", mr_catalog_schema_oid(), InvalidOid);
+	MrOwnerScope scope;
+	Oid			result;
+	ListCell   *lc;
+
+	mr_owner_enter(&scope);
+	result = create_like(name, rel);
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		IndexStmt  *stmt = mr_swap_index_stmt(lfirst_oid(lc));
+
+		stmt->relation = makeRangeVar(MR_SCHEMA, name, -1);
+		mr_define_index(result, stmt);
+		CommandCounterIncrement();
+	}
+	mr_owner_leave(&scope);
+	table_close(rel, NoLock);
+	return result;
+}
+
+void
+mr_relations_depend_shadow(const MrView *shadow)
+{
+	depend_once(shadow->matrel, RelationRelationId, shadow->target, DEPENDENCY_INTERNAL);
+	depend_once(shadow->matrel, ForeignDataWrapperRelationId,
+				get_foreign_data_wrapper_oid(MR_FDW, false), DEPENDENCY_NORMAL);
+}
+
+void
+mr_relations_drop_shadow(const MrView *shadow)
+{
+	ObjectAddress address;
+
+	(void) deleteDependencyRecordsForSpecific(RelationRelationId, shadow->matrel,
+											  DEPENDENCY_INTERNAL,
+											  RelationRelationId, shadow->target);
+	CommandCounterIncrement();
+	ObjectAddressSet(address, RelationRelationId, shadow->matrel);
+	performDeletion(&address, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
 }
 
 void

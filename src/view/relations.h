@@ -28,6 +28,16 @@ extern Oid	mr_relations_create_matrel(const char *view, Oid namespace,
 extern Oid	mr_relations_create_reader(const char *view, Oid namespace, Query *query);
 
 /*
+ * A table for the same contents as the given matrel: columns, indexes, storage parameters.
+ * Belongs to the extension's owner, as that does.
+ */
+extern Oid	mr_relations_create_shadow(const char *view, Oid matrel);
+
+/* a shadow goes with its view; drop one that stays behind */
+extern void mr_relations_depend_shadow(const MrView *shadow);
+extern void mr_relations_drop_shadow(const MrView *shadow);
+
+/*
  * ERROR unless the columns of an open matrel are of the types that the analysis says;
  * somebody may have replaced an aggregate since the view was created.
  */
@@ -48,5 +58,8 @@ extern char *mr_relations_part_name(const char *view, const char *label, Oid nam
  */
 extern void mr_start_at_check(const char *start_at);
 extern void mr_start_at_store(const char *start_at, Oid view, Oid stream, int64 feed);
+
+/* let a shadow begin in one stream where its view began, as far as the broker still has it */
+extern void mr_start_at_repeat(Oid view, Oid shadow, Oid stream, int64 feed);
 
 #endif							/* MR_VIEW_RELATIONS_H */

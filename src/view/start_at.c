@@ -95,25 +95,34 @@ resolve(MrConsumer *consumer, StartKind kind, int64 timestamp_ms,
 		parts[i].offset = high[i];
 }
 
+/* n partitions of the stream's topic, with no offsets yet, and a consumer that knows them */
+static MrPartitionOffset *
+partitions_of(Oid streamid, MrConsumer **consumer, int *n)
+{
+	MrStream   *stream = mr_stream_get(streamid);
+	MrPartitionOffset *parts;
+
+	*consumer = mr_consumer_create(mr_server_properties(stream->serverid, stream->owner),
+								   stream->topic, MR_EXTENSION);
+	*n = mr_consumer_partitions(*consumer, BROKER_TIMEOUT_MS, false);
+	parts = palloc0(sizeof(MrPartitionOffset) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		parts[i].partition = i;
+	return parts;
+}
+
 void
 mr_start_at_store(const char *start_at, Oid view, Oid streamid, int64 feed)
 {
 	int64		timestamp_ms = 0;
 	StartKind	kind = parse_start_at(start_at, &timestamp_ms);
-	MrStream   *stream;
 	MrConsumer *consumer;
 	MrPartitionOffset *parts;
 	int			n;
 
 	if (kind == START_EARLIEST)
 		return;
-	stream = mr_stream_get(streamid);
-	consumer = mr_consumer_create(mr_server_properties(stream->serverid, stream->owner),
-								  stream->topic, MR_EXTENSION);
-	n = mr_consumer_partitions(consumer, BROKER_TIMEOUT_MS, false);
-	parts = palloc0(sizeof(MrPartitionOffset) * Max(n, 1));
-	for (int i = 0; i < n; i++)
-		parts[i].partition = i;
+	parts = partitions_of(streamid, &consumer, &n);
 	if (n > 0)
 		resolve(consumer, kind, timestamp_ms, parts, n);
 	mr_consumer_destroy(consumer);
@@ -123,4 +132,29 @@ mr_start_at_store(const char *start_at, Oid view, Oid streamid, int64 feed)
 		mr_catalog_insert_feed_offset(feed, parts[i].partition, parts[i].offset);
 		mr_catalog_insert_view_start(view, streamid, parts[i].partition, parts[i].offset);
 	}
+}
+
+/* partitions that came after the view's creation have no start: their beginning */
+void
+mr_start_at_repeat(Oid view, Oid shadow, Oid streamid, int64 feed)
+{
+	int			nstart;
+	MrFeedOffset *start = mr_catalog_view_start(view, streamid, &nstart);
+	MrConsumer *consumer;
+	int			n;
+
+	if (nstart == 0)
+		return;
+	(void) partitions_of(streamid, &consumer, &n);
+	for (int i = 0; i < nstart && start[i].partition < n; i++)
+	{
+		int64		low;
+		int64		high;
+
+		(void) mr_consumer_watermarks(consumer, &start[i].partition, 1, &low, &high,
+									  BROKER_TIMEOUT_MS, false);
+		mr_catalog_insert_feed_offset(feed, start[i].partition, Max(low, start[i].next_offset));
+		mr_catalog_insert_view_start(shadow, streamid, start[i].partition, start[i].next_offset);
+	}
+	mr_consumer_destroy(consumer);
 }

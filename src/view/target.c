@@ -5,7 +5,7 @@
  */
 #include "millrace.h"
 
-#include "catalog.h"
+#include "catalog_rebuild.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "stream/option.h"
@@ -47,7 +47,7 @@ mr_target_view(Oid relid)
 
 	require_relation(relid);
 	view = mr_catalog_view(relid);
-	if (view == NULL)
+	if (view == NULL || view->target != relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a continuous view", get_rel_name(relid)),
@@ -59,18 +59,20 @@ List *
 mr_target_views(Oid relid, bool *is_stream)
 {
 	MrView	   *view;
+	MrView	   *shadow;
 
 	require_relation(relid);
 	*is_stream = mr_is_stream(relid);
 	if (*is_stream)
 		return mr_catalog_views_of_stream(relid);
 	view = mr_catalog_view(relid);
-	if (view == NULL)
+	if (view == NULL || view->target != relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is neither a continuous view nor a stream", get_rel_name(relid)),
 				 errhint("See millrace.views and millrace.streams.")));
-	return list_make1(view);
+	shadow = mr_catalog_shadow_of(relid);
+	return shadow ? list_make2(view, shadow) : list_make1(view);
 }
 
 void

@@ -1,0 +1,361 @@
+/*
+ * exchange.c
+ *		Rebuilt contents take the place of the old ones, as soon as nobody can notice.
+ *
+ * A shadow that has caught up follows the same live feeds as other views do, so any moment
+ * between two batches is right: the feeds are locked, the two matrels exchange their
+ * contents, the view gets the shadow's feeds, and all of it commits at once.
+ *
+ * Readers.  Files are exchanged, not rows, so a snapshot sees in the new file what was
+ * committed when it was taken.  Snapshots older than the shadow's completion would see a hole:
+ * those that exist when a shadow is first found ready must be gone before the exchange.  And
+ * nobody may be reading the old file: its lock is waited for, but only for a moment, as
+ * everybody who comes later waits behind us.  Where a long transaction is in the way, we try
+ * again, less and less often; both contents are maintained until then.
+ *
+ * Locks: feeds, those that are not live first, as elsewhere; then the old matrel; these are
+ * waited for with a timeout that is shorter than the deadlock detector's.  The view and the
+ * shadow are only tried.
+ */
+#include "millrace.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog_rebuild.h"
+#include "ingest/exchange.h"
+#include "ingest/step.h"
+#include "miscadmin.h"
+#include "shmem.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "view/shadow.h"
+
+#define FEED_LOCK_TIMEOUT	"500ms"
+#define READ_LOCK_TIMEOUT	"200ms"
+#define FIRST_PAUSE_MS		250
+#define MAX_PAUSE_MS		10000
+
+/* a shadow that is ready, and what it waits for */
+typedef struct Pending
+{
+	Oid			shadow;
+	VirtualTransactionId *snapshots;	/* older than its being ready */
+	int			nsnapshots;
+	TransactionId limit;		/* their xmin is not beyond it */
+	int			attempts;		/* that somebody was in the way of */
+	TimestampTz not_before;
+	bool		ready;			/* still */
+} Pending;
+
+static List *pending = NIL;		/* in TopMemoryContext */
+
+/* ---------- snapshots ---------- */
+
+/* transactions of this database with snapshots that may be that old, in the current context */
+static VirtualTransactionId *
+old_snapshots(TransactionId limit, int *n)
+{
+	return GetCurrentVirtualXIDs(limit, true, false, PROC_IS_AUTOVACUUM | PROC_IN_VACUUM, n);
+}
+
+static bool
+contains(const VirtualTransactionId *ids, int n, VirtualTransactionId id)
+{
+	for (int i = 0; i < n; i++)
+		if (VirtualTransactionIdEquals(ids[i], id))
+			return true;
+	return false;
+}
+
+/* are all snapshots gone that were there when the shadow became ready, but those who wait? */
+static bool
+old_snapshots_gone(Pending *shadow)
+{
+	int			n;
+	int			nwaiters;
+	VirtualTransactionId *now = old_snapshots(shadow->limit, &n);
+	VirtualTransactionId *waiters;
+	int			rest = 0;
+	int			readers = 0;
+
+	StartTransactionCommand();
+	waiters = mr_catalog_shadow_waiters(shadow->shadow, &nwaiters);
+	for (int i = 0; i < shadow->nsnapshots; i++)
+	{
+		VirtualTransactionId id = shadow->snapshots[i];
+
+		if (!contains(now, n, id))
+			continue;
+		shadow->snapshots[rest++] = id;
+		if (!contains(waiters, nwaiters, id))
+			readers++;
+	}
+	shadow->nsnapshots = rest;
+	CommitTransactionCommand();
+	return readers == 0;
+}
+
+/* ---------- what is pending ---------- */
+
+static Pending *
+find_pending(Oid shadow)
+{
+	ListCell   *lc;
+	Pending    *result;
+	MemoryContext old;
+
+	foreach(lc, pending)
+		if (((Pending *) lfirst(lc))->shadow == shadow)
+		return lfirst(lc);
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	result = palloc0(sizeof(Pending));
+	result->shadow = shadow;
+	result->limit = ReadNextTransactionId();
+	result->snapshots = old_snapshots(result->limit, &result->nsnapshots);
+	pending = lappend(pending, result);
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+/* forget those that are no longer ready */
+static void
+tidy_pending(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, pending)
+	{
+		Pending    *shadow = lfirst(lc);
+
+		if (shadow->ready)
+		{
+			shadow->ready = false;
+			continue;
+		}
+		pending = foreach_delete_current(pending, lc);
+		pfree(shadow->snapshots);
+		pfree(shadow);
+	}
+}
+
+static void
+postpone(Pending *shadow, long *nap_ms)
+{
+	long		pause = Min((long) FIRST_PAUSE_MS << Min(shadow->attempts++, 16), MAX_PAUSE_MS);
+
+	shadow->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+	*nap_ms = Min(*nap_ms, pause);
+}
+
+/* ---------- the exchange ---------- */
+
+static void
+set_lock_timeout(const char *value)
+{
+	(void) set_config_option("lock_timeout", value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, 0, false);
+}
+
+static int
+compare_feeds(const ListCell *a, const ListCell *b)
+{
+	const MrFeed *fa = lfirst(a);
+	const MrFeed *fb = lfirst(b);
+
+	if (fa->live != fb->live)
+		return fa->live ? 1 : -1;
+	return (fa->stream > fb->stream) - (fa->stream < fb->stream);
+}
+
+/* all feeds of the view and its shadow */
+static void
+lock_feeds(const MrView *shadow)
+{
+	List	   *feeds = list_concat(mr_catalog_streams_of_view(shadow->target),
+									mr_catalog_streams_of_view(shadow->view));
+	ListCell   *lc;
+
+	list_sort(feeds, compare_feeds);
+	foreach(lc, feeds)
+		mr_catalog_lock_feed(((MrFeed *) lfirst(lc))->id, ExclusiveLock);
+}
+
+static bool
+same_feeds(const List *before, const List *after)
+{
+	ListCell   *la;
+	ListCell   *lb;
+
+	if (list_length(before) != list_length(after))
+		return false;
+	forboth(la, before, lb, after)
+		if (((MrFeed *) lfirst(la))->id != ((MrFeed *) lfirst(lb))->id)
+		return false;
+	return true;
+}
+
+/* with its locks: is it still as it was when they were asked for? */
+static bool
+is_still_ready(const MrView *shadow, const List *feeds, const List *view_feeds)
+{
+	ListCell   *lc;
+
+	if (!same_feeds(feeds, mr_catalog_streams_of_view(shadow->view)) ||
+		!same_feeds(view_feeds, mr_catalog_streams_of_view(shadow->target)) ||
+		mr_catalog_view(shadow->target) == NULL)
+		return false;
+	foreach(lc, mr_catalog_ready_shadows())
+		if (((MrView *) lfirst(lc))->view == shadow->view)
+		return true;
+	return false;
+}
+
+/* in a transaction; false, or ERROR 55P03, when somebody is in the way */
+static bool
+exchange(const MrView *shadow)
+{
+	List	   *feeds = mr_catalog_streams_of_view(shadow->view);
+	List	   *view_feeds = mr_catalog_streams_of_view(shadow->target);
+	MrView	   *view = mr_catalog_view(shadow->target);
+
+	if (view == NULL)
+		return false;
+	set_lock_timeout(FEED_LOCK_TIMEOUT);
+	lock_feeds(shadow);
+	set_lock_timeout(READ_LOCK_TIMEOUT);
+	LockRelationOid(view->matrel, AccessExclusiveLock);
+	if (!ConditionalLockRelationOid(shadow->target, ShareUpdateExclusiveLock) ||
+		!ConditionalLockRelationOid(shadow->matrel, AccessExclusiveLock) ||
+		!is_still_ready(shadow, feeds, view_feeds))
+		return false;
+	mr_shadow_exchange(shadow);
+	return true;
+}
+
+static bool
+is_passing(int sqlstate)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlstate))
+	{
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OPERATOR_INTERVENTION:
+		case ERRCODE_SYSTEM_ERROR:
+			return true;
+	}
+	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_OBJECT_IN_USE;
+}
+
+/* in a transaction of its own: the rebuild has failed, the view stays as it is */
+static void
+fail(const MrView *shadow, const char *error)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	mr_ingest_fail_view(shadow->view, error);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/* true: it is done with, for better or worse */
+static bool
+try_exchange(const MrView *shadow, MemoryContext context)
+{
+	volatile bool done = false;
+
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		done = exchange(shadow);
+		PopActiveSnapshot();
+		if (done)
+			CommitTransactionCommand();
+		else
+			AbortCurrentTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+			EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		done = !is_passing(error->sqlerrcode);
+		if (done)
+			fail(shadow, error->message);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return done;
+}
+
+/* who waits for a view looks again */
+static void
+tell(const List *streams)
+{
+	ListCell   *lc;
+
+	foreach(lc, streams)
+		ConditionVariableBroadcast(mr_shmem_progress(lfirst_oid(lc)));
+}
+
+/* the shadows that are ready, and the streams of each, in the current context */
+static List *
+read_ready(List **streams)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *result;
+	ListCell   *lc;
+	ListCell   *lf;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	result = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_ready_shadows() : NIL;
+	*streams = NIL;
+	foreach(lc, result)
+		foreach(lf, mr_catalog_streams_of_view(((MrView *) lfirst(lc))->view))
+		* streams = lappend_oid(*streams, ((MrFeed *) lfirst(lf))->stream);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return result;
+}
+
+void
+mr_exchange_shadows(long *nap_ms)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *streams;
+	ListCell   *lc;
+	bool		done = false;
+
+	foreach(lc, read_ready(&streams))
+	{
+		const MrView *shadow = lfirst(lc);
+		Pending    *wait = find_pending(shadow->view);
+		TimestampTz now = GetCurrentTimestamp();
+
+		wait->ready = true;
+		if (wait->not_before > now)
+			*nap_ms = Min(*nap_ms, (long) ((wait->not_before - now) / 1000) + 1);
+		else if (old_snapshots_gone(wait) && try_exchange(shadow, context))
+			done = true;
+		else
+			postpone(wait, nap_ms);
+		MemoryContextSwitchTo(context);
+	}
+	tidy_pending();
+	if (done)
+		tell(streams);
+}
