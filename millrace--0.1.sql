@@ -52,6 +52,7 @@ CREATE TABLE millrace.feed_offset (
   messages    bigint NOT NULL DEFAULT 0,
   bytes       bigint NOT NULL DEFAULT 0,
   tombstones  bigint NOT NULL DEFAULT 0,
+  skipped     bigint NOT NULL DEFAULT 0,      -- by on_error = skip, once for each view
   PRIMARY KEY (feed, partition)
 ) WITH (fillfactor = 30, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE millrace.feed_offset IS 'next offset of each feed and partition, written in the transaction of the views';
@@ -114,7 +115,8 @@ CREATE TABLE millrace.dead_letter (
   headers     jsonb,
   sqlstate    text NOT NULL,
   error       text NOT NULL,
-  failed_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+  failed_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+  missed      regclass[]                      -- where view is null: views that miss the message
 );
 CREATE UNIQUE INDEX dead_letter_message ON millrace.dead_letter
   (stream, partition, message_offset, view, message_timestamp) NULLS NOT DISTINCT;
@@ -380,7 +382,8 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
          coalesce(o.messages, 0) AS messages,
          coalesce(o.bytes, 0) AS bytes,
          (SELECT pg_catalog.count(*) FROM millrace.dead_letter d WHERE d.stream = s.stream) AS dead_letters,
-         coalesce(o.tombstones, 0) AS tombstones
+         coalesce(o.tombstones, 0) AS tombstones,
+         coalesce(o.skipped, 0) AS skipped
   FROM (SELECT ft.ftrelid::regclass AS stream,
                (SELECT option_value FROM pg_catalog.pg_options_to_table(ft.ftoptions) WHERE option_name = 'topic') AS topic,
                coalesce((SELECT option_value FROM pg_catalog.pg_options_to_table(ft.ftoptions)
@@ -401,7 +404,7 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
      WHERE x.stream = s.stream AND v.rebuilds IS NULL) n ON true
   LEFT JOIN LATERAL
     (SELECT pg_catalog.sum(o.messages)::bigint AS messages, pg_catalog.sum(o.bytes)::bigint AS bytes,
-            pg_catalog.sum(o.tombstones)::bigint AS tombstones
+            pg_catalog.sum(o.tombstones)::bigint AS tombstones, pg_catalog.sum(o.skipped)::bigint AS skipped
      FROM millrace.feed f JOIN millrace.feed_offset o ON o.feed = f.id
      WHERE f.stream = s.stream AND f.live) o ON true
   LEFT JOIN LATERAL
@@ -441,10 +444,11 @@ CREATE VIEW millrace.partitions WITH (security_barrier) AS
 COMMENT ON VIEW millrace.partitions IS 'how far each view is in each partition; asks the broker';
 
 CREATE VIEW millrace.dead_letters WITH (security_barrier) AS
-  SELECT id, stream, view, partition, message_offset, message_timestamp, key, value, headers, sqlstate, error, failed_at
+  SELECT id, stream, view, partition, message_offset, message_timestamp, key, value, headers, sqlstate, error, failed_at,
+         missed
   FROM millrace.dead_letter
   WHERE pg_catalog.has_table_privilege(stream, 'SELECT');
-COMMENT ON VIEW millrace.dead_letters IS 'messages that could not be used; view is null where no view took the message';
+COMMENT ON VIEW millrace.dead_letters IS 'messages that could not be used; view is null where no view took the message: missed tells which ones did not';
 
 CREATE VIEW millrace.gaps WITH (security_barrier) AS
   SELECT stream, partition, from_offset, to_offset, reason, detected_at, passed

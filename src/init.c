@@ -27,6 +27,7 @@ PG_MODULE_MAGIC;
 
 bool		mr_enabled = true;
 int			mr_commit_interval = 100;
+int			mr_dead_letter_limit = 10000;
 int			mr_batch_messages = 1000000;
 int			mr_batch_memory = 128 * 1024;
 int			mr_retry_max_interval = 30000;
@@ -150,6 +151,11 @@ define_settings(void)
 							"Longest time between two commits while messages keep coming.",
 							"An idle stream commits a new message at once.",
 							&mr_commit_interval, 100, 1, 60 * 60 * 1000, PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("millrace.dead_letter_limit",
+							"A view fails when messages that it cannot take outnumber the others by more than this.",
+							"-1: never.",
+							&mr_dead_letter_limit, 10000, -1, INT_MAX, PGC_SIGHUP, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("millrace.batch_messages", "Most messages in one transaction.", NULL,
 							&mr_batch_messages, 1000000, 1, 100000000, PGC_SIGHUP, 0,

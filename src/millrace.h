@@ -21,6 +21,7 @@ extern PGDLLIMPORT int mr_batch_messages;
 extern PGDLLIMPORT int mr_batch_memory; /* kB */
 extern PGDLLIMPORT int mr_retry_max_interval;	/* ms */
 extern PGDLLIMPORT int mr_catchup_workers;
+extern PGDLLIMPORT int mr_dead_letter_limit;
 
 /* true once the library was loaded by shared_preload_libraries */
 extern bool mr_preloaded(void);

@@ -120,7 +120,9 @@ is($node->safe_psql('postgres', 'SELECT * FROM stopping_view'), '3|6', 'another 
 is($node->safe_psql('postgres', q{SELECT message_offset FROM millrace.dead_letters WHERE stream = 'stopping'::regclass}), '2',
 	'with the message as a dead letter');
 
-# A view that fails is alone with it.
+# A view that fails is alone with it.  Here it fails at its first dead letter.
+$node->append_conf('postgresql.conf', 'millrace.dead_letter_limit = 0');
+$node->reload;
 my $divided = create_stream($node, 'divided', 'id integer, by integer');
 $node->safe_psql('postgres', 'CREATE TABLE divisor (by integer PRIMARY KEY, value integer);
 	INSERT INTO divisor VALUES (1, 10), (2, 0)');

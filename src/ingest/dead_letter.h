@@ -7,10 +7,14 @@
 
 #include "format/format.h"
 #include "kafka/consumer.h"
+#include "nodes/pg_list.h"
 
-/* view: InvalidOid for all.  A message is recorded once per view. */
-extern void mr_dead_letter_insert(Oid stream, Oid view, const MrMessage *message,
-								  const MrReject *reject);
+/*
+ * view: InvalidOid for a message that reached no view; missed tells which ones (list of
+ * Oid).  A message is recorded once per view; missed ones add up.
+ */
+extern void mr_dead_letter_insert(Oid stream, Oid view, const List *missed,
+								  const MrMessage *message, const MrReject *reject);
 
 /*
  * [from_offset, to_offset) is gone; passed: ingest goes on after it in this transaction.

@@ -158,10 +158,8 @@ cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n)
 
 	if (reject == NULL)
 		return false;
-	mr_catalog_stop_feed(ingest->feed,
-						 psprintf("partition %d, offset %lld: %s", messages[first].partition,
-								  (long long) messages[first].offset, reject->text));
-	mr_catalog_changed();
+	mr_intake_stop(ingest, psprintf("partition %d, offset %lld: %s", messages[first].partition,
+									(long long) messages[first].offset, reject->text));
 	foreach(lc, ingest->profiles)
 	{
 		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
@@ -174,6 +172,75 @@ cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n)
 	return true;
 }
 
+/* does the message lie before where the view starts? */
+static bool
+is_before_start(const MrIngestView *view, const MrMessage *message)
+{
+	return message->partition < view->nstart && message->offset < view->start[message->partition];
+}
+
+/* the views that miss a message that nobody can decode: all whose it is */
+static List *
+views_that_miss(const MrIngest *ingest, const MrMessage *message)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, ingest->views)
+	{
+		const MrIngestView *view = lfirst(lc);
+
+		if (!is_before_start(view, message))
+			result = lappend_oid(result, view->view->view);
+	}
+	return result;
+}
+
+static void
+log_skipped(const MrIngest *ingest, const MrIngestView *view, const MrMessage *message,
+			const MrReject *reject)
+{
+	if (view != NULL)
+		ereport(LOG,
+				(errcode(reject->sqlstate),
+				 errmsg("continuous view %s skipped a message of stream %s, partition %d, offset %lld: %s",
+						view->name, ingest->stream->name, message->partition,
+						(long long) message->offset, reject->text)));
+	else
+		ereport(LOG,
+				(errcode(reject->sqlstate),
+				 errmsg("skipped a message of stream %s, partition %d, offset %lld: %s",
+						ingest->stream->name, message->partition,
+						(long long) message->offset, reject->text)));
+}
+
+void
+mr_intake_record(MrIngest *ingest, const MrIngestView *view, const MrMessage *message,
+				 const MrReject *reject)
+{
+	if (ingest->stream->on_error == MR_ON_ERROR_SKIP)
+	{
+		log_skipped(ingest, view, message, reject);
+		mr_offsets_find(ingest->offsets, message->partition)->skipped++;
+	}
+	else if (view != NULL)
+		mr_dead_letter_insert(ingest->stream->relid, view->view->view, NIL, message, reject);
+	else
+	{
+		List	   *missed = views_that_miss(ingest, message);
+
+		mr_dead_letter_insert(ingest->stream->relid, InvalidOid, missed, message, reject);
+		list_free(missed);
+	}
+}
+
+void
+mr_intake_stop(MrIngest *ingest, const char *error)
+{
+	mr_catalog_stop_feed(ingest->feed, error);
+	mr_catalog_changed();
+}
+
 static void
 record_rejects(MrIngest *ingest)
 {
@@ -184,19 +251,8 @@ record_rejects(MrIngest *ingest)
 		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
 
 		for (int i = 0; i < batch->nrejected; i++)
-		{
-			const MrRejected *rejected = &batch->rejected[i];
-			const MrMessage *message = &batch->messages[rejected->message];
-
-			if (ingest->stream->on_error == MR_ON_ERROR_SKIP)
-				ereport(LOG,
-						(errcode(rejected->reject.sqlstate),
-						 errmsg("skipped a message of stream %s, partition %d, offset %lld: %s",
-								ingest->stream->name, message->partition,
-								(long long) message->offset, rejected->reject.text)));
-			else
-				mr_dead_letter_insert(ingest->stream->relid, InvalidOid, message, &rejected->reject);
-		}
+			mr_intake_record(ingest, NULL, &batch->messages[batch->rejected[i].message],
+							 &batch->rejected[i].reject);
 	}
 }
 

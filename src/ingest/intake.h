@@ -17,6 +17,16 @@ extern void mr_intake_begin(MrIngest *ingest);
  */
 extern bool mr_intake_append(MrIngest *ingest, MrMessage *messages, int n);
 
+/*
+ * A message that a view did not take, or none (view NULL): what on_error says, dead letter
+ * or log line.
+ */
+extern void mr_intake_record(MrIngest *ingest, const MrIngestView *view,
+							 const MrMessage *message, const MrReject *reject);
+
+/* the feed stops in this transaction, for this reason */
+extern void mr_intake_stop(MrIngest *ingest, const char *error);
+
 extern bool mr_intake_has_rows(const MrIngest *ingest);
 
 /* should the step take no more? */

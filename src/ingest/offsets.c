@@ -198,14 +198,14 @@ int8_array(Datum *elems, int n)
 	return PointerGetDatum(construct_array(elems, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* partition, next_offset, messages, bytes, tombstones, ms since the epoch: one array each */
+/* partition, next_offset, messages, bytes, tombstones, ms, skipped: one array each */
 static int
 collect_arrays(const MrOffsets *offsets, bool stored, Datum *arrays)
 {
-	Datum	   *columns[6];
+	Datum	   *columns[7];
 	int			n = 0;
 
-	for (int c = 0; c < 6; c++)
+	for (int c = 0; c < 7; c++)
 		columns[c] = palloc(sizeof(Datum) * (offsets->n + 1));
 	for (int i = 0; i < offsets->n; i++)
 	{
@@ -219,9 +219,10 @@ collect_arrays(const MrOffsets *offsets, bool stored, Datum *arrays)
 		columns[3][n] = Int64GetDatum(position->bytes);
 		columns[4][n] = Int64GetDatum(position->tombstones);
 		columns[5][n] = Int64GetDatum(position->timestamp_ms);
+		columns[6][n] = Int64GetDatum(position->skipped);
 		n++;
 	}
-	for (int c = 0; c < 6; c++)
+	for (int c = 0; c < 7; c++)
 		arrays[c + 1] = int8_array(columns[c], n);
 	arrays[0] = Int64GetDatum(offsets->feed);
 	return n;
@@ -231,28 +232,28 @@ void
 mr_offsets_store(MrOffsets *offsets)
 {
 	Oid			types[] = {INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	INT8ARRAYOID, INT8ARRAYOID};
-	Datum		arrays[7];
+	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID};
+	Datum		arrays[8];
 	MrCatalogScope scope;
 
 	mr_catalog_begin(&scope);
 	if (collect_arrays(offsets, true, arrays) > 0)
 		mr_catalog_run("UPDATE millrace.feed_offset o SET next_offset = u.next_offset,"
 					   " messages = o.messages + u.messages, bytes = o.bytes + u.bytes,"
-					   " tombstones = o.tombstones + u.tombstones,"
+					   " tombstones = o.tombstones + u.tombstones, skipped = o.skipped + u.skipped,"
 					   " \"timestamp\" = CASE WHEN u.ms < 0 THEN o.\"timestamp\" ELSE to_timestamp(u.ms / 1000.0) END"
-					   " FROM unnest($2, $3, $4, $5, $6, $7)"
-					   " AS u(partition, next_offset, messages, bytes, tombstones, ms)"
+					   " FROM unnest($2, $3, $4, $5, $6, $7, $8)"
+					   " AS u(partition, next_offset, messages, bytes, tombstones, ms, skipped)"
 					   " WHERE o.feed = $1 AND o.partition = u.partition",
-					   false, 7, types, arrays, NULL);
+					   false, 8, types, arrays, NULL);
 	if (collect_arrays(offsets, false, arrays) > 0)
 		mr_catalog_run("INSERT INTO millrace.feed_offset"
-					   " (feed, partition, next_offset, messages, bytes, tombstones, \"timestamp\")"
+					   " (feed, partition, next_offset, messages, bytes, tombstones, \"timestamp\", skipped)"
 					   " SELECT $1, u.partition, u.next_offset, u.messages, u.bytes, u.tombstones,"
-					   " CASE WHEN u.ms >= 0 THEN to_timestamp(u.ms / 1000.0) END"
-					   " FROM unnest($2, $3, $4, $5, $6, $7)"
-					   " AS u(partition, next_offset, messages, bytes, tombstones, ms)",
-					   false, 7, types, arrays, NULL);
+					   " CASE WHEN u.ms >= 0 THEN to_timestamp(u.ms / 1000.0) END, u.skipped"
+					   " FROM unnest($2, $3, $4, $5, $6, $7, $8)"
+					   " AS u(partition, next_offset, messages, bytes, tombstones, ms, skipped)",
+					   false, 8, types, arrays, NULL);
 	mr_catalog_end(&scope);
 }
 

@@ -19,6 +19,7 @@ typedef struct MrPosition
 	int64		messages;
 	int64		bytes;
 	int64		tombstones;
+	int64		skipped;		/* by on_error = skip, once for each view */
 	int64		timestamp_ms;	/* of the last message, -1: none */
 } MrPosition;
 

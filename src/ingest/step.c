@@ -27,6 +27,7 @@
 #include "catalog/namespace.h"
 #include "ingest/catchup.h"
 #include "ingest/intake.h"
+#include "ingest/isolate.h"
 #include "ingest/step.h"
 #include "ingest/take.h"
 #include "miscadmin.h"
@@ -43,6 +44,10 @@
 #include "view/ddl.h"
 #include "view/guise.h"
 #include "view/relations.h"
+
+#define CAREFUL_STEP_MS		5000	/* a careful step that takes longer is
+									 * taken anew with fewer messages */
+#define CAREFUL_MIN_MESSAGES	100 /* but not with fewer than these */
 
 /* a lock that somebody else's is in the way of */
 typedef struct BusyRelation
@@ -128,8 +133,9 @@ mr_ingest_close(void)
 }
 
 Oid
-mr_ingest_after_error(void)
+mr_ingest_after_error(bool *rows)
 {
+	*rows = mr_take_phase() != MR_TAKE_OTHER;
 	mr_scan_source_set(NULL);
 	return mr_take_blamed();
 }
@@ -381,6 +387,83 @@ merge_all(MrIngest *ingest)
 		mr_take_merge(ingest, lfirst(lc));
 }
 
+/* ---------- careful steps ---------- */
+
+/* what becomes of the messages that a view did not take */
+static void
+record_refused(MrIngest *ingest, const MrIsolation *isolation)
+{
+	const MrBatch *batch = isolation->view->profile->batch;
+
+	ingest->nrefused += isolation->nrefused;
+	for (int i = 0; i < isolation->nrefused; i++)
+	{
+		const MrRefusal *refused = &isolation->refused[i];
+
+		mr_intake_record(ingest, isolation->view, &batch->messages[batch->message[refused->row]],
+						 &refused->reject);
+	}
+}
+
+/* on_error = stop: the step is to end before the first message that was refused */
+static int
+stop_before(MrIngest *ingest, const MrIsolation *isolation)
+{
+	const MrBatch *batch = isolation->view->profile->batch;
+	const MrRefusal *refused = &isolation->refused[0];
+	int			message = batch->message[refused->row];
+
+	ingest->stop_error = psprintf("continuous view %s, partition %d, offset %lld: %s",
+								  isolation->view->name, batch->messages[message].partition,
+								  (long long) batch->messages[message].offset,
+								  refused->reject.text);
+	return message;
+}
+
+/* no more than half of what was reached in the time given, so that the next try will do */
+static int
+shorten(const MrIsolation *isolation, int n)
+{
+	const MrBatch *batch = isolation->view->profile->batch;
+	int			reached = batch->message[isolation->refused[isolation->nrefused - 1].row];
+
+	return Min(n - 1, Max(reached / 2, CAREFUL_MIN_MESSAGES));
+}
+
+/*
+ * All views, each without what it cannot take.  Returns how many of the n messages the step
+ * can have: fewer than n, and it has to be taken anew with those.
+ */
+static int
+feed_views_carefully(MrIngest *ingest, int n)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CAREFUL_STEP_MS);
+	ListCell   *lc;
+
+	foreach(lc, ingest->views)
+	{
+		MrIngestView *view = lfirst(lc);
+		MrIsolation isolation = {
+			.ingest = ingest,
+			.view = view,
+			.first_only = ingest->stream->on_error == MR_ON_ERROR_STOP,
+			.internal_too = ingest->internal_too,
+			.excess_limit = mr_dead_letter_limit,
+			.excess = view->excess,
+			.deadline = n > CAREFUL_MIN_MESSAGES ? deadline : 0
+		};
+
+		mr_isolate(&isolation);
+		if (isolation.first_only && isolation.nrefused > 0)
+			return stop_before(ingest, &isolation);
+		if (isolation.late)
+			return shorten(&isolation, n);
+		record_refused(ingest, &isolation);
+		view->new_excess = isolation.excess;
+	}
+	return n;
+}
+
 /* ---------- the transaction ---------- */
 
 static double
@@ -482,18 +565,22 @@ begin(MrIngest *ingest)
 	return false;
 }
 
-static void
-feed_views(MrIngest *ingest, instr_time *clock)
+/* returns n, or how many of the messages it has to be tried with instead */
+static int
+feed_views(MrIngest *ingest, int n, instr_time *clock)
 {
 	bool		rows = mr_intake_has_rows(ingest);
 
 	ingest->decode_ms = lap(clock);
-	if (rows)
+	if (rows && ingest->careful)
+		n = feed_views_carefully(ingest, n);
+	else if (rows)
 		aggregate_all(ingest);
 	ingest->aggregate_ms = lap(clock);
-	if (rows)
+	if (rows && !ingest->careful)
 		merge_all(ingest);
 	ingest->merge_ms = lap(clock);
+	return n;
 }
 
 /* after the commit: what the views have read and given */
@@ -509,37 +596,44 @@ count_rows(MrIngest *ingest)
 		if (view->profile->batch->nrows > 0)
 			mr_shmem_count_rows(view->view->view, view->profile->batch->nrows, view->rows_out);
 		view->rows_out = 0;
+		view->excess = ingest->careful ? view->new_excess : 0;
 	}
 }
 
 /*
  * All messages of the step into rows.  Ends with true when the feed can join the live one
- * after them (catch_up), or *stopped at a message that stops the stream.
+ * after them (catch_up), or *stopped at a message that stops the stream.  shortened: there
+ * are more messages at hand.
  */
 static bool
 take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *source,
-			  bool catch_up, bool *stopped)
+			  bool catch_up, bool shortened, bool *stopped)
 {
 	bool		joins = false;
 	bool		cut = false;
 	int			nends;
 	const MrPartitionOffset *ends;
 
-	if (catch_up)
+	if (catch_up && !shortened)
 	{
 		ends = source->ends(source->arg, &nends);
 		joins = mr_catchup_limit(ingest, messages, &n, ends, nends,
 								 source->at_end(source->arg), &cut);
 	}
 	*stopped = mr_intake_append(ingest, messages, n);
-	while (!joins && !cut && !*stopped && !mr_intake_full(ingest) &&
+	if (ingest->stop_error != NULL && !*stopped)
+	{
+		mr_intake_stop(ingest, ingest->stop_error);
+		*stopped = true;
+	}
+	while (!joins && !cut && !*stopped && !ingest->careful && !mr_intake_full(ingest) &&
 		   (n = source->next(source->arg, &messages)) > 0)
 	{
 		if (catch_up)
 			cut = mr_catchup_cut(ingest, messages, &n);
 		*stopped = mr_intake_append(ingest, messages, n);
 	}
-	if (*stopped)
+	if (*stopped || shortened)
 		return false;
 	ends = source->ends(source->arg, &nends);
 	if (catch_up)
@@ -549,25 +643,39 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 	return joins;
 }
 
-MrStepResult
-mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
-			   const MrStepSource *source, bool catch_up)
+/*
+ * One try, in a transaction.  False: it has to be taken anew with *n messages, and the
+ * transaction is gone.
+ */
+static bool
+try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepSource *source,
+		 bool catch_up, MrStepResult *result)
 {
 	MemoryContext context = CurrentMemoryContext;
 	instr_time	clock;
 	bool		joins;
 	bool		stopped;
+	int			possible;
 
 	INSTR_TIME_SET_CURRENT(clock);
+	ingest->nrefused = 0;
+	*result = MR_STEP_STALE;
 	if (!begin(ingest))
 	{
 		MemoryContextSwitchTo(context);
-		return MR_STEP_STALE;
+		return true;
 	}
 	MemoryContextSwitchTo(context);
 	mr_intake_begin(ingest);
-	joins = take_messages(ingest, messages, n, source, catch_up, &stopped);
-	feed_views(ingest, &clock);
+	joins = take_messages(ingest, messages, *n, source, catch_up, *n < given, &stopped);
+	possible = feed_views(ingest, *n, &clock);
+	if (possible < *n)
+	{
+		AbortCurrentTransaction();
+		MemoryContextSwitchTo(context);
+		*n = possible;
+		return false;
+	}
 	if (joins)
 		mr_catchup_join(ingest);
 	else
@@ -578,7 +686,21 @@ mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 	mr_offsets_committed(ingest->offsets);
 	count_rows(ingest);
 	ingest->commit_ms = lap(&clock);
-	return joins ? MR_STEP_JOINED : stopped ? MR_STEP_STOPPED : MR_STEP_COMMITTED;
+	*result = joins ? MR_STEP_JOINED : stopped ? MR_STEP_STOPPED : MR_STEP_COMMITTED;
+	return true;
+}
+
+MrStepResult
+mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
+			   const MrStepSource *source, bool catch_up)
+{
+	MrStepResult result;
+
+	ingest->stop_error = NULL;
+	ingest->nmessages = n;
+	while (!try_step(ingest, messages, n, &ingest->nmessages, source, catch_up, &result))
+		;
+	return result;
 }
 
 void

@@ -37,6 +37,8 @@ typedef struct MrIngestView
 								 * view's */
 	int			nstart;
 	uint64		rows_out;		/* partial rows of the batch */
+	int			excess;			/* messages refused in excess of those taken */
+	int			new_excess;		/* the same after the batch at hand */
 } MrIngestView;
 
 /* A feed, opened for ingest: all of it lives in context. */
@@ -50,10 +52,18 @@ typedef struct MrIngest
 								 * merge in this order */
 	List	   *profiles;		/* of MrProfile * */
 	int64		live_feed;		/* catching up: what is joined in the end */
+	char	   *stop_error;		/* the step ends before a message that stops
+								 * the stream for this reason; NULL: none */
 	MrFeedOffset *live;			/* catching up: the live feed's offsets, as of
 								 * the step's beginning; NULL: there is none */
 	int			nlive;
+	/* how to take the next step */
+	bool		careful;		/* isolate messages that a view cannot take */
+	bool		internal_too;	/* internal errors may be a message's fault */
 	/* of the last step */
+	int			nrefused;		/* messages that a view did not take */
+	int			nmessages;		/* careful: messages of those given that were
+								 * taken */
 	double		decode_ms;
 	double		aggregate_ms;
 	double		merge_ms;
@@ -94,10 +104,11 @@ extern MrIngest *mr_ingest_open(int64 feed, int shard, int nshards);
 extern void mr_ingest_close(void);
 
 /*
- * After an error: the view whose analysis, plan or merge was running, or InvalidOid.  Ends
- * the batch's claim on scans, too.
+ * After an error: the view whose analysis, plan or merge was running, or InvalidOid; rows:
+ * it came from running rows through the plan, or merging.  Ends the batch's claim on scans,
+ * too.
  */
-extern Oid	mr_ingest_after_error(void);
+extern Oid	mr_ingest_after_error(bool *rows);
 
 /* is what was opened out of date, as far as invalidation messages tell? */
 extern bool mr_ingest_is_stale(const MrIngest *ingest);
@@ -108,8 +119,9 @@ extern bool mr_ingest_is_current(const MrIngest *ingest);
 /*
  * Take messages (in order of each partition), and those that follow them until the batch is
  * full, into all views, and move the offsets; memory of the batch is below the current
- * context.  catch_up: stop at the live feed's offsets, and join it when it is reached.
- * Errors are thrown with the transaction open.
+ * context.  catch_up: stop at the live feed's offsets, and join it when it is reached.  A
+ * careful step takes no messages but those given, or the first of them; it leaves out what
+ * a view cannot take, as on_error says.  Errors are thrown with the transaction open.
  */
 extern MrStepResult mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 								   const MrStepSource *source, bool catch_up);

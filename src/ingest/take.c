@@ -26,11 +26,19 @@ typedef struct ErrorPlace
 
 /* whose work is being done, for blame */
 static Oid	blamed_view = InvalidOid;
+static MrTakePhase phase = MR_TAKE_OTHER;
 
 void
 mr_take_blame(Oid view)
 {
 	blamed_view = view;
+	phase = MR_TAKE_OTHER;
+}
+
+MrTakePhase
+mr_take_phase(void)
+{
+	return phase;
 }
 
 Oid
@@ -114,14 +122,21 @@ with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
 	MrGuise		guise;
 
 	error_context_stack = &callback;
-	blamed_view = view->view->view;
+	mr_take_blame(view->view->view);
 	mr_guise_begin(&guise, view->owner, view->view->settings);
 	mr_scan_source_set(source);
 	work(ingest, view);
 	mr_scan_source_set(NULL);
 	mr_guise_end(&guise);
-	blamed_view = InvalidOid;
+	mr_take_blame(InvalidOid);
 	error_context_stack = callback.previous;
+}
+
+static void
+run(PlannedStmt *plan, DestReceiver *dest)
+{
+	phase = MR_TAKE_PLAN;
+	(void) mr_plan_run(plan, dest);
 }
 
 static void
@@ -131,12 +146,25 @@ aggregate(MrIngest *ingest, MrIngestView *view)
 	int			sort_memory = Max(work_mem / list_length(ingest->views), MIN_SORT_MEMORY_KB);
 	DestReceiver *dest = mr_merge_begin(view->merge, sort_memory);
 
-	(void) mr_plan_run(valid_plan(view), dest);
+	run(valid_plan(view), dest);
+}
+
+static void
+probe(MrIngest *ingest, MrIngestView *view)
+{
+	run(valid_plan(view), None_Receiver);
+}
+
+static void
+prepare(MrIngest *ingest, MrIngestView *view)
+{
+	(void) valid_plan(view);
 }
 
 static void
 merge(MrIngest *ingest, MrIngestView *view)
 {
+	phase = MR_TAKE_MERGE;
 	view->rows_out += mr_merge_finish(view->merge);
 }
 
@@ -144,6 +172,18 @@ void
 mr_take_aggregate(MrIngest *ingest, MrIngestView *view, MrScanSource *source)
 {
 	with_view(ingest, view, source, aggregate);
+}
+
+void
+mr_take_probe(MrIngest *ingest, MrIngestView *view, MrScanSource *source)
+{
+	with_view(ingest, view, source, probe);
+}
+
+void
+mr_take_prepare(MrIngest *ingest, MrIngestView *view)
+{
+	with_view(ingest, view, NULL, prepare);
 }
 
 void

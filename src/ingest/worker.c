@@ -9,6 +9,11 @@
  * and leaves the others alone, or it is tried again after a wait that doubles up to
  * millrace.retry_max_interval.  The broker still has everything that was rolled back.
  *
+ * An error that a message may have caused in a view is followed by careful steps: smaller
+ * ones, of messages that are all in hand, in which the culprits are isolated
+ * (ingest/isolate) and become dead letters of that view.  They go on until there were none
+ * for a while.  So nothing is paid for it as long as all messages can be taken.
+ *
  * When to commit: a stream that was idle commits its first message at once.  While
  * messages keep coming, a batch is closed when the time since the last commit is a few
  * times what the last step took (so light streams are fresh and heavy ones efficient), at
@@ -23,6 +28,7 @@
 #include "access/xact.h"
 #include "catalog.h"
 #include "commands/dbcommands.h"
+#include "ingest/fault.h"
 #include "ingest/gap.h"
 #include "ingest/step.h"
 #include "ingest/worker.h"
@@ -51,6 +57,8 @@
 #define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that
 								 * far */
 #define FIRST_RETRY_MS		100
+#define CAREFUL_STEPS		20	/* without a refused message, before steps are
+								 * ordinary again */
 #define ERRORS_MAX			3	/* of one view in a row that are no verdict by
 								 * themselves */
 
@@ -74,6 +82,9 @@ typedef struct MrWorker
 	int			npartitions;
 	int			failures;		/* attempts since the last success */
 	int			nviews;			/* of the feed */
+	int			careful;		/* steps that are still to be careful */
+	int			portion;		/* messages to have in hand at most */
+	bool		internal_too;	/* careful about internal errors, too */
 	Oid			blamed;			/* view whose errors have been counted, in a
 								 * row */
 	int			blamed_errors;
@@ -397,7 +408,7 @@ has_backlog(MrWorker *worker)
 static bool
 portion_full(const MrWorker *worker)
 {
-	return worker->nmessages >= Min(mr_batch_messages, PORTION_MESSAGES) ||
+	return worker->nmessages >= Min(mr_batch_messages, worker->portion) ||
 		worker->memory >= (Size) mr_batch_memory * 1024 / 4;
 }
 
@@ -419,7 +430,7 @@ time_left(MrWorker *worker, bool queue_empty)
 static int
 poll_once(MrWorker *worker, long timeout)
 {
-	int			room = Min(POLL_CHUNK, mr_batch_messages - worker->nmessages);
+	int			room = Min(POLL_CHUNK, Min(mr_batch_messages, worker->portion) - worker->nmessages);
 	int			n;
 
 	make_room(worker, room);
@@ -613,6 +624,26 @@ step_needed(MrWorker *worker)
 	return mr_offsets_dirty(worker->ingest->offsets);
 }
 
+/* careful steps end when they have found nothing for a while, and grow meanwhile */
+static void
+count_careful_step(MrWorker *worker)
+{
+	if (worker->careful == 0)
+		return;
+	if (worker->ingest->nmessages < worker->nmessages)
+		worker->portion = worker->ingest->nmessages;
+	else
+		worker->portion = Min(worker->portion * 2, PORTION_MESSAGES);
+	if (worker->ingest->nrefused > 0)
+		worker->careful = CAREFUL_STEPS;
+	else
+		worker->careful--;
+	if (worker->careful > 0)
+		return;
+	worker->internal_too = false;
+	worker->portion = PORTION_MESSAGES;
+}
+
 /* false: open anew */
 static bool
 take_step(MrWorker *worker)
@@ -621,6 +652,7 @@ take_step(MrWorker *worker)
 	TimestampTz began = GetCurrentTimestamp();
 	MrStepResult result;
 	bool		cut;
+	bool		shortened;
 
 	if (!step_needed(worker))
 	{
@@ -629,16 +661,20 @@ take_step(MrWorker *worker)
 	}
 	report_phase(worker, "ingesting", STATE_RUNNING);
 	worker->taken = worker->nmessages;
+	worker->ingest->careful = worker->careful > 0;
+	worker->ingest->internal_too = worker->internal_too;
 	result = mr_ingest_step(worker->ingest, worker->messages, worker->nmessages, &source,
 							worker->slot->catch_up);
 	if (result == MR_STEP_STALE)
 		return false;
-	count_step(worker, worker->taken, began);
+	count_step(worker, worker->ingest->careful ? worker->ingest->nmessages : worker->taken, began);
 	if (result != MR_STEP_COMMITTED)
 		proc_exit(0);
-	cut = worker->slot->catch_up && seek_back(worker);
+	shortened = worker->ingest->nmessages < worker->nmessages;
+	cut = (worker->slot->catch_up || shortened) && seek_back(worker);
+	count_careful_step(worker);
 	release(worker);
-	if (cut)
+	if (cut && !shortened)
 		wait_for_live(worker);
 	courtesy(worker);
 	return true;
@@ -702,29 +738,6 @@ ingest_until_stale(MrWorker *worker)
 
 /* ---------- errors ---------- */
 
-/* is an error the fault of the moment, so that the same batch may succeed later? */
-static bool
-is_passing(int sqlstate)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlstate))
-	{
-		case ERRCODE_CONNECTION_EXCEPTION:
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-		case ERRCODE_FDW_ERROR:
-			return true;
-	}
-	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_OBJECT_IN_USE;
-}
-
-static bool
-is_internal(int sqlstate)
-{
-	return ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INTERNAL_ERROR;
-}
-
 /* in a transaction of its own: the view has failed, or only leaves the others in peace */
 static void
 part_with_view(MrWorker *worker, Oid view, const char *error, bool failed)
@@ -759,24 +772,54 @@ wait_and_retry(MrWorker *worker, const char *error)
 	nap(worker, Min(wait, mr_retry_max_interval));
 }
 
+/* what an owner reads in millrace.views */
+static char *
+error_text(const ErrorData *error)
+{
+	if (error->hint == NULL)
+		return pstrdup(error->message);
+	return psprintf("%s\nHINT:  %s", error->message, error->hint);
+}
+
 /*
- * After an error that happened in a view's plan or merge.  An error of the view's own is
- * a verdict at once.  An internal error is one when it comes again and again.  One that may
- * pass (a joined foreign server is down) never is, but the other views need not wait for
- * it: the view gets a feed of its own, and a worker that goes on trying.
+ * After an error that came from running rows or merging: shall the messages that caused it be
+ * looked for?  Not when that has just been tried.  An internal error has to come again and
+ * again first.
+ */
+static bool
+be_careful(MrWorker *worker, MrFault fault, bool again)
+{
+	bool		internal = fault == MR_FAULT_INTERNAL && again && !worker->internal_too;
+
+	if (!internal && (fault != MR_FAULT_MESSAGE || worker->careful == CAREFUL_STEPS))
+		return false;
+	worker->careful = CAREFUL_STEPS;
+	worker->internal_too = worker->internal_too || internal;
+	return true;
+}
+
+/*
+ * After an error that happened in a view's plan or merge.  One that a message may have caused
+ * is followed by careful steps.  An error of the view's own is a verdict at once.  An
+ * internal error is one when it comes again and again.  One that may pass (a joined foreign
+ * server is down) never is, but the other views need not wait for it: the view gets a feed of
+ * its own, and a worker that goes on trying.
  */
 static void
-judge_view(MrWorker *worker, Oid view, const ErrorData *error)
+judge_view(MrWorker *worker, Oid view, const ErrorData *error, bool rows)
 {
-	bool		passing = is_passing(error->sqlerrcode);
+	MrFault		fault = mr_fault(error->sqlerrcode);
 	bool		again = count_blame(worker, view) >= ERRORS_MAX;
+	char	   *text = error_text(error);
 
-	if (!passing && (again || !is_internal(error->sqlerrcode)))
-		part_with_view(worker, view, error->message, true);
-	else if (passing && again && worker->nviews > 1)
-		part_with_view(worker, view, error->message, false);
+	if (rows && be_careful(worker, fault, again))
+		return;
+	if (fault != MR_FAULT_PASSING && (again || fault != MR_FAULT_INTERNAL))
+		part_with_view(worker, view, text, true);
+	else if (fault == MR_FAULT_PASSING && again && worker->nviews > 1)
+		part_with_view(worker, view, text, false);
 	else
-		wait_and_retry(worker, error->message);
+		wait_and_retry(worker, text);
 }
 
 /* after an error: report it, clean up, blame a view or wait for better times */
@@ -785,6 +828,7 @@ recover(MrWorker *worker)
 {
 	ErrorData  *error;
 	Oid			view;
+	bool		rows;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(worker->life);
@@ -792,13 +836,13 @@ recover(MrWorker *worker)
 	EmitErrorReport();
 	AbortCurrentTransaction();
 	FlushErrorState();
-	view = mr_ingest_after_error();
+	view = mr_ingest_after_error(&rows);
 	MemoryContextSwitchTo(worker->life);
 	close_attempt(worker);
 	RESUME_INTERRUPTS();
 
 	if (OidIsValid(view))
-		judge_view(worker, view, error);
+		judge_view(worker, view, error, rows);
 	else
 		wait_and_retry(worker, error->message);
 	FreeErrorData(error);
@@ -818,6 +862,7 @@ mr_worker_main(Datum arg)
 	worker->slot = &mr_shared->workers[DatumGetInt32(arg)];
 	worker->life = AllocSetContextCreate(TopMemoryContext, "millrace worker", ALLOCSET_DEFAULT_SIZES);
 	worker->attempt = AllocSetContextCreate(worker->life, "millrace attempt", ALLOCSET_DEFAULT_SIZES);
+	worker->portion = PORTION_MESSAGES;
 	worker->batch = AllocSetContextCreate(worker->life, "millrace batch", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{

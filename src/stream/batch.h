@@ -69,7 +69,8 @@ extern MrBatch *mr_batch_decode(MrBatchDecoder *decoder, const MrMessage *messag
 /*
  * What scans of streams return from here on in this process: rows [first, last) of batch
  * whose message lies at or after start[partition] (start may be NULL, and partitions >=
- * nstart have no bound).  Other streams are empty.  NULL ends it: scans read topics again.
+ * nstart have no bound), without those that are excluded (by row; may be NULL).  Other
+ * streams are empty.  NULL ends it: scans read topics again.
  */
 typedef struct MrScanSource
 {
@@ -78,11 +79,23 @@ typedef struct MrScanSource
 	int			last;
 	const int64 *start;
 	int			nstart;
+	const bool *excluded;
 	int			row;			/* row that a scan returned last, for error
 								 * contexts; -1: none */
 } MrScanSource;
 
 extern void mr_scan_source_set(MrScanSource *source);
 extern MrScanSource *mr_scan_source(void);
+
+/* does a scan return this row? */
+static inline bool
+mr_scan_source_has(const MrScanSource *source, int row)
+{
+	int32		partition = source->batch->partition[row];
+
+	return !(source->start != NULL && partition < source->nstart &&
+			 source->batch->offset[row] < source->start[partition]) &&
+		!(source->excluded != NULL && source->excluded[row]);
+}
 
 #endif							/* MR_STREAM_BATCH_H */

@@ -157,15 +157,6 @@ store_row(const StreamScan *state, int row, TupleTableSlot *slot)
 	return ExecStoreVirtualTuple(slot);
 }
 
-/* Does the row's message lie before where the source starts in its partition? */
-static bool
-before_start(const MrScanSource *source, const MrBatch *batch, int row)
-{
-	int32		partition = batch->partition[row];
-
-	return partition < source->nstart && batch->offset[row] < source->start[partition];
-}
-
 static TupleTableSlot *
 iterate_batch(StreamScan *state, TupleTableSlot *slot)
 {
@@ -175,7 +166,7 @@ iterate_batch(StreamScan *state, TupleTableSlot *slot)
 	{
 		int			row = state->row++;
 
-		if (source->start != NULL && before_start(source, state->batch, row))
+		if (!mr_scan_source_has(source, row))
 			continue;
 		source->row = row;
 		return store_row(state, row, slot);
