@@ -19,7 +19,6 @@ set -uo pipefail
 PG_MAJOR=${PG_MAJOR:-15}
 EVENTS=${1:-600000}
 PARTS=60						# portions that the events are sent in
-PORT=5432						# only names the socket; nothing listens on TCP
 
 if [ $# -gt 1 ] || [[ $EVENTS = -* ]]; then
 	sed -n 's/^# usage: /usage: /p' "$0" >&2
@@ -40,43 +39,7 @@ headline() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 
 "$MR_ROOT/scripts/setup.sh" || exit 1
 
-S=$(mktemp -d /tmp/millrace-demo.XXXXXX)
-chmod 755 "$S"
-feeder=
-cleanup() {
-	trap '' INT TERM
-	[ -z "$feeder" ] || kill "$feeder" 2>/dev/null
-	kill_below "$S"
-	cd / && rm -rf "$S"
-}
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-as=()
-if [ "$(id -u)" = 0 ]; then
-	as=(runuser -u postgres --)
-	chown postgres "$S"
-fi
-
-build() {
-	copy_sources "$S/src" && private_server "$S" && cd "$S/src" &&
-		make -s -j2 PG_CONFIG="$BIN/pg_config" && make -s install PG_CONFIG="$BIN/pg_config"
-}
-
-start_postgres() {
-	"${as[@]}" "$BIN/initdb" -D "$S/data" -A trust --no-sync -E UTF8 --locale=C.UTF-8 &&
-		cat >>"$S/data/postgresql.conf" <<-CONF &&
-			shared_preload_libraries = 'millrace'
-			listen_addresses = ''
-			unix_socket_directories = '$S'
-			port = $PORT
-			fsync = off
-			max_wal_size = 4GB
-			autovacuum_naptime = 10s
-		CONF
-		"${as[@]}" "$BIN/pg_ctl" -D "$S/data" -l "$S/postgresql.log" -w start
-}
+make_scratch millrace-demo
 
 step() {
 	printf '%-52s' "$1"
@@ -90,17 +53,13 @@ step() {
 }
 
 headline "1. Setting up"
-step "building millrace" build
-step "starting a scratch PostgreSQL $PG_MAJOR" start_postgres
-# The copy: user postgres may have no way into the checkout, in /root for one.
-step "starting a real Apache Kafka" "${as[@]}" "$S/src/scripts/kafka.sh" start "$S/kafka"
+step "building millrace" build_scratch
+step "starting a scratch PostgreSQL $PG_MAJOR" start_scratch "fsync = off" "max_wal_size = 4GB" "autovacuum_naptime = 10s"
+step "starting a real Apache Kafka" start_scratch_kafka
 BROKER=$(cat "$S/kafka/bootstrap")
 
-for name in "${!PG@}"; do
-	case $name in PG_*) ;; *) unset "$name" ;; esac
-done
 export PGTZ=UTC
-sql() { "$BIN/psql" -X -q -v ON_ERROR_STOP=1 -h "$S" -p "$PORT" -U "$([ ${#as[@]} -gt 0 ] && echo postgres || id -un)" -d postgres "$@"; }
+sql() { scratch_sql "$@"; }
 
 # --- streams and views ---------------------------------------------------------
 
@@ -224,6 +183,7 @@ kill_worker() {
 
 feed &
 feeder=$!
+background[feeder]=$feeder
 killed=
 frames=0
 while kill -0 "$feeder" 2>/dev/null; do
@@ -233,7 +193,7 @@ while kill -0 "$feeder" 2>/dev/null; do
 	sleep 0.4
 done
 wait "$feeder" || die "could not feed the topic"
-feeder=
+unset "background[$feeder]"
 
 # --- the truth -------------------------------------------------------------------
 

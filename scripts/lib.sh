@@ -22,6 +22,33 @@ if [ -z "${MILLRACE_CACHE:-}" ]; then
 fi
 export MILLRACE_CACHE
 
+# Are there jars in DIR, and those of this version?
+have_jars() { [ "$(cat "$1/.complete" 2>/dev/null)" = "$2" ]; }
+
+# DIR VERSION GROUP:ARTIFACT:VERSION...: fetches these with all that they need from
+# Maven Central, and puts them into DIR, below the cache.  On failure DIR is as it was.
+fetch_jars() (
+	dir=$1 version=$2
+	shift 2
+	mkdir -p "$MILLRACE_CACHE" && tmp=$(mktemp -d "$MILLRACE_CACHE/fetch.XXXXXX") || exit
+	trap 'rm -rf "$tmp"' EXIT
+	trap 'exit 1' INT TERM HUP
+	{
+		echo '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+		echo '<groupId>millrace</groupId><artifactId>jars</artifactId><version>1</version><dependencies>'
+		printf '%s\n' "$@" | awk -F : '{printf "<dependency><groupId>%s</groupId><artifactId>%s</artifactId><version>%s</version></dependency>\n", $1, $2, $3}'
+		echo '</dependencies></project>'
+	} >"$tmp/pom.xml"
+	cd "$tmp" || exit
+	MAVEN_OPTS="${MAVEN_OPTS:-} -XX:-UsePerfData" mvn -q -B -Dmaven.repo.local="$tmp/repository" \
+		org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies -DincludeScope=runtime \
+		-DoutputDirectory="$tmp/libs" </dev/null >"$tmp/log" 2>&1 || { tail -n 20 "$tmp/log" >&2; exit 1; }
+	echo "$version" >"$tmp/libs/.complete"
+	chmod -R a+rX,go-w "$tmp/libs"
+	chmod a+rx "$MILLRACE_CACHE"
+	rm -rf "$dir" && mv "$tmp/libs" "$dir"
+)
+
 # Copies the tree as it stands, without what git ignores.
 copy_sources() {
 	local to=$1 list=(git -c safe.directory="$MR_ROOT" -C "$MR_ROOT" ls-files -z -co --exclude-standard)
@@ -99,3 +126,56 @@ private_server() {
 	# shellcheck disable=SC2034
 	PGXS_SRC=$(dirname "$("$BIN/pg_config" --pgxs)")/..
 }
+
+# --- a scratch server with millrace: demo.sh, bench/run.sh ---------------------
+
+# NAME: makes a scratch directory S, which goes when the script ends, with all that
+# runs from it and with the processes in the array background, by process id.
+# "${as[@]}" before a command runs it as the server's user, whose name is pg_user.
+make_scratch() {
+	local name
+	for name in "${!PG@}"; do
+		case $name in PG_*) ;; *) unset "$name" ;; esac
+	done
+	PORT=5432						# only names the socket; nothing listens on TCP
+	background=()
+	S=$(mktemp -d "/tmp/$1.XXXXXX") || exit
+	trap remove_scratch EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+	chmod 755 "$S"
+	as=() pg_user=$(id -un)
+	if [ "$(id -u)" = 0 ]; then
+		as=(runuser -u postgres --) pg_user=postgres
+		chown postgres "$S"
+	fi
+}
+
+remove_scratch() {
+	local pid
+	trap '' INT TERM HUP
+	for pid in "${background[@]}"; do kill "$pid" 2>/dev/null; done
+	kill_below "$S"
+	cd / && rm -rf "$S"
+}
+
+# [make's arguments]: builds millrace below S and installs it into a server of its own.
+build_scratch() {
+	copy_sources "$S/src" && private_server "$S" && cd "$S/src" &&
+		make -s -j2 PG_CONFIG="$BIN/pg_config" "$@" && make -s install PG_CONFIG="$BIN/pg_config"
+}
+
+# SETTING...: makes a cluster with millrace and these lines of postgresql.conf, and starts it.
+start_scratch() {
+	"${as[@]}" "$BIN/initdb" -D "$S/data" -A trust --no-sync -E UTF8 --locale=C.UTF-8 &&
+		printf '%s\n' "shared_preload_libraries = 'millrace'" "listen_addresses = ''" \
+			"unix_socket_directories = '$S'" "port = $PORT" "$@" >>"$S/data/postgresql.conf" &&
+		"${as[@]}" "$BIN/pg_ctl" -D "$S/data" -l "$S/postgresql.log" -w start
+}
+
+# The copy of kafka.sh: user postgres may have no way into the checkout, in /root for one.
+start_scratch_kafka() {
+	"${as[@]}" env KAFKA_HEAP="${1:-256m}" "$S/src/scripts/kafka.sh" start "$S/kafka"
+}
+
+scratch_sql() { "$BIN/psql" -X -q -v ON_ERROR_STOP=1 -h "$S" -p "$PORT" -U "$pg_user" -d postgres "$@"; }

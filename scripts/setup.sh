@@ -61,48 +61,19 @@ install_packages() {
 	[ $rc = 0 ] || die "could not install: $*"
 }
 
-fetch_jars() {
-	local tmp
-	say "setup: fetching Apache Kafka $KAFKA_VERSION into $JARS"
-	mkdir -p "$MILLRACE_CACHE"
-	tmp=$(mktemp -d "$MILLRACE_CACHE/fetch.XXXXXX")
-	# shellcheck disable=SC2064
-	trap "rm -rf '$tmp'" EXIT
-	cat >"$tmp/pom.xml" <<-POM
-		<project xmlns="http://maven.apache.org/POM/4.0.0">
-		  <modelVersion>4.0.0</modelVersion>
-		  <groupId>millrace</groupId>
-		  <artifactId>kafka</artifactId>
-		  <version>1</version>
-		  <dependencies>
-		    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>$KAFKA_VERSION</version></dependency>
-		    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>$KAFKA_VERSION</version></dependency>
-		    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-simple</artifactId><version>1.7.36</version></dependency>
-		  </dependencies>
-		</project>
-	POM
-	(cd "$tmp" && MAVEN_OPTS="${MAVEN_OPTS:-} -XX:-UsePerfData" mvn -q -B -Dmaven.repo.local="$tmp/repository" \
-		org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies -DoutputDirectory="$tmp/libs") </dev/null >"$tmp/log" 2>&1 ||
-		{ tail -n 20 "$tmp/log" >&2; die "could not fetch the jars"; }
-	echo "$KAFKA_VERSION" >"$tmp/libs/.complete"
-	chmod -R a+rX,go-w "$tmp/libs"
-	chmod a+rx "$MILLRACE_CACHE"
-	rm -rf "$JARS"
-	mv "$tmp/libs" "$JARS"
-	rm -rf "$tmp"
-	trap - EXIT
-}
-
 # shellcheck disable=SC2086
 need=$(missing_packages $PACKAGES)
 java_is_recent || need+="openjdk-17-jre-headless "
-have_jars() { [ "$(cat "$JARS/.complete" 2>/dev/null)" = "$KAFKA_VERSION" ]; }
-have_jars || command -v mvn >/dev/null || need+="maven "
+have_jars "$JARS" "$KAFKA_VERSION" || command -v mvn >/dev/null || need+="maven "
 
 if [ -n "$need" ]; then
 	[ "$(id -u)" = 0 ] || die "these packages are missing, install them as root: $need"
 	# shellcheck disable=SC2086
 	install_packages $need
 fi
-have_jars || fetch_jars
+have_jars "$JARS" "$KAFKA_VERSION" || {
+	say "setup: fetching Apache Kafka $KAFKA_VERSION into $JARS"
+	fetch_jars "$JARS" "$KAFKA_VERSION" org.apache.kafka:kafka_2.13:$KAFKA_VERSION \
+		org.apache.kafka:kafka-tools:$KAFKA_VERSION org.slf4j:slf4j-simple:1.7.36 || die "could not fetch the jars"
+}
 [ -r "$MILLRACE_CACHE/broker/.complete" ] || "$MR_ROOT/scripts/kafka.sh" prepare
