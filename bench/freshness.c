@@ -59,7 +59,7 @@ produce(void *arg)
 
 	for (long long i = 0; i < total; i++)
 	{
-		int			len = message_numbered(text, i);
+		int			len = message_make(text, MESSAGE_NUMBERED, i);
 		double		ahead = began + i / per_second - now();
 
 		/* in steps of a millisecond, so that the producer itself is not the load */

@@ -2,7 +2,7 @@
  * produce.c
  *		Fills a topic with the benchmark's messages, or prints them.
  *
- * usage: produce BOOTSTRAP TOPIC event|wide COUNT [PER_SECOND]
+ * usage: produce BOOTSTRAP TOPIC event|wide|numbered COUNT [PER_SECOND]
  *		  produce - - event|wide|csv COUNT
  *
  * Message i goes to partition i mod 4.  Prints nothing but errors.
@@ -90,6 +90,7 @@ main(int argc, char **argv)
 	if (argc < 5)
 		return 2;
 	kind = strcmp(argv[3], "wide") == 0 ? MESSAGE_WIDE :
+		strcmp(argv[3], "numbered") == 0 ? MESSAGE_NUMBERED :
 		strcmp(argv[3], "csv") == 0 ? MESSAGE_CSV : MESSAGE_EVENT;
 	count = strtoull(argv[4], NULL, 10);
 	per_second = argc > 5 ? atof(argv[5]) : 0;

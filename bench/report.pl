@@ -110,7 +110,7 @@ for my $workload (@order)
 	for my $name (keys %{ $value{$workload} })
 	{
 		my @values = values %{ $value{$workload}{$name} };
-		$median{raw}{$name} = $name =~ /^(?:guarantee|note)$/ ? $values[0] : 0 + median(@values);
+		$median{raw}{$name} = $name =~ /^(?:guarantee|how|note)$/ ? $values[0] : 0 + median(@values);
 	}
 	$median{rounds} = scalar keys %rounds;
 	$result{$workload} = \%median;
@@ -138,6 +138,7 @@ print "millrace against a bare librdkafka consumer of the same topic in the same
 print "- $run{machine}\n- $run{versions}\n- $run{settings}\n";
 print "- load average at the start $run{load}; when other programs wait for the same CPUs, \"µs waiting\" tells how long "
   . "the main thread stood by, and wall figures, ratios too, are lower than on a quiet machine\n";
+print "- not run: $run{skipped}; name them to have them fetched and run\n" if $run{skipped};
 print "- $run{note}\n" if $run{note};
 print "\n";
 
@@ -145,10 +146,10 @@ my @rates = grep { defined $result{$_}{rate} } @order;
 if (@rates)
 {
 	heading('workload', 'messages/s', 'bare/s', 'ratio', 'steps only/s', 'CPU µs, main thread', '× bare',
-		'µs waiting for a CPU', 'CPU µs, other threads', '× bare', 'MB anonymous', 'MB VmHWM', '× bare', 'WAL bytes/message');
+		'µs waiting for a CPU', 'CPU µs, other threads', '× bare', 'MB anonymous', 'MB VmHWM', '× bare', 'WAL bytes/message', 'guarantee');
 	my $bare = bare_line();
 	row('bare', number('%.0f', $bare->{rate}), '', '1.00', '', number('%.2f', $bare->{main_us}), '1.0',
-		number('%.2f', $bare->{wait_us}), number('%.2f', $bare->{other_us}), '1.0', '', number('%.0f', $bare->{hwm_mb}), '1.0', '');
+		number('%.2f', $bare->{wait_us}), number('%.2f', $bare->{other_us}), '1.0', '', number('%.0f', $bare->{hwm_mb}), '1.0', '', 'none');
 	for my $workload (@rates)
 	{
 		my $r = $result{$workload};
@@ -158,7 +159,7 @@ if (@rates)
 			number('%.0f', $r->{ingest_rate}), number('%.2f', $r->{main_us}), number('%.1f', $r->{main_ratio}),
 			number('%.2f', $r->{wait_us}), number('%.2f', $r->{other_us}), number('%.1f', $r->{other_ratio}), number('%.0f', $r->{anon_mb}),
 			number('%.0f', $r->{hwm_mb}), number('%.1f', $r->{memory_ratio}),
-			number('%.1f', $r->{wal_per_message}));
+			number('%.1f', $r->{wal_per_message}), $r->{raw}{guarantee} // 'exactly once: offsets beside the data');
 	}
 	print "\n";
 }
@@ -201,10 +202,28 @@ for my $workload (grep { defined $result{$_}{raw}{live_bytes} } @order)
 	  $raw->{end_lag_ms};
 }
 
+for my $workload (grep { defined $result{$_}{raw}{view_whole_ms} } @order)
+{
+	my $raw = $result{$workload}{raw};
+	printf "%s: a view of %s groups and a table of the same rows with the same index: aggregating all of it %.1f and %.1f ms "
+	  . "(ratio %.2f), filtering by key %.3f and %.3f ms (ratio %.2f); the planner expects %s rows of the view, %s urls in it, "
+	  . "%s row(s) of one key\n\n",
+	  $workload, number('%.0f', $raw->{groups}), $raw->{view_whole_ms}, $raw->{table_whole_ms},
+	  $raw->{view_whole_ms} / $raw->{table_whole_ms}, $raw->{view_point_ms}, $raw->{table_point_ms},
+	  $raw->{view_point_ms} / $raw->{table_point_ms}, map { number('%.0f', $raw->{"planned_$_"}) } 'rows', 'groups', 'point';
+}
+
+for my $workload (grep { defined $result{$_}{raw}{first_commit_ms} } @order)
+{
+	my $raw = $result{$workload}{raw};
+	printf "%s: restart of the server with a view of %s groups: connections accepted after %d ms, new messages in the view "
+	  . "after %d ms\n\n", $workload, number('%.0f', $raw->{groups}), $raw->{up_ms}, $raw->{first_commit_ms};
+}
+
 for my $workload (@order)
 {
 	my $raw = $result{$workload}{raw};
-	print "- $workload: $raw->{guarantee}\n" if defined $raw->{guarantee};
+	print "- $workload: $raw->{how}\n" if defined $raw->{how};
 	print "- $workload: $raw->{note}\n" if defined $raw->{note};
 }
 

@@ -7,14 +7,14 @@
 # workloads in interleaved rounds: a bare librdkafka consumer (bare_consumer.c),
 # the workload, the bare consumer again, the next workload.  Prints Markdown,
 # writes JSON, cleans up.  Exits with 0 when every workload ran and its view held
-# every message.
+# every message; L, H and the peers are compared group by group with a plain table.
 #
 # usage: bench/run.sh [--quick] [--rounds N] [--messages N] [--json FILE]
 #                     [--perf DIR] [WORKLOAD...]
 #
 #   --quick    fewer messages, one round, about two minutes
 #   --rounds   how often each workload runs (3)
-#   --messages how many in the topics (2000000; for C 5000000 whatever is said here)
+#   --messages how many in the topics (2000000; C, R and S have their own numbers)
 #   --json     where the figures go (bench/results/latest.json)
 #   --perf     profile the worker's main thread in each workload with perf record,
 #              reports go there; the figures suffer
@@ -30,18 +30,26 @@
 #   C     a new view catches up on 5 million messages while others are live
 #   F     freshness: produce to visible, at 10, 1,000, 10,000 and 100,000 messages/s
 #   U     updates of 10,000 hot groups at 50,000/s, for ten minutes (quick: one)
+#   W2    W by one worker and by two, one after the other
+#   R     reading: a view of a million groups beside a table of the same contents
+#   S     restart of the server to the first commit, with a view of 5 million groups
 #   copy  peer: COPY of the same events into a table, then L's query once
-#   py-L, py-H    peer: a consumer in Python by hand, with exact offsets
+#   py-L, py-H        peer: a consumer in Python by hand
+#   ks-L, ks-H        peer: Kafka Streams
+#   flink-L, flink-H  peer: Flink SQL
 #
-# Rates are from create_continuous_view to the end of wait_for_latest.
+# Peers other than copy are fetched into the cache when they are asked for by name, and
+# otherwise left out where they are not there; the two in Java also with --quick.
+#
+# Rates are from create_continuous_view to the end of wait_for_latest; those of the peers in
+# Java from their first message on.
 
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
 
 PG_MAJOR=${PG_MAJOR:-15}
 BENCH=$MR_ROOT/bench
-PORT=5432						# only names the socket; nothing listens on TCP
-ALL=(N L H J W M copy py-L py-H C F U)
+ALL=(N L H J W W2 M copy py-L py-H ks-L ks-H flink-L flink-H C F U R S)
 
 quick=
 rounds=
@@ -64,11 +72,12 @@ while [ $# -gt 0 ]; do
 	esac
 	shift
 done
-[ ${#workloads[@]} -gt 0 ] || workloads=("${ALL[@]}")
 if [ -n "$quick" ]; then
 	EVENTS=400000 HISTORY=1000000 FRESH_SECONDS=4 LIVE_SECONDS=8 HOT_SECONDS=60
+	READ_GROUPS=200000 RESTART_GROUPS=500000
 else
 	EVENTS=2000000 HISTORY=5000000 FRESH_SECONDS=20 LIVE_SECONDS=25 HOT_SECONDS=600
+	READ_GROUPS=1000000 RESTART_GROUPS=5000000
 fi
 EVENTS=${messages:-$EVENTS}
 [[ $EVENTS =~ ^[1-9][0-9]*$ ]] || die "--messages needs a number"
@@ -81,56 +90,36 @@ mkdir -p "$(dirname "$json")" || exit 1
 
 "$MR_ROOT/scripts/setup.sh" || exit 1
 
-S=$(mktemp -d /tmp/millrace-bench.XXXXXX)
-chmod 755 "$S"
-background=()					# processes to end with us, by process id
-cleanup() {
-	local pid
-	trap '' INT TERM
-	for pid in "${background[@]}"; do kill "$pid" 2>/dev/null; done
-	kill_below "$S"
-	cd / && rm -rf "$S"
-}
-trap cleanup EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-
-as=()
-user=$(id -un)
-if [ "$(id -u)" = 0 ]; then
-	as=(runuser -u postgres --)
-	user=postgres
-	chown postgres "$S"
+. "$BENCH/peers.sh"
+skipped=()
+if [ ${#workloads[@]} -gt 0 ]; then
+	for workload in "${workloads[@]}"; do
+		peer_installed "$workload" || install_peer "$workload"
+	done
+else
+	for workload in "${ALL[@]}"; do
+		if ! peer_installed "$workload" || [[ -n $quick && $workload = @(ks|flink)-* ]]; then
+			skipped+=("$workload")
+		else
+			workloads+=("$workload")
+		fi
+	done
+	[ ${#skipped[@]} = 0 ] || say "left out, name them to have them run: ${skipped[*]}"
 fi
-CONNINFO="host=$S port=$PORT user=$user dbname=postgres"
+
+make_scratch millrace-bench
+CONNINFO="host=$S port=$PORT user=$pg_user dbname=postgres"
 
 build() {
 	local program
-	copy_sources "$S/src" && private_server "$S" && cd "$S/src" &&
-		make -s -j2 PG_CONFIG="$BIN/pg_config" ${perf:+PROFILE="-g -fno-omit-frame-pointer"} &&
-		make -s install PG_CONFIG="$BIN/pg_config" || return
+	build_scratch ${perf:+PROFILE="-g -fno-omit-frame-pointer"} || return
 	for program in bare_consumer produce freshness; do
 		gcc -O2 -Wall -std=gnu99 -I"$("$BIN/pg_config" --includedir)" -o "$S/$program" "$BENCH/$program.c" \
 			-lrdkafka -lpq -pthread || return
 	done
 }
 
-start_postgres() {
-	"${as[@]}" "$BIN/initdb" -D "$S/data" -A trust --no-sync -E UTF8 --locale=C.UTF-8 &&
-		cat >>"$S/data/postgresql.conf" <<-CONF &&
-			shared_preload_libraries = 'millrace'
-			listen_addresses = ''
-			unix_socket_directories = '$S'
-			port = $PORT
-			shared_buffers = 512MB
-			max_wal_size = 16GB
-			checkpoint_timeout = 30min
-			timezone = 'UTC'
-		CONF
-		"${as[@]}" "$BIN/pg_ctl" -D "$S/data" -l "$S/postgresql.log" -w start
-}
-
-sql() { "$BIN/psql" -X -q -At -v ON_ERROR_STOP=1 -h "$S" -p "$PORT" -U "$user" -d postgres "$@"; }
+sql() { scratch_sql -At "$@"; }
 
 step() {
 	say "$1"
@@ -141,9 +130,10 @@ step() {
 }
 
 step "building" build
-step "starting PostgreSQL" start_postgres
+step "starting PostgreSQL" start_scratch "shared_buffers = 512MB" "max_wal_size = 16GB" "checkpoint_timeout = 30min" \
+	"timezone = 'UTC'"
 # The heap that the tests use makes the broker the slowest of all.
-step "starting Kafka" "${as[@]}" env KAFKA_HEAP=512m "$MR_ROOT/scripts/kafka.sh" start "$S/kafka"
+step "starting Kafka" start_scratch_kafka 512m
 BROKER=$(cat "$S/kafka/bootstrap")
 POSTMASTER=$(head -n 1 "$S/data/postmaster.pid")
 sql -o /dev/null -c "CREATE EXTENSION millrace" \
@@ -169,12 +159,18 @@ failed() {
 	return 1
 }
 
+# The line of a program's stderr that tells most; Java's last line says the least.
+error_in() {
+	grep -m 1 -oE 'ERROR: .*|(Caused by|Exception in thread|Error): .*' "$1" || tail -n 1 "$1"
+}
+
 describe_run() {
 	record run rounds "$rounds"
 	record run machine "$(nproc) CPUs ($(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)), $(awk '/^MemTotal/ {printf "%.0f GB", $2 / 1048576}' /proc/meminfo) of memory, everything on it: broker, server, clients"
 	record run versions "PostgreSQL $("$BIN/pg_config" --version | cut -d ' ' -f 2), librdkafka $(dpkg-query -W -f '${Version}' librdkafka1 2>/dev/null), Apache Kafka $(cat "$MILLRACE_CACHE/kafka/.complete")"
 	record run settings "$EVENTS messages in 4 partitions; shared_buffers 512MB, fsync on, everything of millrace at its default"
 	record run load "$(cut -d ' ' -f 1 /proc/loadavg)"
+	[ ${#skipped[@]} = 0 ] || record run skipped "${skipped[*]}"
 	[ -z "$perf" ] || record run note "under perf: the figures are not to be used"
 }
 
@@ -197,11 +193,11 @@ EVENT_COLUMNS="ts timestamptz, user_id bigint, url text, latency double precisio
 WIDE_COLUMNS="k0 text, k1 text, k2 integer, k3 integer, k4 text, c0 integer, c1 integer, c2 integer, c3 integer,
 	c4 integer, c5 double precision, c6 double precision, c7 double precision, c8 double precision, c9 double precision"
 
-# A stream of its own for each measurement, so that its worker is a new one.
+# TOPIC [WORKERS]: a stream of its own for each measurement, so that its workers are new.
 stream() {
 	local topic=$1 columns=$EVENT_COLUMNS
 	[ "$topic" != wide ] || columns=$WIDE_COLUMNS
-	sql -c "CREATE FOREIGN TABLE stream ($columns) SERVER kafka OPTIONS (topic '$topic')" || exit 1
+	sql -c "CREATE FOREIGN TABLE stream ($columns) SERVER kafka OPTIONS (topic '$topic', workers '${2:-1}')" || exit 1
 }
 
 # Drops the stream with its views and waits until no worker is left.
@@ -288,9 +284,8 @@ wait_sql() { echo "SELECT FROM (SELECT 1 / millrace.wait_for_latest('$1', timeou
 
 view_sql() { printf "SELECT FROM millrace.create_continuous_view('%s', \$\$ %s \$\$);\n" "$1" "$2"; }
 
-# WORKLOAD TOPIC COUNT, views by name in the array of the caller: how long from
-# creating them to having it all.  The first view must hold COUNT messages by its
-# column hits, exactly.
+# WORKLOAD TOPIC COUNT, views by name in the array of the caller, [WORKERS]: how long
+# from creating them to having it all.
 measure_views() {
 	local workload=$1 topic=$2 count=$3 name began ended before
 	local -n of=$4
@@ -303,7 +298,7 @@ measure_views() {
 		done
 		echo "SELECT extract(epoch FROM clock_timestamp());"
 	} >"$S/measure.sql"
-	stream "$topic"
+	stream "$topic" "${5:-1}"
 	before=$(wal_position)
 	start_sampler "$workload" "$WORKERS"
 	if sql -f "$S/measure.sql" >"$S/measure.out" 2>"$S/measure.err"; then
@@ -312,7 +307,9 @@ measure_views() {
 		record "$workload" seconds "$(awk "BEGIN {print $ended - $began}")"
 		say "  $(awk "BEGIN {printf \"%s: %.0f messages/s\", \"$workload\", $count / ($ended - $began)}")"
 	else
-		failed "$workload" "$(tail -n 1 "$S/measure.err")"
+		stop_sampler "$workload"
+		failed "$workload" "$(error_in "$S/measure.err")"
+		return
 	fi
 	stop_sampler "$workload"
 	record_worker "$workload"
@@ -322,14 +319,47 @@ measure_views() {
 # The view's hits add up to the topic's messages, or the workload has failed.
 check_hits() {
 	local workload=$1 count=$2 view=$3 hits
-	hits=$(sql -c "SELECT sum(hits) FROM $view")
+	hits=$(sql -c "SELECT sum(hits) FROM $view" 2>"$S/check.err") || { failed "$workload" "$(error_in "$S/check.err")"; return; }
 	[ "$hits" = "$count" ] || failed "$workload" "$view holds $hits of $count messages"
 }
 
+# L|H: the groups of all events by plain SQL, in the table truth_L or truth_H
+make_truth() {
+	local query=${1}_QUERY table=truth_$1
+	[ -z "$(sql -c "SELECT to_regclass('$table')")" ] || return 0
+	if [ -z "$(sql -c "SELECT to_regclass('event')")" ]; then
+		sql -c "CREATE UNLOGGED TABLE event (ts timestamptz, user_id bigint, url text, latency double precision,
+			country text) WITH (autovacuum_enabled = off)" &&
+			"$S/produce" - - csv "$EVENTS" | sql -c "\\copy event FROM STDIN (FORMAT csv)" || exit 1
+	fi
+	sql -c "SET work_mem = '256MB'" -c "CREATE UNLOGGED TABLE $table WITH (autovacuum_enabled = off)
+		AS ${!query/FROM stream/FROM event}" -c CHECKPOINT || exit 1
+}
+
+# WORKLOAD L|H RELATION: it holds exactly the groups that it should, or the workload has
+# failed.  A peer's table has the sum where L has the average, and its own type of minute.
+check_truth() {
+	local workload=$1 truth=truth_$2 relation=$3 differ
+	make_truth "$2"
+	if [ "$relation" = peer ]; then
+		relation="(SELECT minute::timestamptz, $([ "$2" = L ] && echo "url, hits, total / hits" || echo "user_id, hits, total"),
+			worst FROM peer) AS peer"
+	fi
+	differ=$(sql -c "SET work_mem = '256MB'" -c "SELECT count(*) FROM ((TABLE $truth EXCEPT ALL SELECT * FROM $relation)
+		UNION ALL (SELECT * FROM $relation EXCEPT ALL TABLE $truth)) AS differ" 2>"$S/check.err") || { failed "$workload" "$(error_in "$S/check.err")"; return; }
+	[ "$differ" = 0 ] || failed "$workload" "$differ groups differ from what plain SQL finds"
+}
+
+# WORKLOAD TOPIC COUNT, views by name in the array of the caller, the one whose column
+# hits must add up to COUNT, [WORKERS]
 run_views() {
 	local workload=$1 topic=$2 count=$3 array=$4 check=$5
-	measure_views "$workload" "$topic" "$count" "$array"
-	check_hits "$workload" "$count" "$check"
+	if measure_views "$workload" "$topic" "$count" "$array" "${6:-1}"; then
+		case $workload in
+			[LH]) check_truth "$workload" "$workload" "$check" ;;
+			*) check_hits "$workload" "$count" "$check" ;;
+		esac
+	fi
 	drop_stream
 }
 
@@ -339,6 +369,11 @@ L_QUERY="SELECT date_trunc('minute', ts) AS minute, url, count(*) AS hits, avg(l
 	FROM stream GROUP BY 1, 2"
 H_QUERY="SELECT date_trunc('minute', ts) AS minute, user_id, count(*) AS hits, sum(latency) AS total,
 	max(latency) AS worst FROM stream GROUP BY 1, 2"
+
+W_QUERY="SELECT k0, k1, k2, k3, k4, count(*) AS hits, sum(c0) AS s0, max(c0) AS x0, min(c1) AS n1,
+		avg(c1) AS a1, sum(c2) AS s2, max(c2) AS x2, count(c3) AS c3, avg(c3) AS a3, min(c4) AS n4, max(c4) AS x4,
+		sum(c5) AS s5, max(c5) AS x5, min(c6) AS n6, avg(c6) AS a6, sum(c7) AS s7, min(c7) AS n7, max(c8) AS x8,
+		avg(c8) AS a8, sum(c9) AS s9 FROM stream GROUP BY 1, 2, 3, 4, 5"
 
 run_N() {
 	# shellcheck disable=SC2034
@@ -370,11 +405,18 @@ run_J() {
 
 run_W() {
 	# shellcheck disable=SC2034
-	local -A views=([w]="SELECT k0, k1, k2, k3, k4, count(*) AS hits, sum(c0) AS s0, max(c0) AS x0, min(c1) AS n1,
-		avg(c1) AS a1, sum(c2) AS s2, max(c2) AS x2, count(c3) AS c3, avg(c3) AS a3, min(c4) AS n4, max(c4) AS x4,
-		sum(c5) AS s5, max(c5) AS x5, min(c6) AS n6, avg(c6) AS a6, sum(c7) AS s7, min(c7) AS n7, max(c8) AS x8,
-		avg(c8) AS a8, sum(c9) AS s9 FROM stream GROUP BY 1, 2, 3, 4, 5")
+	local -A views=([w]=$W_QUERY)
 	run_views W wide "$EVENTS" views w
+}
+
+run_W2() {
+	# shellcheck disable=SC2034
+	local -A views=([w]=$W_QUERY)
+	local workers
+	for workers in 1 2; do
+		[ $workers = 1 ] || bare "W2, 2 workers" wide
+		run_views "W2, $workers worker$([ $workers = 1 ] || echo s)" wide "$EVENTS" views w $workers
+	done
 }
 
 run_M() {
@@ -386,69 +428,6 @@ run_M() {
 	run_views M events "$EVENTS" views m1
 }
 
-# A client's seconds and the server's CPU for it: WORKLOAD COMMAND...
-measure_peer() {
-	local workload=$1 before began
-	shift
-	before=$(wal_position)
-	start_sampler "$workload" '\[local\]|COPY|CREATE TABLE'
-	began=$(date +%s%N)
-	if "$@" >"$S/peer.out" 2>"$S/peer.err"; then
-		record "$workload" messages "$EVENTS"
-		grep -q '^seconds ' "$S/peer.out" ||
-			record "$workload" seconds "$(awk "BEGIN {print ($(date +%s%N) - $began) / 1e9}")"
-		stop_sampler "$workload" server_
-		record_wal "$workload" "$before"
-	else
-		stop_sampler "$workload" server_
-		failed "$workload" "$(tail -n 1 "$S/peer.err")"
-	fi
-}
-
-peer_copy() {
-	sql -c "CREATE UNLOGGED TABLE IF NOT EXISTS nothing ()" -c "DROP TABLE IF EXISTS raw, raw_l" \
-		-c "CREATE TABLE raw (ts timestamptz, user_id bigint, url text, latency double precision, country text)" 2>/dev/null
-	"$S/produce" - - csv "$EVENTS" | sql -c "\\copy raw FROM STDIN (FORMAT csv)" \
-		-c "CREATE TABLE raw_l AS ${L_QUERY/FROM stream/FROM raw}"
-}
-
-run_copy() {
-	measure_peer copy peer_copy
-	record copy main_cpu "$(awk '$1 == "main_cpu" {print $2}' "$S/sample.out")"
-	record copy guarantee "COPY of the columns, no Kafka and no JSON, and L's query run once; durable, but every further answer reads the whole table again, and what a crash leaves half done the client has to find out; CPU is the server's"
-}
-
-# A virtual environment in the cache; 1 when it cannot be made.
-python_peer() {
-	PYTHON=$MILLRACE_CACHE/bench-venv/bin/python
-	[ ! -e "$MILLRACE_CACHE/bench-venv/.complete" ] || return 0
-	[ -z "${python_failed:-}" ] || return 1
-	say "fetching the Python peer's packages"
-	if rm -rf "$MILLRACE_CACHE/bench-venv" && mkdir -p "$MILLRACE_CACHE" &&
-		/usr/bin/env python3 -m venv "$MILLRACE_CACHE/bench-venv" &&
-		timeout 120 "$PYTHON" -m pip install -q confluent-kafka orjson psycopg2-binary &&
-		touch "$MILLRACE_CACHE/bench-venv/.complete"; then
-		return 0
-	fi >"$S/venv.log" 2>&1
-	python_failed=1
-	return 1
-}
-
-run_python() {
-	local workload=$1 kind=$2
-	if ! python_peer; then
-		record "$workload" note "skipped, its packages could not be installed: $(tail -n 1 "$S/venv.log")"
-		say "  $workload: skipped"
-		return
-	fi
-	measure_peer "$workload" "$PYTHON" "$BENCH/peer_consumer.py" "$BROKER" events "$kind" "$CONNINFO"
-	record_file "$workload" '' "$S/peer.out"
-	record "$workload" guarantee "confluent-kafka, orjson, a dictionary, upserts and offsets in one transaction every 100,000 messages: exact; CPU is the Python process's alone"
-}
-
-run_py-L() { run_python py-L L; }
-run_py-H() { run_python py-H H; }
-
 # --- workloads that run once ---------------------------------------------------------
 
 SEEN_QUERY="SELECT part, max(seq) AS seq, count(*) AS hits, avg(latency) AS mean FROM stream GROUP BY part"
@@ -456,7 +435,7 @@ SEEN_QUERY="SELECT part, max(seq) AS seq, count(*) AS hits, avg(latency) AS mean
 measure_freshness() {
 	local workload=$1 topic=$2 rate=$3 seconds=$4
 	"$S/freshness" "$BROKER" "$topic" "$CONNINFO" "SELECT part, seq FROM seen" "$rate" "$seconds" >"$S/fresh.out" ||
-		failed "$workload" "not every message was seen"
+		return
 	record_file "$workload" '' "$S/fresh.out"
 }
 
@@ -468,7 +447,7 @@ run_F() {
 		stream $topic
 		{ view_sql seen "$SEEN_QUERY"; view_sql l "$L_QUERY"; } | sql -o /dev/null
 		sql -o /dev/null -c "SELECT millrace.wait_for_latest('seen', timeout => '30s')"
-		measure_freshness "F $rate/s" $topic $rate "$FRESH_SECONDS"
+		measure_freshness "F $rate/s" $topic $rate "$FRESH_SECONDS" || failed "F $rate/s" "not every message was seen"
 		drop_stream
 	done
 }
@@ -496,7 +475,7 @@ run_C() {
 	record C note "CPU and WAL are those of the live views, which take 10,000 messages/s, too; their freshness meanwhile is \"C live\""
 	stop_sampler C
 	record_wal C "$before"
-	wait "$pid"
+	wait "$pid" || failed "C live" "not every message was seen"
 	unset "background[$pid]"
 	sql -o /dev/null -c "SELECT millrace.wait_for_latest('late', timeout => '30s')"
 	[ "$(sql -c "SELECT sum(hits) = (SELECT sum(hits) FROM seen) FROM late")" = t ] ||
@@ -504,6 +483,10 @@ run_C() {
 	drop_stream
 }
 
+# one client, its times into a log
+pgbench_run() { "$BIN/pgbench" -n -l -h "$S" -p "$PORT" -U "$pg_user" "$@" postgres; }
+
+# of a log's microseconds, in ms
 percentile() { sort -n | awk -v p="$1" '{v[NR] = $1} END {i = int(NR * p / 100 + 0.5); print NR ? v[i < 1 ? 1 : i] / 1000 : 0}'; }
 
 run_U() {
@@ -517,8 +500,7 @@ run_U() {
 	start_sampler U "$WORKERS"
 	"$S/produce" "$BROKER" hot event $((HOT_SECONDS * 50000)) 50000 &
 	feeder=$!
-	(cd "$S" && exec "$BIN/pgbench" -n -h "$S" -p "$PORT" -U "$user" -f point.sql@9 -f scan.sql@1 -R 50 \
-		-T "$HOT_SECONDS" -l --log-prefix="$S/reads" postgres) >"$S/pgbench.out" 2>&1 &
+	(cd "$S" && pgbench_run -f point.sql@9 -f scan.sql@1 -R 50 -T "$HOT_SECONDS" --log-prefix=reads) >"$S/pgbench.out" 2>&1 &
 	reader=$!
 	background[feeder]=$feeder background[reader]=$reader
 	while kill -0 "$feeder" 2>/dev/null; do
@@ -530,7 +512,7 @@ run_U() {
 	began=$(date +%s%N)
 	[ "$(sql -c "SELECT millrace.wait_for_latest('hot', timeout => '120s')")" = t ] || failed U "the view is behind"
 	record U end_lag_ms $((($(date +%s%N) - began) / 1000000))
-	wait "$reader"
+	wait "$reader" || failed U "the reader failed: $(tail -n 1 "$S/pgbench.out")"
 	unset "background[$feeder]" "background[$reader]"
 	record U messages $((HOT_SECONDS * 50000))
 	record U seconds "$HOT_SECONDS"
@@ -556,15 +538,84 @@ run_U() {
 	drop_stream
 }
 
+GROUPS_QUERY="SELECT seq AS id, url, count(*) AS hits, avg(latency) AS mean, max(latency) AS worst
+	FROM stream GROUP BY 1, 2"
+
+# TOPIC VIEW COUNT: a view of so many groups
+grouped_view() {
+	stream "$1"
+	{ view_sql "$2" "$GROUPS_QUERY"; wait_sql "$2"; } | sql -o /dev/null
+}
+
+# QUERY: its plan, and the rows that the planner expects
+plan() { sql -c "EXPLAIN $1" >"$S/plan.out"; }
+planned_rows() { sed -n '1s/.* rows=\([0-9]*\) .*/\1/p' "$S/plan.out"; }
+
+# A view and a table of the same rows with the same index, read in turns; and the view's plans.
+run_R() {
+	local relation name number=0
+	grouped_view reading groups "$READ_GROUPS" || { failed R "the view is behind"; return; }
+	sql -c "CREATE TABLE groups_table AS TABLE groups" -c "CREATE UNIQUE INDEX ON groups_table (id, url)" \
+		-c "VACUUM ANALYZE groups_table" -c "VACUUM ANALYZE groups_mrel"
+	for relation in groups groups_table; do
+		echo "SELECT url, sum(hits), avg(mean), max(worst) FROM $relation GROUP BY url;" >"$S/read_$relation.sql"
+		printf '\\set i random(0, %d)\nSELECT * FROM %s WHERE id = :i;\n' $((READ_GROUPS - 1)) $relation >"$S/point_$relation.sql"
+	done
+	(cd "$S" && pgbench_run -t 20 -f read_groups.sql -f read_groups_table.sql --log-prefix=whole &&
+		pgbench_run -T 4 -f point_groups.sql -f point_groups_table.sql --log-prefix=point) >"$S/pgbench.out" 2>&1 ||
+		{ failed R "$(tail -n 1 "$S/pgbench.out")"; return; }
+	for relation in view table; do
+		for name in whole point; do
+			record R "${relation}_${name}_ms" "$(awk -v n=$number '$4 == n {print $3}' "$S/$name".* | percentile 50)"
+		done
+		number=1
+	done
+	record R groups "$READ_GROUPS"
+	plan "SELECT * FROM groups"
+	record R planned_rows "$(planned_rows)"
+	plan "SELECT url, sum(hits) FROM groups GROUP BY url"
+	record R planned_groups "$(planned_rows)"
+	plan "SELECT * FROM groups WHERE id = 4711"
+	record R planned_point "$(planned_rows)"
+	grep -q 'Index.* Scan.*groups_mrel' "$S/plan.out" || failed R "a filter by key does not use the index: $(head -n 1 "$S/plan.out")"
+	drop_stream
+	sql -c "DROP TABLE groups_table"
+}
+
+# The server is stopped, messages come, it is started: until the view shows them.
+run_S() {
+	local began up more=1000 i
+	grouped_view restart big "$RESTART_GROUPS" || { failed S "the view is behind"; return; }
+	sql -c CHECKPOINT
+	sql -o /dev/null -c "SELECT sum(hits) FROM big"
+	"${as[@]}" "$BIN/pg_ctl" -D "$S/data" -w -m fast stop >"$S/step.log" 2>&1 || die "could not stop PostgreSQL"
+	"$S/produce" "$BROKER" restart numbered $more
+	began=$(date +%s%N)
+	"${as[@]}" "$BIN/pg_ctl" -D "$S/data" -l "$S/postgresql.log" -w start >"$S/step.log" 2>&1 || die "could not start PostgreSQL"
+	up=$(date +%s%N)
+	POSTMASTER=$(head -n 1 "$S/data/postmaster.pid")
+	for ((i = 0; i < 3000; i++)); do
+		[ "$(sql -c "SELECT hits FROM big WHERE id = $((more - 1))")" != 2 ] || break
+		sleep 0.01
+	done
+	record S up_ms $(((up - began) / 1000000))
+	record S first_commit_ms $((($(date +%s%N) - began) / 1000000))
+	check_hits S $((RESTART_GROUPS + more)) big
+	record S groups "$(sql -c "SELECT count(*) FROM big")"
+	drop_stream
+}
+
 # --- the run -------------------------------------------------------------------------
 
 wanted() { [[ " ${workloads[*]} " == *" $1 "* ]]; }
 
 topic_of() {
 	case $1 in
-		W) echo "wide wide $EVENTS" ;;
+		W | W2) echo "wide wide $EVENTS" ;;
 		C) echo "history event $HISTORY" ;;
 		U) echo "hot event 0" ;;
+		R) echo "reading numbered $READ_GROUPS" ;;
+		S) echo "restart numbered $RESTART_GROUPS" ;;
 		F) ;;
 		*) echo "events event $EVENTS" ;;
 	esac
@@ -580,16 +631,16 @@ done
 [ -z "${have_topic[events]:-}" ] || "$S/bare_consumer" "$BROKER" events 4 >/dev/null
 
 for ((round = 1; round <= rounds; round++)); do
-	for workload in N L H J W M copy py-L py-H; do
+	for workload in N L H J W W2 M copy py-L py-H ks-L ks-H flink-L flink-H; do
 		wanted "$workload" || continue
 		say "round $round of $rounds: $workload"
 		read -r name _ < <(topic_of "$workload")
-		bare "$workload" "$name"
+		bare "${workload/#W2/W2, 1 worker}" "$name"
 		"run_$workload"
 	done
 done
 round=1
-for workload in C F U; do
+for workload in C F U R S; do
 	wanted "$workload" || continue
 	say "$workload"
 	[ "$workload" != C ] || bare C history
