@@ -299,6 +299,15 @@ typedef bool MrUpdateIndexes;
 #define mr_compat_swap_allfrozen(a, b)	((void) 0)
 #endif
 
+/* empty tables that are open and locked; needs commands/tablecmds.h */
+#if PG_VERSION_NUM >= 160000
+#define mr_compat_truncate(rels, relids, logged) \
+	ExecuteTruncateGuts(rels, relids, logged, DROP_RESTRICT, false, false)
+#else
+#define mr_compat_truncate(rels, relids, logged) \
+	ExecuteTruncateGuts(rels, relids, logged, DROP_RESTRICT, false)
+#endif
+
 /* a wait event of our own; needs utils/wait_event.h */
 #if PG_VERSION_NUM >= 170000
 #define mr_compat_new_wait_event(name)	WaitEventExtensionNew(name)

@@ -12,7 +12,9 @@
  */
 #include "millrace.h"
 
+#include "access/table.h"
 #include "catalog.h"
+#include "catalog/catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -26,6 +28,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 #include "view/ddl.h"
 #include "view/guise.h"
@@ -136,17 +139,22 @@ mr_activate(PG_FUNCTION_ARGS)
 
 /* ---------- truncate ---------- */
 
+/*
+ * Not by name: while we wait for the lock, the schema's owner could make the name mean a
+ * table with triggers of his own, which would run with the extension owner's rights.
+ */
 static void
 truncate_matrel(Oid matrel)
 {
-	char	   *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(matrel)),
-												  get_rel_name(matrel));
-	MrCatalogScope scope;
+	Relation	rel = table_open(matrel, AccessExclusiveLock);
+	List	   *logged = RelationIsLogicallyLogged(rel) ? list_make1_oid(matrel) : NIL;
+	MrOwnerScope scope;
 
-	mr_catalog_begin(&scope);
-	if (SPI_execute(psprintf("TRUNCATE %s", name), false, 0) < 0)
-		elog(ERROR, "could not truncate %s", name);
-	mr_catalog_end(&scope);
+	CheckTableNotInUse(rel, "TRUNCATE");
+	mr_owner_enter(&scope);
+	mr_compat_truncate(list_make1(rel), list_make1_oid(matrel), logged);
+	mr_owner_leave(&scope);
+	table_close(rel, NoLock);
 }
 
 Datum

@@ -288,6 +288,16 @@ is_analyzed_by_user_code(Oid type)
 		entry->rng_subdiff_finfo.fn_oid >= FirstNormalObjectId;
 }
 
+/* the schema's owner may have given a name that we used to another table meanwhile */
+static void
+refuse_renamed(Oid matrel)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+			errmsg("schema of table \"%s\" was renamed by somebody else", get_rel_name(matrel)),
+			errhint("Try again."));
+}
+
 /*
  * ANALYZE runs with the rights of the table's owner, here a superuser: keep it off types
  * whose statistics are made by functions of users.
@@ -307,9 +317,15 @@ limit_analyze(Oid matrel)
 	{
 		Form_pg_attribute attr = TupleDescAttr(desc, i);
 
-		if (is_analyzed_by_user_code(attr->atttypid))
-			SPI_execute(psprintf("ALTER TABLE %s ALTER COLUMN %s SET STATISTICS 0",
-								 name, quote_identifier(NameStr(attr->attname))), false, 0);
+		if (!is_analyzed_by_user_code(attr->atttypid))
+			continue;
+		SPI_execute(psprintf("ALTER TABLE %s ALTER COLUMN %s SET STATISTICS 0",
+							 name, quote_identifier(NameStr(attr->attname))), false, 0);
+		SPI_execute(psprintf("SELECT FROM pg_catalog.pg_attribute"
+							 " WHERE attrelid = %u AND attnum = %d AND attstattarget = 0",
+							 attr->attrelid, attr->attnum), false, 0);
+		if (SPI_processed == 0)
+			refuse_renamed(attr->attrelid);
 	}
 	mr_catalog_end(&scope);
 }
@@ -478,6 +494,8 @@ mr_relations_grant_select(Oid matrel, Oid role, bool grant)
 	ExecuteGrantStmt(stmt);
 	mr_owner_leave(&scope);
 	CommandCounterIncrement();
+	if (grant && pg_class_aclcheck(matrel, role, ACL_SELECT) != ACLCHECK_OK)
+		refuse_renamed(matrel);
 }
 
 /*
