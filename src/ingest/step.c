@@ -100,7 +100,7 @@ on_definition(Datum arg, int cache, uint32 hash)
 }
 
 static void
-on_function(Datum arg, int cache, uint32 hash)
+on_plan_input(Datum arg, int cache, uint32 hash)
 {
 	if (opened != NULL)
 		invalidate_plans(InvalidOid);
@@ -117,7 +117,14 @@ watch_invalidations(void)
 	CacheRegisterRelcacheCallback(on_relcache, (Datum) 0);
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_definition, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, on_definition, (Datum) 0);
-	CacheRegisterSyscacheCallback(PROCOID, on_function, (Datum) 0);
+	CacheRegisterSyscacheCallback(PROCOID, on_plan_input, (Datum) 0);
+
+	/*
+	 * which row security policies a plan has depends on its owner's roles and
+	 * attributes
+	 */
+	CacheRegisterSyscacheCallback(AUTHOID, on_plan_input, (Datum) 0);
+	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_plan_input, (Datum) 0);
 }
 
 bool
