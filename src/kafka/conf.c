@@ -147,7 +147,8 @@ mr_conf_is_credential(const char *name)
 /*
  * sasl.kerberos.principal and its like are in because librdkafka puts them, unquoted, into
  * the command line it gives to a shell.  Token URLs are in because libcurl also reads
- * file: URLs, and because the request is made from the server's network.
+ * file: URLs, and because the request is made from the server's network; the metadata type
+ * because it makes the server's machine itself the one that is authenticated.
  */
 bool
 mr_conf_is_privileged(const char *name)
@@ -162,10 +163,35 @@ mr_conf_is_privileged(const char *name)
 		"ssl.engine.id",
 		"ssl.providers",
 		"ssl.ca.certificate.stores",
+		"sasl.oauthbearer.config",
+		"sasl.oauthbearer.metadata.authentication.type",
 		NULL
 	};
 
 	return ends_with(name, suffixes) || in_list(name, names);
+}
+
+static const char *
+property_value(const List *props, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, props)
+		if (strcmp(((MrProperty *) lfirst(lc))->name, name) == 0)
+		return ((MrProperty *) lfirst(lc))->value;
+	return NULL;
+}
+
+bool
+mr_conf_is_kerberos(const List *props)
+{
+	const char *protocol = property_value(props, "security.protocol");
+	const char *mechanism = property_value(props, "sasl.mechanisms");
+
+	if (mechanism == NULL)
+		mechanism = property_value(props, "sasl.mechanism");
+	return protocol != NULL && pg_strncasecmp(protocol, "sasl", strlen("sasl")) == 0 &&
+		(mechanism == NULL || pg_strcasecmp(mechanism, "GSSAPI") == 0);
 }
 
 bool
@@ -179,6 +205,13 @@ mr_conf_is_property(const char *name)
 	if (strcmp(name, "plugin.library.paths") == 0)
 		return true;
 	if (name[0] == '\0')
+		return false;
+
+	/*
+	 * librdkafka's second name for each property of topics would pass our
+	 * lists by
+	 */
+	if (strncmp(name, "topic.", strlen("topic.")) == 0)
 		return false;
 	conf = rd_kafka_conf_new();
 	res = rd_kafka_conf_set(conf, name, NULL, err, sizeof(err));

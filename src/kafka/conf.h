@@ -39,4 +39,10 @@ extern bool mr_conf_is_credential(const char *name);
 /* runs a command, loads a library, or reads a file on the server: superusers only */
 extern bool mr_conf_is_privileged(const char *name);
 
+/*
+ * Do these properties of a server lead to GSSAPI, librdkafka's default mechanism?  It runs
+ * kinit, and uses the tickets of the server's operating system user.
+ */
+extern bool mr_conf_is_kerberos(const List *props);
+
 #endif							/* MR_KAFKA_CONF_H */

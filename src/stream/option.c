@@ -39,6 +39,7 @@
 
 #define MR_MAX_WORKERS		256
 #define MR_MAX_TOPIC_LENGTH 249
+#define MR_MAX_PATH_NAMES	100
 
 PG_FUNCTION_INFO_V1(mr_fdw_validator);
 
@@ -199,7 +200,15 @@ static void
 check_path(const char *name, const char *value)
 {
 	size_t		len = strlen(value);
+	int			names = 1;
 
+	for (const char *p = value; (p = strchr(p, '.')) != NULL; p++)
+		names++;
+	if (names > MR_MAX_PATH_NAMES)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
+				 errmsg("value of option \"%s\" has %d names", name, names),
+				 errdetail("A path has at most %d.", MR_MAX_PATH_NAMES)));
 	if (len == 0 || value[0] == '.' || value[len - 1] == '.' || strstr(value, "..") != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
@@ -337,6 +346,35 @@ check_table_option(const char *name, const char *value, Oid catalog)
 	unknown_option(name, catalog);
 }
 
+static List *
+append_properties(List *props, List *defs)
+{
+	ListCell   *lc;
+
+	foreach(lc, defs)
+	{
+		DefElem    *def = lfirst(lc);
+		MrProperty *prop = palloc(sizeof(MrProperty));
+
+		prop->name = pstrdup(def->defname);
+		prop->value = pstrdup(defGetString(def));
+		props = lappend(props, prop);
+	}
+	return props;
+}
+
+/* What holds for the properties of a server together. */
+static void
+check_server(List *defs)
+{
+	if (mr_conf_is_kerberos(append_properties(NIL, defs)) && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to authenticate to a broker by GSSAPI"),
+				 errdetail("GSSAPI, the default of \"sasl.mechanisms\", uses the credentials of the server's operating system user."),
+				 errhint("Set \"sasl.mechanisms\", or ask a superuser.")));
+}
+
 static bool
 has_option(List *defs, const char *name)
 {
@@ -387,6 +425,8 @@ mr_fdw_validator(PG_FUNCTION_ARGS)
 			check_table_option(def->defname, value, catalog);
 	}
 
+	if (catalog == ForeignServerRelationId)
+		check_server(defs);
 	if (catalog == ForeignTableRelationId && !has_option(defs, "topic"))
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_DYNAMIC_PARAMETER_VALUE_NEEDED),
@@ -598,23 +638,6 @@ mr_stream_get(Oid relid)
 /*
  * Reading what a connection needs
  */
-
-static List *
-append_properties(List *props, List *defs)
-{
-	ListCell   *lc;
-
-	foreach(lc, defs)
-	{
-		DefElem    *def = lfirst(lc);
-		MrProperty *prop = palloc(sizeof(MrProperty));
-
-		prop->name = pstrdup(def->defname);
-		prop->value = pstrdup(defGetString(def));
-		props = lappend(props, prop);
-	}
-	return props;
-}
 
 /* Options of the mapping of userid or else of PUBLIC; NIL when there is none. */
 static List *
