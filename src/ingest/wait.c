@@ -185,7 +185,7 @@ offset_goals(List *views, int32 partition, int64 offset)
 		goal->n = 1;
 		goal->targets = palloc(sizeof(MrPartitionOffset));
 		goal->targets->partition = partition;
-		goal->targets->offset = offset + 1;
+		goal->targets->offset = offset < PG_INT64_MAX ? offset + 1 : offset;
 	}
 	return goals;
 }

@@ -26,6 +26,7 @@
  */
 #include "millrace.h"
 
+#include "format/reject.h"
 #include "stream/batch.h"
 #include "stream/epoch.h"
 
@@ -329,12 +330,13 @@ reject_from_error(MrBatchDecoder *decoder, const DecodeProgress *progress,
 				  const ErrorData *edata, MrReject *reject)
 {
 	const MrColumn *column = progress->column;
+	char	   *message = mr_clip_message(edata->message);
 
 	if (column == NULL)
 		column = decoder->format->current_column(decoder->decoder);
 	reject->sqlstate = edata->sqlerrcode;
-	reject->text = column == NULL ? pstrdup(edata->message) :
-		psprintf("column \"%s\": %s", column->name, edata->message);
+	reject->text = column == NULL ? message :
+		psprintf("column \"%s\": %s", column->name, message);
 }
 
 /*
