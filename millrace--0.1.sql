@@ -252,6 +252,11 @@ LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_wait_for_offset';
 COMMENT ON FUNCTION millrace.wait_for_offset(regclass, integer, bigint, interval)
   IS 'waits until the view holds the message at that offset of the partition; false on timeout';
 
+CREATE FUNCTION millrace.replay(stream regclass, filter text DEFAULT NULL) RETURNS bigint
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_replay';
+COMMENT ON FUNCTION millrace.replay(regclass, text)
+  IS 'feeds dead letters of a stream once more, each exactly once into the views that miss it; filter: a condition over millrace.dead_letters. Returns how many succeeded';
+
 CREATE FUNCTION millrace.explain_view(view regclass) RETURNS SETOF text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_explain_view';
 COMMENT ON FUNCTION millrace.explain_view(regclass) IS 'the plan that one batch of messages runs';

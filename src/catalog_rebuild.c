@@ -142,6 +142,10 @@ mr_catalog_adopt_shadow(const MrView *shadow)
 	run("UPDATE millrace.view_start SET view = $1 WHERE view = $2", 2, types, values, NULL);
 	run("DELETE FROM millrace.dead_letter WHERE view = $1 AND view <> $2", 2, types, values, NULL);
 	run("UPDATE millrace.dead_letter SET view = $1 WHERE view = $2", 2, types, values, NULL);
+	run("UPDATE millrace.dead_letter"
+		" SET missed = array_replace(CASE WHEN $1 = $2 THEN missed"
+		" ELSE array_remove(missed, $1::regclass) END, $2::regclass, $1::regclass)"
+		" WHERE view IS NULL AND missed && ARRAY[$1, $2]::regclass[]", 2, types, values, NULL);
 	run("UPDATE millrace.continuous_view v SET active = true, failed = false, last_error = NULL,"
 		" last_error_at = NULL, start_at = s.start_at"
 		" FROM millrace.continuous_view s WHERE v.view = $1 AND s.view = $2", 2, types, values, NULL);

@@ -21,6 +21,7 @@
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "ingest/dead_letter.h"
 #include "miscadmin.h"
 #include "shmem.h"
 #include "storage/lmgr.h"
@@ -167,6 +168,7 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 
 	mr_target_require_owner(relid);
 	truncate_matrel(view->matrel);
+	mr_dead_letter_forget(relid);
 	(void) mr_shadow_drop(view->view);	/* or all would come back */
 	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);
 	analysis = mr_view_analyze(mr_view_declared_query(view));

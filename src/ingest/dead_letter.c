@@ -15,7 +15,10 @@
 
 #include "catalog.h"
 #include "catalog/pg_type.h"
+#include "catalog/namespace.h"
 #include "ingest/dead_letter.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
@@ -87,6 +90,188 @@ mr_dead_letter_insert(Oid stream, Oid view, const List *missed, const MrMessage 
 				   false, 11, types, values, nulls);
 	mr_catalog_end(&scope);
 }
+
+/* ---------- reading ---------- */
+
+List *
+mr_dead_letter_views(Oid stream, Datum ids)
+{
+	Oid			types[] = {OIDOID, INT8ARRAYOID};
+	Datum		values[] = {ObjectIdGetDatum(stream), ids};
+	MrCatalogScope scope;
+	List	   *result = NIL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT DISTINCT v::oid FROM millrace.dead_letter d,"
+				   " unnest(CASE WHEN d.view IS NULL THEN d.missed ELSE ARRAY[d.view] END) v"
+				   " WHERE d.stream = $1 AND d.id = ANY ($2) ORDER BY 1", true, 2, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		bool		isnull;
+		Oid			view = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i],
+														  SPI_tuptable->tupdesc, 1, &isnull));
+		MemoryContext old = MemoryContextSwitchTo(scope.caller);
+
+		result = lappend_oid(result, view);
+		MemoryContextSwitchTo(old);
+	}
+	mr_catalog_end(&scope);
+	return result;
+}
+
+static Datum
+letter_column(uint64 row, int col, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull);
+}
+
+/* bytes in the current context, NULL for null */
+static const char *
+letter_bytes(uint64 row, int col, size_t *len)
+{
+	bool		isnull;
+	Datum		datum = letter_column(row, col, &isnull);
+	bytea	   *bytes;
+
+	*len = 0;
+	if (isnull)
+		return NULL;
+	bytes = DatumGetByteaPCopy(datum);
+	*len = VARSIZE(bytes) - VARHDRSZ;
+	return VARDATA(bytes);
+}
+
+static List *
+letter_missed(uint64 row, int col)
+{
+	bool		isnull;
+	Datum		datum = letter_column(row, col, &isnull);
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+	List	   *result = NIL;
+
+	if (isnull)
+		return NIL;
+	deconstruct_array(DatumGetArrayTypeP(datum), OIDOID, sizeof(Oid), true, TYPALIGN_INT,
+					  &elems, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		if (!nulls[i])
+			result = lappend_oid(result, DatumGetObjectId(elems[i]));
+	return result;
+}
+
+static void
+read_letter(uint64 row, MrLetter *letter)
+{
+	MrMessage  *message = &letter->message;
+	bool		isnull;
+	Datum		datum;
+
+	memset(letter, 0, sizeof(MrLetter));
+	letter->id = DatumGetInt64(letter_column(row, 1, &isnull));
+	datum = letter_column(row, 2, &isnull);
+	letter->view = isnull ? InvalidOid : DatumGetObjectId(datum);
+	letter->missed = letter_missed(row, 3);
+	message->partition = DatumGetInt32(letter_column(row, 4, &isnull));
+	message->offset = DatumGetInt64(letter_column(row, 5, &isnull));
+	datum = letter_column(row, 6, &isnull);
+	message->timestamp_ms = isnull ? -1 : DatumGetInt64(datum);
+	message->key = letter_bytes(row, 7, &message->key_len);
+	message->value = letter_bytes(row, 8, &message->value_len);
+	datum = letter_column(row, 9, &isnull);
+	message->headers = isnull ? NULL : PG_DETOAST_DATUM_COPY(datum);
+}
+
+int
+mr_dead_letter_lock(Oid stream, Datum ids, int64 after, int max, MrLetter *letters)
+{
+	Oid			types[] = {OIDOID, INT8ARRAYOID, INT8OID, INT4OID};
+	Datum		values[] = {ObjectIdGetDatum(stream), ids, Int64GetDatum(after), Int32GetDatum(max)};
+	MrCatalogScope scope;
+	MemoryContext old;
+	int			n;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT id, view::oid, missed::oid[], partition, message_offset,"
+				   " round(extract(epoch FROM message_timestamp) * 1000)::bigint, key, value, headers"
+				   " FROM millrace.dead_letter WHERE stream = $1 AND id = ANY ($2) AND id > $3"
+				   " ORDER BY id LIMIT $4 FOR UPDATE", false, 4, types, values, NULL);
+	n = (int) SPI_processed;
+	old = MemoryContextSwitchTo(scope.caller);
+	for (int i = 0; i < n; i++)
+		read_letter(i, &letters[i]);
+	MemoryContextSwitchTo(old);
+	mr_catalog_end(&scope);
+	return n;
+}
+
+/* ---------- replayed letters ---------- */
+
+void
+mr_dead_letter_lock_stream(Oid stream)
+{
+	LockDatabaseObject(get_relname_relid("dead_letter", mr_catalog_schema_oid()), stream, 0,
+					   ExclusiveLock);
+}
+
+static void
+run_alone(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	MrCatalogScope scope;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run(sql, false, nargs, types, values, NULL);
+	mr_catalog_end(&scope);
+}
+
+void
+mr_dead_letter_update(int64 id, const MrReject *reject)
+{
+	Oid			types[] = {INT8OID, TEXTOID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(id), CStringGetTextDatum(unpack_sql_state(reject->sqlstate)),
+	CStringGetTextDatum(reject->text)};
+
+	run_alone("UPDATE millrace.dead_letter SET sqlstate = $2, error = $3, failed_at = clock_timestamp()"
+			  " WHERE id = $1", 3, types, values);
+}
+
+void
+mr_dead_letter_narrow(int64 id, Oid view, const MrReject *reject)
+{
+	Oid			types[] = {INT8OID, OIDOID, TEXTOID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(id), ObjectIdGetDatum(view),
+		CStringGetTextDatum(unpack_sql_state(reject->sqlstate)),
+	CStringGetTextDatum(reject->text)};
+
+	run_alone("INSERT INTO millrace.dead_letter"
+			  " (stream, view, partition, message_offset, message_timestamp, key, value,"
+			  " headers, sqlstate, error)"
+			  " SELECT stream, $2, partition, message_offset, message_timestamp, key, value,"
+			  " headers, $3, $4 FROM millrace.dead_letter WHERE id = $1", 4, types, values);
+}
+
+void
+mr_dead_letter_delete(int64 id)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(id)};
+
+	run_alone("DELETE FROM millrace.dead_letter WHERE id = $1", 1, types, values);
+}
+
+void
+mr_dead_letter_forget(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+
+	run_alone("DELETE FROM millrace.dead_letter WHERE view = $1", 1, types, values);
+	run_alone("UPDATE millrace.dead_letter SET missed = array_remove(missed, $1::regclass)"
+			  " WHERE view IS NULL AND $1 = ANY (missed)", 1, types, values);
+}
+
+/* ---------- gaps ---------- */
 
 void
 mr_gap_insert(Oid stream, int32 partition, int64 from_offset, int64 to_offset, const char *reason,

@@ -16,6 +16,35 @@
 extern void mr_dead_letter_insert(Oid stream, Oid view, const List *missed,
 								  const MrMessage *message, const MrReject *reject);
 
+/* A dead letter, read to be replayed. */
+typedef struct MrLetter
+{
+	int64		id;
+	Oid			view;			/* InvalidOid: no view took it */
+	List	   *missed;			/* of Oid: the views that miss it, then */
+	MrMessage	message;		/* all of it palloc'd */
+} MrLetter;
+
+/* the views that miss any of these letters (ids: int8 array); list of Oid, ascending */
+extern List *mr_dead_letter_views(Oid stream, Datum ids);
+
+/*
+ * Lock and read up to max of these letters with an id above "after", in order, as far as
+ * they are still there.  Returns how many.
+ */
+extern int	mr_dead_letter_lock(Oid stream, Datum ids, int64 after, int max, MrLetter *letters);
+
+/* let one replay of a stream's letters run at a time, until the end of the transaction */
+extern void mr_dead_letter_lock_stream(Oid stream);
+
+/* a letter failed again; the same, only one view could not take a letter that none had */
+extern void mr_dead_letter_update(int64 id, const MrReject *reject);
+extern void mr_dead_letter_narrow(int64 id, Oid view, const MrReject *reject);
+extern void mr_dead_letter_delete(int64 id);
+
+/* a view begins anew: nothing that it has missed is missing any more */
+extern void mr_dead_letter_forget(Oid view);
+
 /*
  * [from_offset, to_offset) is gone; passed: ingest goes on after it in this transaction.
  * Recorded once of each kind.

@@ -109,8 +109,8 @@ reconcile_profiles(MrIngest *ingest, int n)
 	pfree(rejected);
 }
 
-static void
-decode(MrIngest *ingest, MrMessage *messages, int n)
+void
+mr_intake_decode(MrIngest *ingest, MrMessage *messages, int n)
 {
 	bool		any_rejected = false;
 	ListCell   *lc;
@@ -261,7 +261,7 @@ mr_intake_append(MrIngest *ingest, MrMessage *messages, int n)
 {
 	bool		stopped;
 
-	decode(ingest, messages, n);
+	mr_intake_decode(ingest, messages, n);
 	stopped = ingest->stream->on_error == MR_ON_ERROR_STOP && cut_at_reject(ingest, messages, &n);
 	record_rejects(ingest);
 	mr_offsets_count(ingest->offsets, messages, n);

@@ -11,6 +11,12 @@
 extern void mr_intake_begin(MrIngest *ingest);
 
 /*
+ * Decode messages into further rows, the same ones in the batches of all profiles; rejects
+ * are told there.
+ */
+extern void mr_intake_decode(MrIngest *ingest, MrMessage *messages, int n);
+
+/*
  * Decode messages into further rows, record those that cannot be, and count them all in the
  * offsets.  True when one of them stops the stream (on_error = stop): it and those behind
  * it were left out.

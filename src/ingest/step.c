@@ -343,6 +343,24 @@ mr_ingest_open(int64 feed, int shard, int nshards)
 	return opened;
 }
 
+MrIngest *
+mr_ingest_open_views(Oid stream, List *views)
+{
+	MrIngest   *ingest = palloc0(sizeof(MrIngest));
+	Bitmapset  *attrs = mr_catalog_stream_attrs(stream);
+	ListCell   *lc;
+
+	watch_invalidations();
+	opened = NULL;
+	stale = false;
+	ingest->context = CurrentMemoryContext;
+	ingest->stream = mr_stream_get(stream);
+	foreach(lc, views)
+		ingest->views = lappend(ingest->views, open_view(ingest, lfirst(lc), attrs));
+	opened = ingest;
+	return ingest;
+}
+
 bool
 mr_ingest_is_current(const MrIngest *ingest)
 {

@@ -100,6 +100,12 @@ typedef enum MrStepResult
  */
 extern MrIngest *mr_ingest_open(int64 feed, int shard, int nshards);
 
+/*
+ * Open some views on a stream in the caller's transaction, in the current context, without a
+ * feed; the views (of MrView *, by oid) and the stream must be locked.
+ */
+extern MrIngest *mr_ingest_open_views(Oid stream, List *views);
+
 /* what was opened is about to be thrown away */
 extern void mr_ingest_close(void);
 

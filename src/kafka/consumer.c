@@ -649,6 +649,11 @@ mr_message_memory(const MrMessage *msg)
 Datum
 mr_message_headers(const MrMessage *msg, bool *isnull)
 {
+	if (msg->handle == NULL)
+	{
+		*isnull = msg->headers == NULL;
+		return PointerGetDatum(msg->headers);
+	}
 	return mr_headers_jsonb(held_message(msg), isnull);
 }
 

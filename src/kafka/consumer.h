@@ -27,7 +27,8 @@ typedef struct MrMessage
 	size_t		key_len;
 	const char *value;
 	size_t		value_len;
-	void	   *handle;			/* rd_kafka_message_t */
+	void	   *handle;			/* rd_kafka_message_t; NULL: kept elsewhere */
+	const void *headers;		/* without a handle: jsonb, or NULL */
 } MrMessage;
 
 typedef struct MrPartitionOffset

@@ -65,4 +65,46 @@ is($node->safe_psql('postgres', q{SELECT string_agg(convert_from(value, 'UTF8'):
 is($node->safe_psql('postgres', q{SELECT dead_letters FROM millrace.streams WHERE stream = 'mixed'::regclass}),
 	42, 'no other');
 
+
+# One message in ten: the cost is bounded, and the totals are right.
+my $poisoned = create_stream($node, 'poisoned', 'id integer, d integer', partitions => 2);
+my $divided = 'SELECT id % 100 AS k, count(*) AS n, sum(1000 / d) AS s FROM %s GROUP BY 1';
+foreach my $chunk (0 .. 9)
+{
+	produce($poisoned, $chunk % 2, map { sprintf '{"id": %d, "d": %d}', $_, $_ % 10 } 2000 * $chunk + 1 .. 2000 * $chunk + 2000);
+}
+create('divided', sprintf $divided, 'poisoned');
+create('undivided', 'SELECT count(*) AS n, sum(d) AS s FROM poisoned');
+create('appended', 'SELECT id, 1000 / d AS q FROM poisoned');
+wait_latest($node, $_) foreach 'divided', 'undivided', 'appended';
+my $numbers = '(SELECT i AS id, i % 10 AS d FROM generate_series(1, 20000) i) e';
+is_same($node, 'divided', sprintf($divided, $numbers) =~ s/GROUP/WHERE d <> 0 GROUP/r, 'one in ten is left out of one view');
+is_same($node, 'undivided', "SELECT count(*), sum(d) FROM $numbers", 'not of another');
+is_same($node, 'appended', "SELECT id, 1000 / d FROM $numbers WHERE d <> 0", 'each row of a third once');
+is($node->safe_psql('postgres', q{SELECT view, count(*), count(DISTINCT (partition, message_offset)),
+		bool_and(convert_from(value, 'UTF8')::json ->> 'd' = '0')
+	FROM millrace.dead_letters WHERE stream = 'poisoned'::regclass GROUP BY view ORDER BY view::text}),
+	"appended|2000|2000|t\ndivided|2000|2000|t", 'with a dead letter for each');
+
+# Errors in the merge, and codes of users' own.
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION fussy_add(bigint, bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+		BEGIN IF $2 = 13 THEN RAISE EXCEPTION 'no %', $2 USING ERRCODE = 'MY001'; END IF; RETURN $1 + $2; END $$;
+	CREATE FUNCTION fussy_combine(bigint, bigint) RETURNS bigint LANGUAGE plpgsql AS $$
+		BEGIN IF $2 >= 1000000 THEN RAISE EXCEPTION 'too much: %', $2; END IF; RETURN $1 + $2; END $$;
+	CREATE AGGREGATE fussy (bigint) (sfunc = fussy_add, stype = bigint, combinefunc = fussy_combine, initcond = 0);
+	ALTER FUNCTION fussy_add STABLE; ALTER FUNCTION fussy_combine STABLE});
+my $fussed = create_stream($node, 'fussed', 'id bigint, k integer');
+my @fussy = (1 .. 12, 14 .. 30);
+produce($fussed, 0, map { qq({"id": $_, "k": @{[$_ % 2]}}) } @fussy);
+create('fussiest', 'SELECT k, fussy(id) AS s, count(*) AS n FROM fussed GROUP BY k');
+wait_latest($node, 'fussiest');
+produce($fussed, 0, map { qq({"id": $_, "k": @{[$_ % 2]}}) } 13, 31, 2000001, 32, 0, 33, 2000002, 13);
+wait_latest($node, 'fussiest');
+is_same($node, 'fussiest', q{SELECT k, sum(id)::bigint, count(*) FROM (SELECT i::bigint AS id, i % 2 AS k
+	FROM generate_series(0, 33) i WHERE i <> 13) e GROUP BY k}, 'errors of combine functions are isolated, too');
+is(letters('fussed', 'view, message_offset, sqlstate, error'), join("\n", 'fussiest|29|MY001|no 13',
+		'fussiest|31|P0001|too much: 2000001', 'fussiest|35|P0001|too much: 2000002', 'fussiest|36|MY001|no 13'),
+	'whatever code they have');
+
 done_testing();

@@ -1,0 +1,349 @@
+/*
+ * replay.c
+ *		millrace.replay: dead letters once more, each exactly once into what it missed.
+ *
+ * Runs in the caller's session and transaction, as a step without a broker: the letters'
+ * messages are decoded, and each view takes those that it misses, as its owner.  A letter
+ * that a view has taken goes in the same transaction as the view's change; one that fails
+ * again stays, with the new error.  So whatever happens to the session, a message is either
+ * a dead letter of a view or counted in it, and never both.
+ *
+ * Where the views' feeds stand does not matter: a letter lies behind all positions of the
+ * views that miss it.  So views that are paused, failed or catching up take their letters
+ * as well, and no feed is locked.
+ *
+ * Locking: one replay of a stream at a time (a heavyweight lock); then the views and matrels
+ * by oid, so that nobody drops them, and no rebuild takes their place, before the letters are
+ * read; then the letters' rows.  Merging locks out the workers of the same views, as theirs
+ * does, until the caller's transaction ends.
+ *
+ * Which letters: the filter is run in a query over millrace.dead_letters with the caller's
+ * rights.  It must be an expression: parsed by itself it is nothing else, so it cannot end
+ * the parentheses that are put around it.
+ */
+#include "millrace.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "ingest/dead_letter.h"
+#include "ingest/intake.h"
+#include "ingest/isolate.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "parser/parser.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "view/target.h"
+
+#define LETTERS_AT_A_TIME	100
+#define FILTER_PREFIX		"SELECT "
+
+PG_FUNCTION_INFO_V1(mr_replay);
+
+/* letters in hand, and what became of them */
+typedef struct Replay
+{
+	MrIngest   *ingest;
+	int			n;
+	MrLetter	letters[LETTERS_AT_A_TIME];
+	bool		wanted[LETTERS_AT_A_TIME];	/* by a view that is still there */
+	bool		failed[LETTERS_AT_A_TIME];	/* for some view */
+	int64		succeeded;		/* letters, so far */
+} Replay;
+
+/* ---------- the filter ---------- */
+
+/* a syntax error is one of the filter's text */
+static void
+filter_context(void *arg)
+{
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(Max(position - (int) strlen(FILTER_PREFIX), 1));
+		internalerrquery(arg);
+	}
+	errcontext("filter of millrace.replay");
+}
+
+static bool
+is_plain_expression(const List *statements)
+{
+	const SelectStmt *select;
+	const ResTarget *target;
+
+	if (list_length(statements) != 1 || !IsA(linitial_node(RawStmt, statements)->stmt, SelectStmt))
+		return false;
+	select = (const SelectStmt *) linitial_node(RawStmt, statements)->stmt;
+	if (select->op != SETOP_NONE || list_length(select->targetList) != 1 ||
+		select->distinctClause || select->intoClause || select->fromClause || select->whereClause ||
+		select->groupClause || select->havingClause || select->windowClause || select->valuesLists ||
+		select->sortClause || select->limitOffset || select->limitCount || select->lockingClause ||
+		select->withClause)
+		return false;
+	target = linitial_node(ResTarget, select->targetList);
+	return target->name == NULL && target->indirection == NIL;
+}
+
+static void
+check_filter(char *filter)
+{
+	ErrorContextCallback callback = {error_context_stack, filter_context, filter};
+	List	   *statements;
+
+	error_context_stack = &callback;
+	statements = raw_parser(psprintf(FILTER_PREFIX "%s\n", filter), RAW_PARSE_DEFAULT);
+	error_context_stack = callback.previous;
+	if (!is_plain_expression(statements))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("filter is not an expression: %s", filter),
+				 errhint("Give a condition over the columns of millrace.dead_letters, for example view = 'v'::regclass.")));
+}
+
+/* ids of the letters that the caller can see and means: int8 array, or (Datum) 0 for none */
+static Datum
+select_letters(Oid stream, const char *filter)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	StringInfoData sql;
+	Datum		result;
+	bool		isnull;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT pg_catalog.array_agg(id ORDER BY id) FROM millrace.dead_letters"
+					 " WHERE stream OPERATOR(pg_catalog.=) %u::pg_catalog.oid", stream);
+	if (filter != NULL)
+		appendStringInfo(&sql, " AND (\n%s\n)", filter);
+	SPI_connect();
+	if (SPI_execute(sql.data, false, 0) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not select dead letters");
+	result = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	if (!isnull)
+	{
+		MemoryContext old = MemoryContextSwitchTo(caller);
+
+		result = PointerGetDatum(DatumGetArrayTypePCopy(result));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return isnull ? (Datum) 0 : result;
+}
+
+/* ---------- views ---------- */
+
+/* lock a view and its parts; NULL: it is gone */
+static MrView *
+lock_view(Oid relid)
+{
+	MrView	   *view = mr_catalog_view(relid);
+
+	if (view == NULL)
+		return NULL;
+	LockRelationOid(view->target, AccessShareLock);
+	LockRelationOid(view->definition, AccessShareLock);
+	LockRelationOid(view->matrel, RowExclusiveLock);
+	/* whatever has become of it while we waited */
+	view = mr_catalog_view(relid);
+	return view != NULL && get_rel_name(view->target) != NULL ? view : NULL;
+}
+
+static List *
+lock_views(const List *relids)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, relids)
+	{
+		MrView	   *view = lock_view(lfirst_oid(lc));
+
+		if (view != NULL)
+			result = lappend(result, view);
+	}
+	return result;
+}
+
+/* ---------- letters ---------- */
+
+static bool
+misses(const MrLetter *letter, Oid view)
+{
+	return OidIsValid(letter->view) ? letter->view == view : list_member_oid(letter->missed, view);
+}
+
+/* those that cannot be decoded stay as they are, but for the error */
+static void
+keep_rejected(Replay *replay)
+{
+	ListCell   *lc;
+
+	foreach(lc, replay->ingest->profiles)
+	{
+		const MrBatch *batch = ((MrProfile *) lfirst(lc))->batch;
+
+		for (int i = 0; i < batch->nrejected; i++)
+		{
+			const MrRejected *rejected = &batch->rejected[i];
+
+			if (!replay->failed[rejected->message])
+				mr_dead_letter_update(replay->letters[rejected->message].id, &rejected->reject);
+			replay->failed[rejected->message] = true;
+		}
+	}
+}
+
+/* a letter that its view could not take stays; one that no view had becomes this view's */
+static void
+keep_refused(Replay *replay, const MrIsolation *isolation)
+{
+	const MrBatch *batch = isolation->view->profile->batch;
+
+	for (int i = 0; i < isolation->nrefused; i++)
+	{
+		const MrRefusal *refused = &isolation->refused[i];
+		int			at = batch->message[refused->row];
+
+		if (OidIsValid(replay->letters[at].view))
+			mr_dead_letter_update(replay->letters[at].id, &refused->reject);
+		else
+			mr_dead_letter_narrow(replay->letters[at].id, isolation->view->view->view,
+								  &refused->reject);
+		replay->failed[at] = true;
+	}
+}
+
+static void
+feed_view(Replay *replay, MrIngestView *view)
+{
+	const MrBatch *batch = view->profile->batch;
+	MrIsolation isolation = {
+		.ingest = replay->ingest,
+		.view = view,
+		.excess_limit = -1,
+		.excluded = palloc0(sizeof(bool) * (batch->nrows + 1))
+	};
+
+	for (int i = 0; i < replay->n; i++)
+		replay->wanted[i] = replay->wanted[i] || misses(&replay->letters[i], view->view->view);
+	for (int row = 0; row < batch->nrows; row++)
+		isolation.excluded[row] = !misses(&replay->letters[batch->message[row]], view->view->view);
+	mr_isolate(&isolation);
+	keep_refused(replay, &isolation);
+	view->rows_out = 0;
+}
+
+/* decode, feed, and forget what succeeded */
+static void
+replay_in_hand(Replay *replay)
+{
+	MrMessage  *messages = palloc(sizeof(MrMessage) * replay->n);
+	bool	   *rejected = palloc(sizeof(bool) * replay->n);
+	ListCell   *lc;
+
+	memset(replay->wanted, 0, sizeof(replay->wanted));
+	memset(replay->failed, 0, sizeof(replay->failed));
+	for (int i = 0; i < replay->n; i++)
+		messages[i] = replay->letters[i].message;
+	mr_intake_begin(replay->ingest);
+	mr_intake_decode(replay->ingest, messages, replay->n);
+	keep_rejected(replay);
+	memcpy(rejected, replay->failed, sizeof(bool) * replay->n);
+	foreach(lc, replay->ingest->views)
+		feed_view(replay, lfirst(lc));
+	for (int i = 0; i < replay->n; i++)
+	{
+		if (!replay->wanted[i] || rejected[i] ||
+			(replay->failed[i] && OidIsValid(replay->letters[i].view)))
+			continue;
+		replay->succeeded += !replay->failed[i];
+		mr_dead_letter_delete(replay->letters[i].id);
+	}
+}
+
+static int64
+replay_all(MrIngest *ingest, Datum ids)
+{
+	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "millrace replay",
+												ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(batch);
+	Replay	   *replay = MemoryContextAllocZero(old, sizeof(Replay));
+	int64		after = 0;
+
+	replay->ingest = ingest;
+	while ((replay->n = mr_dead_letter_lock(ingest->stream->relid, ids, after, LETTERS_AT_A_TIME,
+											replay->letters)) > 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		replay_in_hand(replay);
+		after = replay->letters[replay->n - 1].id;
+		MemoryContextReset(batch);
+	}
+	MemoryContextSwitchTo(old);
+	return replay->succeeded;
+}
+
+/* whatever happens, nothing that is opened here may be used afterwards */
+static int64
+replay_into(Oid stream, List *views, Datum ids)
+{
+	volatile int64 result = 0;
+
+	PG_TRY();
+	{
+		result = replay_all(mr_ingest_open_views(stream, views), ids);
+	}
+	PG_CATCH();
+	{
+		bool		rows;
+
+		(void) mr_ingest_after_error(&rows);
+		mr_ingest_close();
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	mr_ingest_close();
+	return result;
+}
+
+/* with everything selected: lock, open, feed */
+static int64
+replay_letters(Oid stream, Datum ids)
+{
+	List	   *views;
+
+	LockRelationOid(stream, AccessShareLock);
+	mr_dead_letter_lock_stream(stream);
+	views = lock_views(mr_dead_letter_views(stream, ids));
+	return views == NIL ? 0 : replay_into(stream, views, ids);
+}
+
+Datum
+mr_replay(PG_FUNCTION_ARGS)
+{
+	Oid			relid = mr_target_relation(fcinfo);
+	bool		is_stream;
+	char	   *filter = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Datum		ids;
+
+	(void) mr_target_views(relid, &is_stream);
+	if (!is_stream)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a stream", get_rel_name(relid)),
+				 errhint("For one view's dead letters, give its stream and the filter view = '%s'::regclass.",
+						 get_rel_name(relid))));
+	mr_target_require_owner(relid);
+	PreventCommandIfReadOnly("millrace.replay()");
+	if (filter != NULL)
+		check_filter(filter);
+	ids = select_letters(relid, filter);
+	PG_RETURN_INT64(DatumGetPointer(ids) == NULL ? 0 : replay_letters(relid, ids));
+}
