@@ -96,6 +96,17 @@ CREATE TABLE millrace.view_start (
 );
 COMMENT ON TABLE millrace.view_start IS 'where views with start_at other than earliest begin';
 
+-- groups of the view that are older than retention, by that column of it, are removed
+CREATE TABLE millrace.view_retention (
+  view        regclass NOT NULL,
+  column_number int2 NOT NULL,
+  retention   interval,                       -- null: none any more
+  removed_before timestamp,                   -- older ones are gone for good; UTC of a timestamptz
+  late_events bigint NOT NULL DEFAULT 0,      -- messages that came for groups too old
+  PRIMARY KEY (view, column_number)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE millrace.view_retention IS 'how long views keep groups, and the messages that came too late for one';
+
 CREATE TABLE millrace.stream_status (
   stream      regclass PRIMARY KEY,
   last_error  text,
@@ -140,6 +151,7 @@ SELECT pg_catalog.pg_extension_config_dump('millrace.feed_offset', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.continuous_view', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_stream', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_start', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.view_retention', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.stream_status', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.dead_letter_id_seq', '');
@@ -186,6 +198,22 @@ CREATE FUNCTION millrace.finalize(aggregate regprocedure, state "any", result an
 RETURNS anyelement LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_finalize';
 COMMENT ON FUNCTION millrace.finalize(regprocedure, "any", anyelement)
   IS 'an aggregate''s result from its stored state; the last argument only tells the type';
+
+-- groups that are too old
+CREATE FUNCTION millrace.kept(value timestamptz, bound integer) RETURNS timestamptz
+LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_kept_timestamp';
+COMMENT ON FUNCTION millrace.kept(timestamptz, integer) IS 'in a view''s batches: minus infinity where the value is too old for its retention';
+CREATE FUNCTION millrace.kept(value timestamp, bound integer) RETURNS timestamp
+LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_kept_timestamp';
+COMMENT ON FUNCTION millrace.kept(timestamp, integer) IS 'in a view''s batches: minus infinity where the value is too old for its retention';
+CREATE FUNCTION millrace.kept(value date, bound integer) RETURNS date
+LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_kept_date';
+COMMENT ON FUNCTION millrace.kept(date, integer) IS 'in a view''s batches: minus infinity where the value is too old for its retention';
+
+CREATE FUNCTION millrace.set_retention(view regclass, retention interval, retention_column text) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_set_retention';
+COMMENT ON FUNCTION millrace.set_retention(regclass, interval, text)
+  IS 'groups whose output column is older are no longer shown, and removed; null, null: none';
 
 -- many stored states of an aggregate into one: below combine() and sliding windows
 CREATE FUNCTION millrace.merge_states_transition(internal, regprocedure, anyelement, VARIADIC "any")
@@ -349,7 +377,8 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
          CASE WHEN b.failed THEN 'failed'
               WHEN NOT b.active THEN 'paused'
               WHEN b.stopped OR b.active AND NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
-              WHEN b.active THEN 'catching up' END AS rebuild
+              WHEN b.active THEN 'catching up' END AS rebuild,
+         e.retention, e.retention_column, e.late_events
   FROM millrace.continuous_view v
   JOIN pg_catalog.pg_class c ON c.oid = v.matrel
   LEFT JOIN LATERAL
@@ -366,6 +395,12 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
             EXISTS (SELECT FROM millrace.view_stream x JOIN millrace.feed f ON f.id = x.feed
                     WHERE x.view = s.view AND f.stopped) AS stopped
      FROM millrace.continuous_view s WHERE s.rebuilds = v.view) b ON true
+  LEFT JOIN LATERAL
+    (SELECT pg_catalog.max(t.retention) AS retention,
+            pg_catalog.max(a.attname::text) FILTER (WHERE t.retention IS NOT NULL) AS retention_column,
+            pg_catalog.sum(t.late_events)::bigint AS late_events
+     FROM millrace.view_retention t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.view AND a.attnum = t.column_number
+     WHERE t.view = v.view) e ON true
   LEFT JOIN LATERAL millrace.view_counters(v.view) r ON true
   WHERE v.rebuilds IS NULL AND pg_catalog.has_table_privilege(v.view, 'SELECT');
 COMMENT ON VIEW millrace.views IS 'continuous views and what they do now';

@@ -171,7 +171,7 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 	mr_dead_letter_forget(relid);
 	(void) mr_shadow_drop(view->view);	/* or all would come back */
 	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);
-	analysis = mr_view_analyze(mr_view_declared_query(view));
+	analysis = mr_view_reanalyze(view);
 	if (analysis->has_aggregates && analysis->nkeys == 0)
 		mr_view_insert_initial_row(analysis, view->matrel);
 	mr_guise_end(&guise);

@@ -239,7 +239,7 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 	load_start(result, ingest->stream->relid);
 
 	mr_guise_begin(&guise, result->owner, view->settings);
-	result->analysis = mr_view_analyze(mr_view_declared_query(view));
+	result->analysis = mr_view_reanalyze(view);
 	result->merge = mr_merge_create(result->analysis, view->view, view->matrel);
 	result->plan_context = AllocSetContextCreate(ingest->context, "millrace plan", ALLOCSET_DEFAULT_SIZES);
 	mr_take_plan(result);		/* now, to know which relations to lock */

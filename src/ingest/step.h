@@ -39,6 +39,8 @@ typedef struct MrIngestView
 	uint64		rows_out;		/* partial rows of the batch */
 	int			excess;			/* messages refused in excess of those taken */
 	int			new_excess;		/* the same after the batch at hand */
+	int64	   *late;			/* by bound: messages that came too late; or
+								 * NULL */
 } MrIngestView;
 
 /* A feed, opened for ingest: all of it lives in context. */

@@ -9,6 +9,7 @@
  */
 #include "millrace.h"
 
+#include "ingest/retention.h"
 #include "ingest/take.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -33,6 +34,7 @@ mr_take_blame(Oid view)
 {
 	blamed_view = view;
 	phase = MR_TAKE_OTHER;
+	mr_retention_end();
 }
 
 MrTakePhase
@@ -146,7 +148,9 @@ aggregate(MrIngest *ingest, MrIngestView *view)
 	int			sort_memory = Max(work_mem / list_length(ingest->views), MIN_SORT_MEMORY_KB);
 	DestReceiver *dest = mr_merge_begin(view->merge, sort_memory);
 
+	mr_retention_begin(view);
 	run(valid_plan(view), dest);
+	mr_retention_end();
 }
 
 static void
@@ -166,6 +170,7 @@ merge(MrIngest *ingest, MrIngestView *view)
 {
 	phase = MR_TAKE_MERGE;
 	view->rows_out += mr_merge_finish(view->merge);
+	mr_retention_count(view);
 }
 
 void

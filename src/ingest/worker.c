@@ -30,6 +30,7 @@
 #include "commands/dbcommands.h"
 #include "ingest/fault.h"
 #include "ingest/gap.h"
+#include "ingest/retention.h"
 #include "ingest/step.h"
 #include "ingest/worker.h"
 #include "miscadmin.h"
@@ -53,6 +54,7 @@
 #define BROKER_TIMEOUT_MS	10000
 #define FIRST_ANSWER_MS		2000	/* after which a silent broker is a
 									 * trouble to show */
+#define EXPIRY_INTERVAL_MS	1000	/* between looks for rows that are too old */
 #define PACE				4	/* commit when waiting took this many steps */
 #define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that
 								 * far */
@@ -79,6 +81,7 @@ typedef struct MrWorker
 	double		last_step_ms;
 	TimestampTz metadata_at;	/* when partitions were looked for */
 	TimestampTz courtesy_at;
+	TimestampTz expiry_at;		/* when to look for rows that are too old */
 	int			npartitions;
 	int			failures;		/* attempts since the last success */
 	int			nviews;			/* of the feed */
@@ -604,6 +607,18 @@ courtesy(MrWorker *worker)
 	pfree(parts);
 }
 
+/* rows that leave views by age */
+static void
+expire(MrWorker *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now < worker->expiry_at || worker->slot->shard != 0)
+		return;
+	worker->expiry_at = mr_retention_remove(worker->ingest) ? now :
+		TimestampTzPlusMilliseconds(now, EXPIRY_INTERVAL_MS);
+}
+
 /* is there anything that a step would write? */
 static bool
 step_needed(MrWorker *worker)
@@ -728,6 +743,7 @@ ingest_until_stale(MrWorker *worker)
 		check_broker(worker);
 		if (!take_step(worker))
 			return;
+		expire(worker);
 		if (!mr_gap_check(worker->ingest, worker->consumer))
 		{
 			nap(worker, FIRST_RETRY_MS);

@@ -24,6 +24,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/tlist.h"
 #include "parser/parse_oper.h"
 #include "parser/parse_relation.h"
 #include "parser/parsetree.h"
@@ -32,6 +33,7 @@
 #include "utils/lsyscache.h"
 
 #include "view/aggregate.h"
+#include "view/expiry.h"
 #include "view/split.h"
 
 /* gathers what else the level's output needs, at any depth of sublinks */
@@ -192,6 +194,54 @@ mr_split_match(const MrSplit *split, Node *node, int depth)
 			return foreach_current_index(lc);
 	}
 	return -1;
+}
+
+static Query *
+cte_query(const Query *holder, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, holder->cteList)
+	{
+		CommonTableExpr *cte = lfirst_node(CommonTableExpr, lc);
+
+		if (strcmp(cte->ctename, name) == 0)
+			return castNode(Query, cte->ctequery);
+	}
+	elog(ERROR, "could not find common table expression \"%s\"", name);
+	return NULL;				/* not reached */
+}
+
+/*
+ * Index of the column that the declared query shows, unchanged, as its output column attno;
+ * -1 if there is none.
+ */
+int
+mr_split_output_column(const MrSplit *split, AttrNumber attno)
+{
+	Query	   *query = split->whole;
+
+	for (;;)
+	{
+		TargetEntry *tle = get_tle_by_resno(query->targetList, attno);
+		Node	   *expr = mr_flatten_join_aliases(query, (Node *) tle->expr);
+		RangeTblEntry *rte;
+
+		if (query == split->level)
+			return mr_split_match(split, expr, 0);
+		if (!IsA(expr, Var) || ((Var *) expr)->varlevelsup > 0 || query->setOperations != NULL)
+			return -1;
+		attno = ((Var *) expr)->varattno;
+		rte = rt_fetch(((Var *) expr)->varno, query->rtable);
+		if (rte->rtekind == RTE_CTE && rte->ctelevelsup == 0)
+			query = cte_query(query, rte->ctename);
+		else if (rte->rtekind == RTE_SUBQUERY)
+			query = rte->subquery;
+		else
+			return -1;
+		if (attno <= 0)
+			return -1;
+	}
 }
 
 /* node of the level, met depth levels below it */
@@ -380,6 +430,22 @@ strip_query(Query *query)
 	query->canSetTag = true;
 }
 
+/* a column's expression, which gives nothing that is too old */
+static Expr *
+kept_expr(const MrViewAnalysis *analysis, int column, Expr *expr)
+{
+	ListCell   *lc;
+
+	foreach(lc, analysis->bounds)
+	{
+		MrBound    *bound = lfirst(lc);
+
+		if (bound->column == column)
+			return mr_bound_kept_expr(bound, foreach_current_index(lc), expr);
+	}
+	return expr;
+}
+
 /* a query over a set operation, whose output columns are those of the split */
 static Query *
 partial_of_setop(const MrSplit *split)
@@ -389,6 +455,7 @@ partial_of_setop(const MrSplit *split)
 	Query	   *subquery = copyObject(split->level);
 	ParseNamespaceItem *item;
 	RangeTblRef *rtr = makeNode(RangeTblRef);
+	ListCell   *lc;
 
 	subquery->sortClause = NIL;
 	subquery->limitOffset = NULL;
@@ -403,6 +470,12 @@ partial_of_setop(const MrSplit *split)
 	query->rtable = pstate->p_rtable;
 	query->jointree = makeFromExpr(list_make1(rtr), NULL);
 	query->targetList = expandNSItemAttrs(pstate, item, 0, true, -1);
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		tle->expr = kept_expr(&split->analysis, foreach_current_index(lc), tle->expr);
+	}
 	return query;
 }
 
@@ -419,7 +492,7 @@ partial_of_level(const MrSplit *split)
 	forboth(lc, split->exprs, lc2, split->analysis.columns)
 	{
 		MrMatrelColumn *column = lfirst(lc2);
-		Expr	   *expr = copyObject(lfirst(lc));
+		Expr	   *expr = kept_expr(&split->analysis, resno, copyObject(lfirst(lc)));
 		TargetEntry *tle = makeTargetEntry(expr, ++resno, pstrdup(column->name), false);
 
 		query->targetList = lappend(query->targetList, tle);
@@ -458,6 +531,21 @@ flatten_level(Query *level)
 }
 
 static void
+find_columns(MrSplit *split)
+{
+	if (split->level->setOperations != NULL)
+	{
+		columns_of_setop(split);
+		return;
+	}
+	flatten_level(split->level);
+	if (split->analysis.has_aggregates)
+		columns_of_groups(split);
+	else
+		columns_of_rows(split);
+}
+
+static void
 check_has_columns(const MrSplit *split)
 {
 	ListCell   *lc;
@@ -473,7 +561,7 @@ check_has_columns(const MrSplit *split)
 }
 
 MrViewAnalysis *
-mr_view_analyze(Query *query)
+mr_view_analyze(Query *query, const MrExpiry *expiry)
 {
 	MrSplit    *split = palloc0(sizeof(MrSplit));
 	MrViewAnalysis *analysis = &split->analysis;
@@ -486,20 +574,11 @@ mr_view_analyze(Query *query)
 	mr_restrict_level(split->level);
 	analysis->has_aggregates = mr_split_is_aggregation(split->level);
 
-	if (split->level->setOperations != NULL)
-	{
-		columns_of_setop(split);
-		analysis->partial = partial_of_setop(split);
-	}
-	else
-	{
-		flatten_level(split->level);
-		if (analysis->has_aggregates)
-			columns_of_groups(split);
-		else
-			columns_of_rows(split);
-		analysis->partial = partial_of_level(split);
-	}
+	find_columns(split);
+	if (expiry != NULL)
+		analysis->bounds = mr_expiry_bounds(analysis, expiry);
+	analysis->partial = split->level->setOperations != NULL ?
+		partial_of_setop(split) : partial_of_level(split);
 	mr_split_drop_ctes(split);
 	mr_restrict_partial(analysis->partial);
 	analysis->streams = mr_stream_uses(analysis->partial);

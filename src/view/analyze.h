@@ -11,6 +11,7 @@
 #include "nodes/bitmapset.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
+#include "utils/timestamp.h"
 
 /* One column of the matrel, and of the partial query's output, in the same order. */
 typedef struct MrMatrelColumn
@@ -31,6 +32,24 @@ typedef struct MrStreamUse
 								 * all) */
 } MrStreamUse;
 
+/* A column by whose value rows of the matrel leave; see expiry.h. */
+typedef struct MrBound
+{
+	int			column;			/* index in columns */
+	AttrNumber	shown_as;		/* column of the view */
+	Oid			type;			/* timestamptz, timestamp or date */
+	Interval   *age;			/* NULL: none any more */
+	Timestamp	removed_before; /* or DT_NOBEGIN */
+	const char *zone;			/* in which days are counted */
+} MrBound;
+
+/* What is set for a view besides its query, and decides which rows leave it. */
+typedef struct MrExpiry
+{
+	List	   *retentions;		/* of MrRetention * */
+	const char *zone;			/* the view's TimeZone */
+} MrExpiry;
+
 typedef struct MrViewAnalysis
 {
 	Query	   *declared;
@@ -41,14 +60,16 @@ typedef struct MrViewAnalysis
 	int			nkeys;			/* 0 with aggregates: exactly one row */
 	bool		has_aggregates; /* false: rows are appended */
 	List	   *streams;		/* of MrStreamUse *, by relid, at least one */
+	List	   *bounds;			/* of MrBound * */
 } MrViewAnalysis;
 
 /*
- * query: as analyzed by the parser, not rewritten.  Constructs that cannot be maintained
+ * query: as analyzed by the parser, not rewritten.  expiry: NULL when no row ever leaves;
+ * mr_view_reanalyze() knows it of a view that exists.  Constructs that cannot be maintained
  * are an ERROR 0A000 that names the construct and hints what to write instead.  Pure: the
  * same query gives the same columns in the same order every time (workers rely on it).
  */
-extern MrViewAnalysis *mr_view_analyze(Query *query);
+extern MrViewAnalysis *mr_view_analyze(Query *query, const MrExpiry *expiry);
 
 /*
  * The reader's query over the matrel: column i of the analysis is attribute i + 1 of it.

@@ -335,7 +335,7 @@ lift_from_matrel(const Call *call, const Var *var, const RangeTblEntry *rte, boo
 
 	if (view == NULL || view->matrel != rte->relid)
 		refuse(call, psprintf("The column comes out of relation \"%s\".", get_rel_name(rte->relid)));
-	analysis = mr_view_analyze(mr_view_declared_query(view));
+	analysis = mr_view_reanalyze(view);
 	if (var->varattno <= 0 || var->varattno > list_length(analysis->columns))
 		refuse(call, "The argument is no column of a continuous view.");
 	column = list_nth(analysis->columns, var->varattno - 1);

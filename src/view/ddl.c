@@ -33,8 +33,10 @@
 #include "utils/varlena.h"
 
 #include "view/aggregate.h"
+#include "view/expiry.h"
 #include "view/plan.h"
 #include "view/relations.h"
+#include "view/retention.h"
 #include "view/split.h"
 
 typedef struct CreateArgs
@@ -42,6 +44,8 @@ typedef struct CreateArgs
 	char	   *name;
 	char	   *query;
 	char	   *start_at;
+	Interval   *retention;		/* or NULL */
+	char	   *retention_column;	/* or NULL */
 } CreateArgs;
 
 /* whose text an error's position is in */
@@ -109,8 +113,8 @@ read_args(FunctionCallInfo fcinfo, CreateArgs *args)
 	refuse_argument(fcinfo, 3, "sliding_window");
 	refuse_argument(fcinfo, 4, "time_column");
 	refuse_argument(fcinfo, 5, "step");
-	refuse_argument(fcinfo, 6, "retention");
-	refuse_argument(fcinfo, 7, "retention_column");
+	args->retention = PG_ARGISNULL(6) ? NULL : PG_GETARG_INTERVAL_P(6);
+	args->retention_column = PG_ARGISNULL(7) ? NULL : text_argument(fcinfo, 7, "retention_column");
 	if (!PG_ARGISNULL(8) && PG_GETARG_BOOL(8))
 		refuse_argument(fcinfo, 8, "changes");
 	mr_start_at_check(args->start_at);
@@ -241,7 +245,7 @@ parse_query(const char *sql)
 }
 
 static MrViewAnalysis *
-analyze_query(const char *sql, Query *query)
+analyze_query(const char *sql, Query *query, const MrExpiry *expiry)
 {
 	QueryText	where = {.sql = sql,.in_bytes = true};
 	ErrorContextCallback callback = {.callback = query_error_callback,.arg = &where};
@@ -249,7 +253,7 @@ analyze_query(const char *sql, Query *query)
 
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	analysis = mr_view_analyze(query);
+	analysis = mr_view_analyze(query, expiry);
 	error_context_stack = callback.previous;
 	return analysis;
 }
@@ -303,6 +307,55 @@ register_view(const MrView *view, const MrViewAnalysis *analysis, const char *st
 	mr_catalog_changed();
 }
 
+/* 0 when there is none */
+static AttrNumber
+output_column(const Query *query, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (name != NULL && !tle->resjunk && strcmp(tle->resname, name) == 0)
+			return tle->resno;
+	}
+	return 0;
+}
+
+/* NULL when no row ever leaves */
+static MrExpiry *
+expiry_from_args(const CreateArgs *args, const Query *query, const List *settings)
+{
+	MrExpiry   *expiry = palloc0(sizeof(MrExpiry));
+	MrRetention *retention = mr_retention_from_arguments(args->retention, args->retention_column,
+														 output_column(query, args->retention_column));
+
+	expiry->zone = mr_expiry_zone(settings);
+	if (retention == NULL)
+		return NULL;
+	expiry->retentions = list_make1(retention);
+	return expiry;
+}
+
+static void
+register_expiry(const MrView *view, const MrViewAnalysis *analysis, const MrExpiry *expiry)
+{
+	ListCell   *lc;
+
+	if (expiry == NULL)
+		return;
+	foreach(lc, expiry->retentions)
+		mr_catalog_set_retention(view->view, lfirst(lc));
+	foreach(lc, analysis->bounds)
+	{
+		MrBound    *bound = lfirst(lc);
+
+		(void) mr_bound_horizon(bound, GetCurrentTransactionStartTimestamp());
+		mr_expiry_create_index(view, analysis, bound);
+	}
+}
+
 /* create_continuous_view(name, query, start_at, ...); see INTERFACE */
 Datum
 mr_create_continuous_view(PG_FUNCTION_ARGS)
@@ -310,6 +363,7 @@ mr_create_continuous_view(PG_FUNCTION_ARGS)
 	CreateArgs	args;
 	MrView		view = {.kind = "view",.active = true};
 	MrViewAnalysis *analysis;
+	MrExpiry   *expiry;
 	Query	   *query;
 	Oid			namespace;
 
@@ -317,16 +371,18 @@ mr_create_continuous_view(PG_FUNCTION_ARGS)
 	check_environment();
 	namespace = creation_namespace(&args.name);
 	query = parse_query(args.query);
-	analysis = analyze_query(args.query, query);
+	view.query = args.query;
+	view.settings = mr_view_capture_settings();
+	expiry = expiry_from_args(&args, query, view.settings);
+	analysis = analyze_query(args.query, query, expiry);
 	permission_walker((Node *) query, NULL);
 	(void) mr_plan_partial(analysis);
 
-	view.query = args.query;
-	view.settings = mr_view_capture_settings();
 	create_relations(&view, args.name, namespace, analysis);
 	if (analysis->has_aggregates && analysis->nkeys == 0)
 		mr_view_insert_initial_row(analysis, view.matrel);
 	register_view(&view, analysis, args.start_at);
+	register_expiry(&view, analysis, expiry);
 	PG_RETURN_OID(view.view);
 }
 
@@ -358,6 +414,12 @@ mr_view_declared_query(const MrView *view)
 	table_close(rel, NoLock);
 	AcquireRewriteLocks(query, true, false);
 	return query;
+}
+
+MrViewAnalysis *
+mr_view_reanalyze(const MrView *view)
+{
+	return mr_view_analyze(mr_view_declared_query(view), mr_expiry_load(view));
 }
 
 void

@@ -11,6 +11,9 @@
 /* the declared query of a view, from its definition's rule; locks what it refers to */
 extern Query *mr_view_declared_query(const MrView *view);
 
+/* its analysis, with what is set for the view besides */
+extern MrViewAnalysis *mr_view_reanalyze(const MrView *view);
+
 /*
  * Let name, schema and owner of a view's matrel and definition, and SELECT on the matrel,
  * follow the view.  Cheap when nothing differs.

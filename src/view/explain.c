@@ -48,7 +48,7 @@ explain_as_owner(const MrView *view, Oid owner)
 	char	   *result;
 
 	mr_guise_begin(&guise, owner, view->settings);
-	result = explain_text(mr_plan_partial(mr_view_analyze(mr_view_declared_query(view))));
+	result = explain_text(mr_plan_partial(mr_view_reanalyze(view)));
 	mr_guise_end(&guise);
 	return result;
 }

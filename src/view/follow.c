@@ -14,6 +14,7 @@
  */
 #include "millrace.h"
 
+#include "access/genam.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
@@ -195,13 +196,22 @@ follow_name(Oid relid, const char *view, const char *label, bool is_index)
 	CommandCounterIncrement();
 }
 
-/* the matrel's only index, its key; InvalidOid when there is none */
+/* the matrel's only unique index, its key; InvalidOid when there is none */
 static Oid
 key_index(Oid matrel)
 {
 	Relation	rel = table_open(matrel, AccessShareLock);
-	List	   *indexes = RelationGetIndexList(rel);
-	Oid			result = indexes == NIL ? InvalidOid : linitial_oid(indexes);
+	Oid			result = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (index->rd_index->indisunique)
+			result = lfirst_oid(lc);
+		index_close(index, AccessShareLock);
+	}
 
 	table_close(rel, AccessShareLock);
 	return result;

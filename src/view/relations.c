@@ -269,6 +269,29 @@ create_key_index(const char *view, Oid namespace, Oid matrel, const MrViewAnalys
 	CommandCounterIncrement();
 }
 
+/* which rows are the oldest; the column never changes, so updates stay HOT */
+void
+mr_relations_create_expiry_index(const char *view, Oid matrel, const char *column)
+{
+	Oid			namespace = get_rel_namespace(matrel);
+	IndexStmt  *stmt = makeNode(IndexStmt);
+	IndexElem  *elem = makeNode(IndexElem);
+	MrOwnerScope scope;
+
+	elem->name = pstrdup(column);
+	elem->ordering = SORTBY_DEFAULT;
+	elem->nulls_ordering = SORTBY_NULLS_DEFAULT;
+	stmt->indexParams = list_make1(elem);
+	stmt->idxname = mr_relations_part_name(view, "mrel_age", namespace, InvalidOid);
+	stmt->relation = makeRangeVar(get_namespace_name(namespace), get_rel_name(matrel), -1);
+	stmt->accessMethod = "btree";
+	stmt->transformed = true;
+	mr_owner_enter(&scope);
+	mr_define_index(matrel, stmt);
+	mr_owner_leave(&scope);
+	CommandCounterIncrement();
+}
+
 /* could ANALYZE of the type call a function of somebody who is no superuser? */
 static bool
 is_analyzed_by_user_code(Oid type)

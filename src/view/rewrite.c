@@ -21,6 +21,7 @@
 #include "utils/rel.h"
 
 #include "view/aggregate.h"
+#include "view/expiry.h"
 #include "view/split.h"
 
 /* the matrel is the only entry of the level's range table */
@@ -133,6 +134,24 @@ set_from(Query *query, const MrSplit *split, Oid matrel, Node *quals)
 	query->jointree = makeFromExpr(list_make1(rtr), quals);
 }
 
+/* and what is not too old */
+static Node *
+add_bounds(const MrSplit *split, Node *quals)
+{
+	ListCell   *lc;
+
+	foreach(lc, split->analysis.bounds)
+	{
+		MrBound    *bound = lfirst(lc);
+		MrMatrelColumn *column = list_nth(split->analysis.columns, bound->column);
+		Var		   *var = makeVar(MATREL_INDEX, bound->column + 1, column->type, column->typmod,
+								  column->collation, 0);
+
+		quals = make_and_qual(quals, mr_bound_qual(bound, var));
+	}
+	return quals;
+}
+
 /* the level over the matrel */
 static Query *
 reader_level(const MrSplit *split, Oid matrel)
@@ -161,6 +180,7 @@ reader_level(const MrSplit *split, Oid matrel)
 	query->hasAggs = false;
 	query->constraintDeps = NIL;
 	query->hasTargetSRFs = expression_returns_set((Node *) query->targetList);
+	quals = add_bounds(split, quals);
 	set_from(query, split, matrel, quals);
 	query->hasSubLinks = checkExprHasSubLink((Node *) query->targetList) ||
 		checkExprHasSubLink(quals) ||

@@ -64,7 +64,7 @@ analyze(const MrView *view)
 	MrGuise		guise;
 
 	mr_guise_begin(&guise, mr_relation_owner(view->view), view->settings);
-	analysis = mr_view_analyze(mr_view_declared_query(view));
+	analysis = mr_view_reanalyze(view);
 	mr_guise_end(&guise);
 	rel = table_open(view->matrel, AccessShareLock);
 	mr_relations_check_matrel(rel, analysis->columns);

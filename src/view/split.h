@@ -43,6 +43,7 @@ extern Query *mr_relation_view_query(Oid relid);
 
 /* analyze.c */
 extern int	mr_split_match(const MrSplit *split, Node *node, int depth);
+extern int	mr_split_output_column(const MrSplit *split, AttrNumber attno);
 
 /* restrict.c */
 extern void mr_restrict_declared(Query *query);

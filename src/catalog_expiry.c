@@ -1,0 +1,105 @@
+/*
+ * catalog_expiry.c
+ *		What millrace's own tables say of rows that leave a view: retention.  See catalog.c.
+ */
+#include "millrace.h"
+
+#include "catalog_expiry.h"
+#include "catalog/pg_type.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
+
+static void
+run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
+{
+	MrCatalogScope scope;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run(sql, false, nargs, types, values, nulls);
+	mr_catalog_end(&scope);
+}
+
+static Datum
+column(uint64 row, int col, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull);
+}
+
+/* an interval in the current memory context; NULL for null */
+static Interval *
+interval_column(uint64 row, int col)
+{
+	bool		isnull;
+	Datum		value = column(row, col, &isnull);
+
+	return isnull ? NULL : DatumGetIntervalP(datumCopy(value, false, sizeof(Interval)));
+}
+
+/*
+ * Retention
+ */
+
+static MrRetention *
+retention_from_row(uint64 row)
+{
+	MrRetention *result = palloc0(sizeof(MrRetention));
+	bool		isnull;
+	Datum		value;
+
+	result->column = DatumGetInt16(column(row, 1, &isnull));
+	result->age = interval_column(row, 2);
+	value = column(row, 3, &isnull);
+	result->removed_before = isnull ? DT_NOBEGIN : DatumGetTimestamp(value);
+	return result;
+}
+
+List *
+mr_catalog_retentions(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+	MrCatalogScope scope;
+	List	   *result = NIL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT column_number, retention, removed_before FROM millrace.view_retention"
+				   " WHERE view = $1 ORDER BY column_number", true, 1, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(scope.caller);
+
+		result = lappend(result, retention_from_row(i));
+		MemoryContextSwitchTo(old);
+	}
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_catalog_set_retention(Oid view, const MrRetention *retention)
+{
+	Oid			types[] = {OIDOID, INT2OID, INTERVALOID, TIMESTAMPOID};
+	Datum		values[] = {ObjectIdGetDatum(view), Int16GetDatum(retention->column),
+	IntervalPGetDatum(retention->age), TimestampGetDatum(retention->removed_before)};
+	char		nulls[] = "    ";
+
+	if (retention->age == NULL)
+		nulls[2] = 'n';
+	if (TIMESTAMP_IS_NOBEGIN(retention->removed_before))
+		nulls[3] = 'n';
+	run("INSERT INTO millrace.view_retention (view, column_number, retention, removed_before)"
+		" VALUES ($1, $2, $3, $4) ON CONFLICT (view, column_number)"
+		" DO UPDATE SET retention = excluded.retention, removed_before = excluded.removed_before",
+		4, types, values, nulls);
+}
+
+void
+mr_catalog_count_late(Oid view, AttrNumber column, int64 messages)
+{
+	Oid			types[] = {OIDOID, INT2OID, INT8OID};
+	Datum		values[] = {ObjectIdGetDatum(view), Int16GetDatum(column), Int64GetDatum(messages)};
+
+	run("UPDATE millrace.view_retention SET late_events = late_events + $3"
+		" WHERE view = $1 AND column_number = $2", 3, types, values, NULL);
+}

@@ -1,0 +1,172 @@
+/*
+ * ingest/retention.c
+ *		What a worker does for rows that leave views by age: keep late messages out of them,
+ *		and remove them.
+ *
+ * Readers do not see such rows (view/expiry.c), so there is no hurry: a worker looks now and
+ * then, between two steps, and removes a bounded number of rows per transaction, for a
+ * bounded time.  The rows are found by an index; what they leave behind, vacuum gives to new
+ * rows.
+ *
+ * Locking: as a merge, a removal holds the view's heavyweight lock, so that no row is updated
+ * and removed at the same time.  The view is locked against set_retention(), whose new value
+ * a worker that has the lock has heard of.
+ */
+#include "millrace.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "ingest/retention.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "view/expiry.h"
+
+#define REMOVE_ROWS		5000	/* most in one transaction */
+#define REMOVE_MS		100		/* then messages come first again */
+
+/* ---------- messages ---------- */
+
+void
+mr_retention_begin(MrIngestView *view)
+{
+	int			n = list_length(view->analysis->bounds);
+	Timestamp  *horizons;
+	ListCell   *lc;
+
+	if (n == 0)
+		return;
+	horizons = palloc(sizeof(Timestamp) * n);
+	view->late = palloc0(sizeof(int64) * n);
+	foreach(lc, view->analysis->bounds)
+		horizons[foreach_current_index(lc)] =
+		mr_bound_horizon(lfirst(lc), GetCurrentTransactionStartTimestamp());
+	mr_expiry_arm(horizons, view->late, n);
+}
+
+void
+mr_retention_end(void)
+{
+	mr_expiry_arm(NULL, NULL, 0);
+}
+
+void
+mr_retention_count(MrIngestView *view)
+{
+	ListCell   *lc;
+
+	/* a rebuild reads again what was counted */
+	if (view->late == NULL || view->view->target != view->view->view)
+		return;
+	foreach(lc, view->analysis->bounds)
+	{
+		int64		late = view->late[foreach_current_index(lc)];
+
+		if (late > 0)
+			mr_catalog_count_late(view->view->view, ((MrBound *) lfirst(lc))->shown_as, late);
+	}
+	view->late = NULL;
+}
+
+/* ---------- removing ---------- */
+
+/* the horizon as a value to compare the column with, and its type */
+static Datum
+comparable(const MrBound *bound, Timestamp horizon, Oid *type)
+{
+	*type = bound->type == TIMESTAMPTZOID ? TIMESTAMPTZOID : TIMESTAMPOID;
+	return TimestampGetDatum(horizon);
+}
+
+/* delete rows whose column is less than a bound; returns how many */
+static uint64
+delete_rows(Oid matrel, const char *column, Oid type, Datum horizon)
+{
+	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(matrel)),
+												  get_rel_name(matrel));
+	MrCatalogScope scope;
+	uint64		result;
+
+	mr_catalog_begin(&scope);
+	if (SPI_execute_with_args(psprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY"
+									   "(SELECT ctid FROM %s WHERE %s < $1 LIMIT %d))",
+									   name, name, quote_identifier(column), REMOVE_ROWS),
+							  1, &type, &horizon, NULL, false, 0) != SPI_OK_DELETE)
+		elog(ERROR, "could not remove rows of %s", name);
+	result = SPI_processed;
+	mr_catalog_end(&scope);
+	return result;
+}
+
+/* is the view still as it was opened?  Locks it. */
+static bool
+lock_view(const MrIngest *ingest, const MrView *view)
+{
+	if (!ConditionalLockRelationOid(view->target, AccessShareLock) ||
+		!ConditionalLockRelationOid(view->matrel, RowExclusiveLock) ||
+		mr_ingest_is_stale(ingest))
+		return false;
+	LockDatabaseObject(get_relname_relid("continuous_view", mr_catalog_schema_oid()), view->view, 0,
+					   ExclusiveLock);
+	return true;
+}
+
+/* one transaction; true when it may have left some */
+static bool
+remove_some(const MrIngest *ingest, const MrIngestView *view, const MrBound *bound)
+{
+	MemoryContext old = CurrentMemoryContext;
+	const MrMatrelColumn *column = list_nth(view->analysis->columns, bound->column);
+	uint64		removed = 0;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (lock_view(ingest, view->view))
+	{
+		Timestamp	horizon = mr_bound_horizon(bound, GetCurrentTransactionStartTimestamp());
+		Oid			type;
+		Datum		value = comparable(bound, horizon, &type);
+
+		/* with the lock, a snapshot that shows what others have merged */
+		PushActiveSnapshot(GetLatestSnapshot());
+		removed = delete_rows(view->view->matrel, column->name, type, value);
+		PopActiveSnapshot();
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	return removed == REMOVE_ROWS;
+}
+
+bool
+mr_retention_remove(MrIngest *ingest)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REMOVE_MS);
+	bool		more = false;
+	ListCell   *lc;
+	ListCell   *lb;
+
+	foreach(lc, ingest->views)
+	{
+		MrIngestView *view = lfirst(lc);
+
+		foreach(lb, view->analysis->bounds)
+		{
+			bool		left;
+
+			do
+			{
+				CHECK_FOR_INTERRUPTS();
+				left = remove_some(ingest, view, lfirst(lb));
+			} while (left && GetCurrentTimestamp() < until);
+			more = more || left;
+		}
+	}
+	return more;
+}
