@@ -38,7 +38,10 @@ CREATE TABLE millrace.feed (
   live        boolean NOT NULL DEFAULT false,
   stopped     boolean NOT NULL DEFAULT false, -- by on_error or on_gap = stop
   last_error  text,                           -- why
-  generation  bigint NOT NULL DEFAULT 1       -- changes with the set of views
+  generation  bigint NOT NULL DEFAULT 1,      -- changes with the set of views
+  home_cluster bigint NOT NULL,               -- where it is fed: system identifier,
+  home_database oid NOT NULL,                 -- database and extension; a copy is not
+  home_extension oid NOT NULL
 ) WITH (fillfactor = 70);
 CREATE UNIQUE INDEX feed_live ON millrace.feed (stream) WHERE live;
 COMMENT ON TABLE millrace.feed IS 'positions in streams: one live feed per stream, one more per group of views that is elsewhere';
@@ -324,6 +327,11 @@ CREATE EVENT TRIGGER millrace_on_ddl_end ON ddl_command_end
 -- Monitoring
 ------------------------------------------------------------------------------
 
+CREATE FUNCTION millrace.is_home(cluster bigint, database oid, extension oid) RETURNS boolean
+LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_is_home';
+COMMENT ON FUNCTION millrace.is_home(bigint, oid, oid)
+  IS 'are these the system identifier of this cluster, and the OIDs of this database and extension';
+
 CREATE FUNCTION millrace.worker_slots(
   OUT pid integer, OUT stream regclass, OUT feed bigint, OUT shard integer, OUT state text,
   OUT last_error text, OUT last_error_at timestamptz, OUT batches bigint, OUT messages bigint,
@@ -358,9 +366,9 @@ COMMENT ON VIEW millrace.workers IS 'ingest processes; times in ms since the sta
 
 CREATE VIEW millrace.views WITH (security_barrier) AS
   SELECT v.view, f.stream, v.kind,
-         CASE WHEN (v.failed OR NOT v.active) AND b.active AND NOT b.failed THEN 'catching up'
+         CASE WHEN (v.failed OR NOT v.active OR f.away) AND b.active AND NOT b.failed AND NOT b.away THEN 'catching up'
               WHEN v.failed THEN 'failed'
-              WHEN NOT v.active THEN 'paused'
+              WHEN NOT v.active OR f.away THEN 'paused'
               WHEN f.stopped OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
               WHEN w.retrying THEN 'retrying'
               WHEN NOT f.live THEN 'catching up'
@@ -369,22 +377,24 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
          greatest(c.reltuples::bigint, pg_catalog.pg_stat_get_live_tuples(c.oid)) AS groups_estimate,
          r.rows_in, r.rows_out,
          CASE WHEN v.failed THEN v.last_error
+              WHEN f.away THEN 'the database was restored or copied; millrace.activate() starts ingest here'
               WHEN f.stopped THEN f.last_error
               WHEN w.retrying THEN w.last_error
               WHEN b.failed THEN 'rebuild failed: ' || b.last_error
               ELSE v.last_error END AS last_error,
          v.active, f.live, v.start_at, v.matrel, v.last_error_at,
          CASE WHEN b.failed THEN 'failed'
-              WHEN NOT b.active THEN 'paused'
+              WHEN NOT b.active OR b.away THEN 'paused'
               WHEN b.stopped OR b.active AND NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
               WHEN b.active THEN 'catching up' END AS rebuild,
          e.retention, e.retention_column, e.late_events
   FROM millrace.continuous_view v
   JOIN pg_catalog.pg_class c ON c.oid = v.matrel
   LEFT JOIN LATERAL
-    (SELECT s.stream, s.feed, f.live, f.stopped, f.last_error
+    (SELECT s.stream, s.feed, f.live, f.stopped, f.last_error,
+            NOT millrace.is_home(f.home_cluster, f.home_database, f.home_extension) AS away
      FROM millrace.view_stream s JOIN millrace.feed f ON f.id = s.feed
-     WHERE s.view = v.view ORDER BY f.stopped DESC, f.live, s.stream::oid LIMIT 1) f ON true
+     WHERE s.view = v.view ORDER BY away DESC, f.stopped DESC, f.live, s.stream::oid LIMIT 1) f ON true
   LEFT JOIN LATERAL
     (SELECT pg_catalog.bool_or(w.state = 'retrying') AS retrying, pg_catalog.min(w.state) AS state,
             pg_catalog.max(w.last_error) FILTER (WHERE w.state = 'retrying') AS last_error
@@ -393,7 +403,9 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
   LEFT JOIN LATERAL
     (SELECT s.active, s.failed, s.last_error,
             EXISTS (SELECT FROM millrace.view_stream x JOIN millrace.feed f ON f.id = x.feed
-                    WHERE x.view = s.view AND f.stopped) AS stopped
+                    WHERE x.view = s.view AND f.stopped) AS stopped,
+            EXISTS (SELECT FROM millrace.view_stream x JOIN millrace.feed f ON f.id = x.feed
+                    WHERE x.view = s.view AND NOT millrace.is_home(f.home_cluster, f.home_database, f.home_extension)) AS away
      FROM millrace.continuous_view s WHERE s.rebuilds = v.view) b ON true
   LEFT JOIN LATERAL
     (SELECT pg_catalog.max(t.retention) AS retention,
@@ -414,6 +426,7 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
               WHEN w.retrying THEN 'retrying'
               ELSE coalesce(w.live_state, w.state, 'starting') END AS state,
          CASE WHEN n.running = 0 AND n.failed > 0 THEN n.last_error
+              WHEN n.running = 0 AND n.away > 0 THEN 'the database was restored or copied; millrace.activate() starts ingest here'
               WHEN w.last_error IS NULL THEN t.last_error
               WHEN t.last_error_at > w.last_error_at THEN t.last_error
               ELSE w.last_error END AS last_error,
@@ -436,11 +449,14 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
   LEFT JOIN millrace.feed l ON l.stream = s.stream AND l.live
   LEFT JOIN LATERAL
     (SELECT pg_catalog.count(*) AS views,
-            pg_catalog.count(*) FILTER (WHERE v.active AND NOT v.failed) AS running,
+            pg_catalog.count(*) FILTER (WHERE v.active AND NOT v.failed AND a.home) AS running,
+            pg_catalog.count(*) FILTER (WHERE v.active AND NOT v.failed AND NOT a.home) AS away,
             pg_catalog.count(*) FILTER (WHERE v.failed) AS failed,
             pg_catalog.max(v.last_error) FILTER (WHERE v.failed) AS last_error,
             pg_catalog.max(v.last_error_at) FILTER (WHERE v.failed) AS last_error_at
      FROM millrace.view_stream x JOIN millrace.continuous_view v USING (view)
+     JOIN millrace.feed f ON f.id = x.feed,
+     LATERAL millrace.is_home(f.home_cluster, f.home_database, f.home_extension) a(home)
      WHERE x.stream = s.stream AND v.rebuilds IS NULL) n ON true
   LEFT JOIN LATERAL
     (SELECT pg_catalog.sum(o.messages)::bigint AS messages, pg_catalog.sum(o.bytes)::bigint AS bytes,

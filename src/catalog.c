@@ -16,12 +16,14 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "catalog.h"
 #include "catalog/namespace.h"
+#include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "shmem.h"
@@ -41,6 +43,8 @@ typedef struct PlanEntry
 } PlanEntry;
 
 static HTAB *plans = NULL;
+
+PG_FUNCTION_INFO_V1(mr_is_home);
 
 /* ---------- scope and statements ---------- */
 
@@ -155,6 +159,27 @@ text_value(uint64 row, int col, MemoryContext context)
 	return MemoryContextStrdup(context, result);
 }
 
+/* is a feed this database's?  Its row may have been copied here. */
+#define AT_HOME	"millrace.is_home(f.home_cluster, f.home_database, f.home_extension)"
+
+/* what makes a feed this database's */
+#define HERE \
+	Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId), \
+	ObjectIdGetDatum(mr_catalog_extension_oid())
+
+#define ADOPT \
+	"UPDATE millrace.feed f SET home_cluster = $2, home_database = $3, home_extension = $4," \
+	" generation = generation + 1"
+
+/* feeds that are away, and that no view follows any more */
+static void
+forget_orphans(void)
+{
+	run_alone("DELETE FROM millrace.feed f WHERE NOT " AT_HOME
+			  " AND NOT EXISTS (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)",
+			  0, NULL, NULL, NULL);
+}
+
 /* ---------- the extension itself ---------- */
 
 Oid
@@ -187,6 +212,20 @@ mr_catalog_owner(void)
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return owner;
+}
+
+/*
+ * is_home(cluster, database, extension): is that where we are?  What a dump brings back is of
+ * another extension, if only because that was made again; CREATE DATABASE copies it to another
+ * database, pg_upgrade to another cluster.  What the server itself takes for the same cluster
+ * (a standby, a base backup) is the same to us.
+ */
+Datum
+mr_is_home(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(PG_GETARG_INT64(0) == (int64) GetSystemIdentifier() &&
+				   PG_GETARG_OID(1) == MyDatabaseId &&
+				   PG_GETARG_OID(2) == mr_catalog_extension_oid());
 }
 
 /* ---------- views ---------- */
@@ -347,6 +386,7 @@ mr_catalog_delete_view(Oid view)
 			  " v AS (DELETE FROM millrace.continuous_view WHERE view = $1)"
 			  " UPDATE millrace.feed f SET generation = generation + 1 FROM s WHERE s.feed = f.id",
 			  1, types, values, NULL);
+	forget_orphans();
 }
 
 void
@@ -518,6 +558,38 @@ mr_catalog_restart_feed(int64 feed)
 }
 
 void
+mr_catalog_adopt_stream(Oid stream)
+{
+	Oid			types[] = {OIDOID, INT8OID, OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream), HERE};
+
+	run_alone(ADOPT " WHERE f.stream = $1 AND NOT " AT_HOME, 4, types, values, NULL);
+}
+
+/* views that share the feed stay behind: nobody has asked for them */
+void
+mr_catalog_adopt_view(Oid view)
+{
+	Oid			types[] = {OIDOID, INT8OID, OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view), HERE};
+	ListCell   *lc;
+
+	run_alone(ADOPT " WHERE NOT " AT_HOME " AND f.id IN (SELECT feed FROM millrace.view_stream WHERE view = $1)"
+			  " AND NOT EXISTS (SELECT FROM millrace.view_stream s WHERE s.feed = f.id AND s.view <> $1)",
+			  4, types, values, NULL);
+	foreach(lc, mr_catalog_streams_of_view(view))
+	{
+		const MrFeed *feed = lfirst(lc);
+
+		if (!feed->away)
+			continue;
+		mr_catalog_lock_feed(feed->id, ExclusiveLock);
+		(void) mr_catalog_split_view(view, feed->stream, feed->id);
+	}
+	forget_orphans();
+}
+
+void
 mr_catalog_pass_gaps(int64 feed)
 {
 	Oid			types[] = {INT8OID};
@@ -557,14 +629,15 @@ mr_catalog_topic_changed(Oid stream)
 int64
 mr_catalog_insert_feed(Oid stream)
 {
-	Oid			types[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(stream)};
+	Oid			types[] = {OIDOID, INT8OID, OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream), HERE};
 	MrCatalogScope scope;
 	int64		result;
 
 	mr_catalog_begin(&scope);
-	mr_catalog_run("INSERT INTO millrace.feed (stream, topic) VALUES ($1, " TOPIC_OF_STREAM ") RETURNING id",
-				   false, 1, types, values, NULL);
+	mr_catalog_run("INSERT INTO millrace.feed (stream, topic, home_cluster, home_database, home_extension)"
+				   " VALUES ($1, " TOPIC_OF_STREAM ", $2, $3, $4) RETURNING id",
+				   false, 4, types, values, NULL);
 	result = DatumGetInt64(value(0, 1));
 	mr_catalog_end(&scope);
 	return result;
@@ -608,6 +681,7 @@ feeds_from(const char *sql, int nargs, const Oid *types, const Datum *values)
 		feed->live = DatumGetBool(value(i, 3));
 		feed->generation = DatumGetInt64(value(i, 4));
 		feed->stopped = DatumGetBool(value(i, 5));
+		feed->away = DatumGetBool(value(i, 6));
 		result = lappend(result, feed);
 		MemoryContextSwitchTo(old);
 	}
@@ -620,7 +694,7 @@ mr_catalog_feed(int64 feed)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
-	List	   *feeds = feeds_from("SELECT id, stream, live, generation, stopped FROM millrace.feed"
+	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
 								   " WHERE id = $1", 1, types, values);
 
 	return feeds == NIL ? NULL : linitial(feeds);
@@ -629,11 +703,11 @@ mr_catalog_feed(int64 feed)
 List *
 mr_catalog_feeds(void)
 {
-	return feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped FROM millrace.feed f"
+	return feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
 					  " WHERE EXISTS (SELECT FROM millrace.view_stream s"
 					  " JOIN millrace.continuous_view v USING (view)"
 					  " WHERE s.feed = f.id AND v.active AND NOT v.failed)"
-					  " AND NOT f.stopped"
+					  " AND NOT f.stopped AND " AT_HOME
 					  " ORDER BY f.live DESC, f.id", 0, NULL, NULL);
 }
 
@@ -642,7 +716,7 @@ mr_catalog_live_feed(Oid stream)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(stream)};
-	List	   *feeds = feeds_from("SELECT id, stream, live, generation, stopped FROM millrace.feed"
+	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
 								   " WHERE stream = $1 AND live", 1, types, values);
 
 	return feeds == NIL ? 0 : ((MrFeed *) linitial(feeds))->id;
@@ -653,7 +727,7 @@ mr_catalog_feed_of(Oid view, Oid stream)
 {
 	Oid			types[] = {OIDOID, OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
-	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped FROM millrace.feed f"
+	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
 								   " JOIN millrace.view_stream s ON s.feed = f.id"
 								   " WHERE s.view = $1 AND s.stream = $2", 2, types, values);
 
@@ -666,7 +740,7 @@ mr_catalog_streams_of_view(Oid view)
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view)};
 
-	return feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped FROM millrace.feed f"
+	return feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
 					  " JOIN millrace.view_stream s ON s.feed = f.id WHERE s.view = $1"
 					  " ORDER BY f.stream::oid", 1, types, values);
 }
@@ -763,13 +837,17 @@ mr_catalog_tidy_feeds(void)
 	MrCatalogScope scope;
 
 	mr_catalog_begin(&scope);
-	mr_catalog_run("DELETE FROM millrace.feed f WHERE NOT EXISTS"
+	/* not what is away: a restore may be under way */
+	mr_catalog_run("DELETE FROM millrace.feed f WHERE " AT_HOME " AND NOT EXISTS"
 				   " (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)",
 				   false, 0, NULL, NULL, NULL);
+	mr_catalog_run("UPDATE millrace.feed f SET live = false, generation = generation + 1"
+				   " WHERE live AND NOT " AT_HOME, false, 0, NULL, NULL, NULL);
 	mr_catalog_run("UPDATE millrace.feed f SET live = true, generation = generation + 1 WHERE id IN"
 				   " (SELECT min(s.feed) FROM millrace.view_stream s"
+				   " JOIN millrace.feed f ON f.id = s.feed"
 				   " JOIN millrace.continuous_view v USING (view)"
-				   " WHERE v.active AND NOT v.failed AND (v.rebuilds IS NULL OR s.reached) AND NOT EXISTS"
+				   " WHERE " AT_HOME " AND v.active AND NOT v.failed AND (v.rebuilds IS NULL OR s.reached) AND NOT EXISTS"
 				   " (SELECT FROM millrace.feed l WHERE l.stream = s.stream AND l.live)"
 				   " GROUP BY s.stream)", false, 0, NULL, NULL, NULL);
 	mr_catalog_end(&scope);
@@ -777,7 +855,7 @@ mr_catalog_tidy_feeds(void)
 
 /* feeds that wait, and pairs of (from, into) among them */
 #define WAITING_FEEDS \
-	"SELECT f.id FROM millrace.feed f WHERE NOT f.live AND NOT f.id = ANY ($1) ORDER BY f.id"
+	"SELECT f.id FROM millrace.feed f WHERE NOT f.live AND NOT f.id = ANY ($1) AND " AT_HOME " ORDER BY f.id"
 #define WAITING_PAIRS \
 	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT o.partition || ':' || o.next_offset" \
 	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place" \

@@ -39,6 +39,8 @@ typedef struct MrFeed
 	bool		live;
 	int64		generation;
 	bool		stopped;
+	bool		away;			/* of a database that this one is a copy of:
+								 * nobody moves it */
 } MrFeed;
 
 typedef struct MrFeedOffset
@@ -109,6 +111,13 @@ extern void mr_catalog_delete_stream(Oid stream);
 extern void mr_catalog_stop_feed(const MrFeed *feed, const char *error);
 extern void mr_catalog_restart_feed(int64 feed);
 extern char *mr_catalog_feed_error(int64 feed); /* or NULL */
+
+/*
+ * Feeds that are away, because the database was restored or copied, become this database's:
+ * all feeds of a stream; those of one view, leaving other views where they are.
+ */
+extern void mr_catalog_adopt_stream(Oid stream);
+extern void mr_catalog_adopt_view(Oid view);
 
 /* let a feed that stands before a gap that it has not passed go on after it */
 extern void mr_catalog_pass_gaps(int64 feed);

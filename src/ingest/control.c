@@ -8,6 +8,9 @@
  * is what lies before it.  Activating only says that somebody should care; the supervisor
  * starts a worker, which catches up and joins the live feed.
  *
+ * In a database that was restored or copied, all feeds are away, and activating makes them
+ * this database's.
+ *
  * What is said of a view holds for its shadow, too, if it is being rebuilt.
  */
 #include "millrace.h"
@@ -110,6 +113,7 @@ activate_view(const MrView *view)
 {
 	ListCell   *lc;
 
+	mr_catalog_adopt_view(view->view);
 	foreach(lc, mr_catalog_streams_of_view(view->view))
 	{
 		MrFeed	   *feed = lfirst(lc);
@@ -132,6 +136,8 @@ mr_activate(PG_FUNCTION_ARGS)
 
 	mr_target_require_preload();
 	mr_target_require_owner(relid);
+	if (is_stream)
+		mr_catalog_adopt_stream(relid);
 	foreach(lc, views)
 		activate_view(lfirst(lc));
 	mr_catalog_changed();

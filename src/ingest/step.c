@@ -286,7 +286,8 @@ load_feed(MrIngest *ingest, int64 feed, int shard, int nshards, BusyRelation *bu
 		return false;
 	ingest->feed = mr_catalog_feed(feed);
 	if (ingest->feed == NULL || !try_lock(ingest->feed->stream, AccessShareLock, busy) ||
-		!mr_is_stream(ingest->feed->stream) || ingest->feed->stopped)
+		!mr_is_stream(ingest->feed->stream) || ingest->feed->stopped ||
+		ingest->feed->away)
 		return false;
 	opening = ingest->feed->stream;
 	ingest->stream = mr_stream_get(ingest->feed->stream);

@@ -212,7 +212,9 @@ check_view_runs(Oid relid, Oid stream)
 {
 	MrView	   *shadow = mr_catalog_shadow_of(relid);
 	MrView	   *view = shadow ? shadow : mr_catalog_view(relid);
-	const char *error = mr_catalog_feed_error(mr_catalog_feed_of(view ? view->view : relid, stream));
+	int64		feed = mr_catalog_feed_of(view ? view->view : relid, stream);
+	MrFeed	   *place = mr_catalog_feed(feed);
+	const char *error = mr_catalog_feed_error(feed);
 
 	if (view == NULL)
 		ereport(ERROR,
@@ -222,6 +224,8 @@ check_view_runs(Oid relid, Oid stream)
 		refuse(view, "has failed", view->last_error);
 	if (!view->active)
 		refuse(view, "is not active", NULL);
+	if (place != NULL && place->away)
+		refuse(view, "is not active", "The database was restored or copied.");
 	if (error != NULL)
 		refuse(view, psprintf("waits for stream \"%s\", which has stopped", get_rel_name(stream)), error);
 	if (!mr_enabled)
