@@ -30,7 +30,8 @@ COMMENT ON FUNCTION millrace.create_topic(name, text, integer, integer, jsonb)
 ------------------------------------------------------------------------------
 
 -- A feed is a position in a stream, shared by the views that stand there.  One feed per
--- stream is live; the others belong to views that catch up or are deactivated.
+-- stream is live; the others belong to views that catch up or are deactivated.  No foreign
+-- keys refer to it: a parallel restore fills the tables in any order.
 CREATE TABLE millrace.feed (
   id          bigserial PRIMARY KEY,
   stream      regclass NOT NULL,
@@ -48,7 +49,7 @@ COMMENT ON TABLE millrace.feed IS 'positions in streams: one live feed per strea
 
 -- A partition without a row is read from its oldest message.
 CREATE TABLE millrace.feed_offset (
-  feed        bigint NOT NULL REFERENCES millrace.feed ON DELETE CASCADE,
+  feed        bigint NOT NULL,
   partition   integer NOT NULL,
   next_offset bigint NOT NULL,
   "timestamp" timestamptz,                    -- of the last message taken
@@ -80,7 +81,7 @@ COMMENT ON TABLE millrace.continuous_view IS 'continuous views, and the shadows 
 CREATE TABLE millrace.view_stream (
   view        regclass NOT NULL,
   stream      regclass NOT NULL,
-  feed        bigint NOT NULL REFERENCES millrace.feed,
+  feed        bigint NOT NULL,
   columns     int2[] NOT NULL,                -- attribute numbers that the view reads
   reached     boolean NOT NULL DEFAULT false, -- has stood at the end, or at the live position
   PRIMARY KEY (view, stream)

@@ -171,12 +171,17 @@ text_value(uint64 row, int col, MemoryContext context)
 	"UPDATE millrace.feed f SET home_cluster = $2, home_database = $3, home_extension = $4," \
 	" generation = generation + 1"
 
+/* a feed's offsets go with it */
+#define DELETE_FEEDS(condition) \
+	"WITH d AS (DELETE FROM millrace.feed f WHERE " condition " RETURNING f.id)" \
+	" DELETE FROM millrace.feed_offset o USING d WHERE o.feed = d.id"
+
 /* feeds that are away, and that no view follows any more */
 static void
 forget_orphans(void)
 {
-	run_alone("DELETE FROM millrace.feed f WHERE NOT " AT_HOME
-			  " AND NOT EXISTS (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)",
+	run_alone(DELETE_FEEDS("NOT " AT_HOME
+						   " AND NOT EXISTS (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)"),
 			  0, NULL, NULL, NULL);
 }
 
@@ -510,7 +515,7 @@ mr_catalog_delete_stream(Oid stream)
 	Datum		values[] = {ObjectIdGetDatum(stream)};
 
 	run_alone("DELETE FROM millrace.view_stream WHERE stream = $1", 1, types, values, NULL);
-	run_alone("DELETE FROM millrace.feed WHERE stream = $1", 1, types, values, NULL);
+	run_alone(DELETE_FEEDS("f.stream = $1"), 1, types, values, NULL);
 	run_alone("DELETE FROM millrace.stream_status WHERE stream = $1", 1, types, values, NULL);
 	run_alone("DELETE FROM millrace.dead_letter WHERE stream = $1", 1, types, values, NULL);
 	run_alone("DELETE FROM millrace.gap WHERE stream = $1", 1, types, values, NULL);
@@ -827,7 +832,7 @@ mr_catalog_join_feeds(int64 from, int64 into)
 	run_alone("UPDATE millrace.view_stream SET feed = $2,"
 			  " reached = (SELECT live FROM millrace.feed WHERE id = $2) WHERE feed = $1",
 			  2, types, values, NULL);
-	run_alone("DELETE FROM millrace.feed WHERE id = $1", 1, types, values, NULL);
+	run_alone(DELETE_FEEDS("f.id = $1"), 1, types, values, NULL);
 	mr_catalog_bump_feed(into);
 }
 
@@ -838,8 +843,8 @@ mr_catalog_tidy_feeds(void)
 
 	mr_catalog_begin(&scope);
 	/* not what is away: a restore may be under way */
-	mr_catalog_run("DELETE FROM millrace.feed f WHERE " AT_HOME " AND NOT EXISTS"
-				   " (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)",
+	mr_catalog_run(DELETE_FEEDS(AT_HOME " AND NOT EXISTS"
+								" (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)"),
 				   false, 0, NULL, NULL, NULL);
 	mr_catalog_run("UPDATE millrace.feed f SET live = false, generation = generation + 1"
 				   " WHERE live AND NOT " AT_HOME, false, 0, NULL, NULL, NULL);

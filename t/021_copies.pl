@@ -46,7 +46,9 @@ sub all_exact
 	foreach my $view (sort keys %query)
 	{
 		wait_latest($where, $view, undef, $database) unless defined $to;
-		is_same($where, $view, sprintf($query{$view}, events($to // $n), events($visits)), "$what: $view", $database);
+		my ($first, $second) = (events($to // $n), events($visits));
+		my $oracle = $query{$view} =~ s/%s/$first/r =~ s/%s/$second/r;
+		is_same($where, $view, $oracle, "$what: $view", $database);
 	}
 }
 
@@ -93,7 +95,7 @@ sql('CREATE SCHEMA odd; CREATE ROLE keeper; CREATE ROLE reader; GRANT ALL ON SCH
 foreach my $view (sort keys %query)
 {
 	my $role = $view =~ /^odd/ ? 'SET ROLE keeper;' : '';
-	sql(qq{$role SELECT millrace.create_continuous_view('$view', \$\$@{[sprintf $query{$view}, 'clicks', 'visits']}\$\$)});
+	sql(qq{$role SELECT millrace.create_continuous_view('$view', \$\$@{[$query{$view} =~ s/%s/clicks/r =~ s/%s/visits/r]}\$\$)});
 }
 sql('GRANT SELECT ON per_k TO reader; CREATE VIEW above AS SELECT sum(n) AS n FROM per_k');
 send_more(300);
@@ -110,17 +112,17 @@ all_exact($node, 'more in the original');
 restore($node, 'whole', 'restored');
 is_paused($node, 'restored', 'a restored database');
 all_exact($node, 'it shows what was dumped', 'restored', $dumped);
-is(schema_of($node, 'restored'), schema_of($node, 'postgres'), 'a dump of it is the same');
 sql(q{SELECT millrace.activate('per_k')}, 'restored');
 wait_latest($node, 'per_k', undef, 'restored');
 is_same($node, 'per_k', sprintf($query{per_k}, events($n)), 'one view is activated', 'restored');
 is(sql(q{SELECT view, state FROM millrace.views WHERE state <> 'running' ORDER BY view::text}, 'restored'),
-	join("\n", map { "$_|paused" } qw(copied in_all odd."A View")), 'the others are still paused');
+	join("\n", map { "$_|paused" } grep { $_ ne 'per_k' } sort keys %query), 'the others are still paused');
 sql(q{SELECT millrace.create_continuous_view('young', 'SELECT count(*) AS n FROM clicks')}, 'restored');
 wait_latest($node, 'young', undef, 'restored');
 is(sql('SELECT n FROM young', 'restored'), $n, 'a new view runs at once');
-sql(q{SELECT millrace.activate('clicks'); SELECT millrace.activate('visits')}, 'restored');
+sql(q{DROP VIEW young; SELECT millrace.activate('clicks'); SELECT millrace.activate('visits')}, 'restored');
 all_exact($node, 'all are activated', 'restored');
+is(schema_of($node, 'restored'), schema_of($node, 'postgres'), 'a dump of it is the same');
 wait_for($node, q{SELECT count(*) = 2 FROM millrace.feed}, 't', 'restored');
 send_more(100);
 all_exact($node, 'and go on', 'restored');
@@ -132,7 +134,7 @@ wait_for($node, q{SELECT count(*) = 2 AND count(DISTINCT id) = 2 FROM millrace.d
 pass('sequences go on');
 my ($rc, $out, $err) = $node->psql('restored', 'DROP TABLE per_k_mrel');
 like($err, qr/per_k/, 'parts belong to their views again');
-sql('DROP VIEW above; DROP VIEW per_k, young, in_all, copied; DROP SCHEMA odd CASCADE; DROP FOREIGN TABLE clicks, visits', 'restored');
+sql('DROP VIEW above; DROP VIEW per_k, in_all, copied; DROP SCHEMA odd CASCADE; DROP FOREIGN TABLE clicks, visits', 'restored');
 is(sql(q{SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace}, 'restored'), '0', 'nothing is left of what is dropped');
 is(sql(q{SELECT count(*) FROM millrace.feed}, 'restored'), '0', 'nor of its feeds');
 sql('DROP DATABASE restored');
