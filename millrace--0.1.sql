@@ -111,6 +111,14 @@ CREATE TABLE millrace.view_retention (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE millrace.view_retention IS 'how long views keep groups, and the messages that came too late for one';
 
+CREATE TABLE millrace.view_window (
+  view        regclass PRIMARY KEY,
+  sliding_window interval NOT NULL,
+  step        interval NOT NULL,
+  time_column text                            -- of the stream; null: the message's timestamp
+);
+COMMENT ON TABLE millrace.view_window IS 'sliding windows of views';
+
 CREATE TABLE millrace.stream_status (
   stream      regclass PRIMARY KEY,
   last_error  text,
@@ -156,6 +164,7 @@ SELECT pg_catalog.pg_extension_config_dump('millrace.continuous_view', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_stream', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_start', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_retention', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.view_window', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.stream_status', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.dead_letter_id_seq', '');
@@ -213,6 +222,15 @@ COMMENT ON FUNCTION millrace.kept(timestamp, integer) IS 'in a view''s batches: 
 CREATE FUNCTION millrace.kept(value date, bound integer) RETURNS date
 LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_kept_date';
 COMMENT ON FUNCTION millrace.kept(date, integer) IS 'in a view''s batches: minus infinity where the value is too old for its retention';
+
+-- in the batches of views with a sliding window
+CREATE FUNCTION millrace.message_time(tid) RETURNS timestamptz
+LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_message_time';
+COMMENT ON FUNCTION millrace.message_time(tid) IS 'in a view''s batches: the timestamp of the message that a row came from, by its ctid';
+CREATE FUNCTION millrace.window_step("time" timestamptz, sliding_window interval, step interval) RETURNS timestamptz
+LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_window_step_of';
+COMMENT ON FUNCTION millrace.window_step(timestamptz, interval, interval)
+  IS 'in a view''s batches: the step of its sliding window that a time falls into';
 
 CREATE FUNCTION millrace.set_retention(view regclass, retention interval, retention_column text) RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_set_retention';
@@ -388,7 +406,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
               WHEN NOT b.active OR b.away THEN 'paused'
               WHEN b.stopped OR b.active AND NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
               WHEN b.active THEN 'catching up' END AS rebuild,
-         e.retention, e.retention_column, e.late_events
+         e.retention, e.retention_column, e.late_events, x.sliding_window, x.step, x.time_column
   FROM millrace.continuous_view v
   JOIN pg_catalog.pg_class c ON c.oid = v.matrel
   LEFT JOIN LATERAL
@@ -414,6 +432,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
             pg_catalog.sum(t.late_events)::bigint AS late_events
      FROM millrace.view_retention t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.view AND a.attnum = t.column_number
      WHERE t.view = v.view) e ON true
+  LEFT JOIN millrace.view_window x ON x.view = v.view
   LEFT JOIN LATERAL millrace.view_counters(v.view) r ON true
   WHERE v.rebuilds IS NULL AND pg_catalog.has_table_privilege(v.view, 'SELECT');
 COMMENT ON VIEW millrace.views IS 'continuous views and what they do now';

@@ -388,6 +388,7 @@ mr_catalog_delete_view(Oid view)
 			  " m AS (UPDATE millrace.dead_letter SET missed = array_remove(missed, $1::regclass)"
 			  " WHERE view IS NULL AND $1 = ANY (missed)),"
 			  " r AS (DELETE FROM millrace.view_retention WHERE view = $1),"
+			  " w AS (DELETE FROM millrace.view_window WHERE view = $1),"
 			  " v AS (DELETE FROM millrace.continuous_view WHERE view = $1)"
 			  " UPDATE millrace.feed f SET generation = generation + 1 FROM s WHERE s.feed = f.id",
 			  1, types, values, NULL);

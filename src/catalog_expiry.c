@@ -1,6 +1,7 @@
 /*
  * catalog_expiry.c
- *		What millrace's own tables say of rows that leave a view: retention.  See catalog.c.
+ *		What millrace's own tables say of rows that leave a view: windows and retention.
+ *		See catalog.c.
  */
 #include "millrace.h"
 
@@ -34,6 +35,59 @@ interval_column(uint64 row, int col)
 	Datum		value = column(row, col, &isnull);
 
 	return isnull ? NULL : DatumGetIntervalP(datumCopy(value, false, sizeof(Interval)));
+}
+
+/*
+ * Windows
+ */
+
+static MrWindow *
+window_from_row(uint64 row)
+{
+	MrWindow   *result = palloc0(sizeof(MrWindow));
+	bool		isnull;
+	Datum		value;
+
+	result->size = interval_column(row, 1);
+	result->step = interval_column(row, 2);
+	value = column(row, 3, &isnull);
+	result->time_column = isnull ? NULL : TextDatumGetCString(value);
+	return result;
+}
+
+MrWindow *
+mr_catalog_window(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+	MrCatalogScope scope;
+	MrWindow   *result = NULL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT sliding_window, step, time_column FROM millrace.view_window WHERE view = $1",
+				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+	{
+		MemoryContext old = MemoryContextSwitchTo(scope.caller);
+
+		result = window_from_row(0);
+		MemoryContextSwitchTo(old);
+	}
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_catalog_insert_window(Oid view, const MrWindow *window)
+{
+	Oid			types[] = {OIDOID, INTERVALOID, INTERVALOID, TEXTOID};
+	Datum		values[] = {ObjectIdGetDatum(view), IntervalPGetDatum(window->size),
+	IntervalPGetDatum(window->step), (Datum) 0};
+
+	if (window->time_column != NULL)
+		values[3] = CStringGetTextDatum(window->time_column);
+	run("INSERT INTO millrace.view_window (view, sliding_window, step, time_column)"
+		" VALUES ($1, $2, $3, $4)", 4, types, values, window->time_column == NULL ? "   n" : NULL);
 }
 
 /*

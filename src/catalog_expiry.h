@@ -16,6 +16,19 @@ typedef struct MrRetention
 								 * DT_NOBEGIN: none */
 } MrRetention;
 
+/* A view shows the last stretch of time only. */
+typedef struct MrWindow
+{
+	Interval   *size;
+	Interval   *step;
+	char	   *time_column;	/* of the stream; NULL: the message's
+								 * timestamp */
+} MrWindow;
+
+/* NULL when the view has none */
+extern MrWindow *mr_catalog_window(Oid view);
+extern void mr_catalog_insert_window(Oid view, const MrWindow *window);
+
 /* List of MrRetention *, by column */
 extern List *mr_catalog_retentions(Oid view);
 extern void mr_catalog_set_retention(Oid view, const MrRetention *retention);

@@ -228,6 +228,12 @@ typedef bool MrUpdateIndexes;
 	((item)->p_perminfo->selectedCols = \
 	 bms_add_member((item)->p_perminfo->selectedCols, \
 					(attnum) - FirstLowInvalidHeapAttributeNumber))
+#define mr_select_rte_column(query, rte, attnum) \
+	do { \
+		RTEPermissionInfo *info_ = getRTEPermissionInfo((query)->rteperminfos, rte); \
+		info_->selectedCols = bms_add_member(info_->selectedCols, \
+											 (attnum) - FirstLowInvalidHeapAttributeNumber); \
+	} while (0)
 #define mr_set_range_table(query, pstate) \
 	((query)->rtable = (pstate)->p_rtable, \
 	 (query)->rteperminfos = (pstate)->p_rteperminfos)
@@ -238,6 +244,9 @@ typedef bool MrUpdateIndexes;
 	((item)->p_rte->selectedCols = \
 	 bms_add_member((item)->p_rte->selectedCols, \
 					(attnum) - FirstLowInvalidHeapAttributeNumber))
+#define mr_select_rte_column(query, rte, attnum) \
+	((rte)->selectedCols = bms_add_member((rte)->selectedCols, \
+										  (attnum) - FirstLowInvalidHeapAttributeNumber))
 #define mr_set_range_table(query, pstate) \
 	((query)->rtable = (pstate)->p_rtable)
 #define mr_check_permissions(query) \

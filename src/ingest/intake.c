@@ -86,6 +86,7 @@ drop_rejected_rows(MrBatch *batch, const bool *rejected)
 		memmove(&batch->isnull[kept * ncols], &batch->isnull[row * ncols], sizeof(bool) * ncols);
 		batch->partition[kept] = batch->partition[row];
 		batch->offset[kept] = batch->offset[row];
+		batch->time[kept] = batch->time[row];
 		batch->message[kept++] = batch->message[row];
 	}
 	batch->nrows = kept;

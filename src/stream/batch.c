@@ -282,6 +282,7 @@ add_row(MrBatch *batch, const MrMessage *msg, int message)
 {
 	batch->message[batch->nrows] = message;
 	batch->partition[batch->nrows] = msg->partition;
+	batch->time[batch->nrows] = msg->timestamp_ms;
 	batch->offset[batch->nrows++] = msg->offset;
 }
 
@@ -417,6 +418,7 @@ reserve_rows(MrBatch *batch, int n)
 	batch->isnull = grow(batch, batch->isnull, cells * sizeof(bool));
 	batch->partition = grow(batch, batch->partition, rows * sizeof(int32));
 	batch->offset = grow(batch, batch->offset, rows * sizeof(int64));
+	batch->time = grow(batch, batch->time, rows * sizeof(int64));
 	batch->message = grow(batch, batch->message, rows * sizeof(int));
 }
 
@@ -453,4 +455,18 @@ mr_batch_decode(MrBatchDecoder *decoder, const MrMessage *messages, int n)
 
 	mr_batch_append(batch, messages, n);
 	return batch;
+}
+
+void
+mr_batch_time_to_tid(int64 ms, ItemPointer tid)
+{
+	ItemPointerSet(tid, (BlockNumber) (ms >> 16), (OffsetNumber) (ms & 0xFFFF));
+}
+
+int64
+mr_batch_time_from_tid(const ItemPointerData *tid)
+{
+	int64		block = (int32) ItemPointerGetBlockNumberNoCheck(tid);
+
+	return (int64) ((uint64) block << 16) | ItemPointerGetOffsetNumberNoCheck(tid);
 }

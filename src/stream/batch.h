@@ -11,6 +11,8 @@
 #include "kafka/consumer.h"
 #include "stream/option.h"
 
+#include "storage/itemptr.h"
+
 /* turns messages into rows; kept across batches */
 typedef struct MrBatchDecoder MrBatchDecoder;
 
@@ -30,6 +32,7 @@ typedef struct MrBatch
 	bool	   *isnull;
 	int32	   *partition;		/* nrows: where a row's message lies */
 	int64	   *offset;
+	int64	   *time;			/* the message's timestamp in ms, or -1 */
 
 	/* of the messages appended last */
 	const MrMessage *messages;
@@ -83,6 +86,12 @@ typedef struct MrScanSource
 	int			row;			/* row that a scan returned last, for error
 								 * contexts; -1: none */
 } MrScanSource;
+
+/*
+ * In a scan of a batch, a row's ctid is its message's timestamp in ms, -1 when it has none.
+ */
+extern void mr_batch_time_to_tid(int64 ms, ItemPointer tid);
+extern int64 mr_batch_time_from_tid(const ItemPointerData *tid);
 
 extern void mr_scan_source_set(MrScanSource *source);
 extern MrScanSource *mr_scan_source(void);

@@ -154,7 +154,9 @@ store_row(const StreamScan *state, int row, TupleTableSlot *slot)
 		slot->tts_values[copy.to] = values[copy.from];
 		slot->tts_isnull[copy.to] = isnull[copy.from];
 	}
-	return ExecStoreVirtualTuple(slot);
+	(void) ExecStoreVirtualTuple(slot);
+	mr_batch_time_to_tid(state->batch->time[row], &slot->tts_tid);
+	return slot;
 }
 
 static TupleTableSlot *

@@ -35,6 +35,7 @@
 #include "view/aggregate.h"
 #include "view/expiry.h"
 #include "view/split.h"
+#include "view/window.h"
 
 /* gathers what else the level's output needs, at any depth of sublinks */
 typedef struct GatherContext
@@ -157,6 +158,26 @@ add_column(MrSplit *split, Expr *expr, bool is_key)
 
 	split->analysis.columns = lappend(split->analysis.columns, column);
 	split->exprs = lappend(split->exprs, expr);
+	if (is_key)
+		split->analysis.nkeys++;
+}
+
+/*
+ * The column that a sliding window goes by.  Its expression is found later, in the batch's
+ * half (view/window.c); the level shows it nowhere.
+ */
+static void
+add_window_column(MrSplit *split, bool is_key)
+{
+	MrMatrelColumn *column = palloc0(sizeof(MrMatrelColumn));
+
+	column->type = TIMESTAMPTZOID;
+	column->typmod = -1;
+	column->is_key = is_key;
+	column->name = unique_name(split, is_key ? "_step" : "_time");
+	split->analysis.window_column = list_length(split->analysis.columns);
+	split->analysis.columns = lappend(split->analysis.columns, column);
+	split->exprs = lappend(split->exprs, makeNullConst(TIMESTAMPTZOID, -1, InvalidOid));
 	if (is_key)
 		split->analysis.nkeys++;
 }
@@ -332,7 +353,7 @@ group_clause(const Query *level)
 }
 
 static void
-columns_of_groups(MrSplit *split)
+columns_of_groups(MrSplit *split, bool window)
 {
 	Query	   *level = split->level;
 	GatherContext context = {split, 0, true};
@@ -347,6 +368,8 @@ columns_of_groups(MrSplit *split)
 	}
 	gather_keys_walker((Node *) level->targetList, &context);
 	gather_keys_walker(level->havingQual, &context);
+	if (window)
+		add_window_column(split, true);
 	gather_walker((Node *) level->targetList, &context);
 	gather_walker(level->havingQual, &context);
 	if (split->analysis.nkeys > INDEX_MAX_KEYS)
@@ -384,11 +407,16 @@ columns_of_rows(MrSplit *split)
  * The batch's half
  */
 
-static SortGroupClause *
-group_clause_for(const MrSplit *split, Expr *expr, Index ref)
+/* grouping by a key column, which tle shows */
+SortGroupClause *
+mr_split_group_clause(const MrSplit *split, int column, TargetEntry *tle)
 {
+	Expr	   *expr = list_nth(split->exprs, column);
+	Index		ref = tle->resno;
 	SortGroupClause *result;
 	ListCell   *lc;
+
+	tle->ressortgroupref = ref;
 
 	foreach(lc, group_clause(split->level))
 	{
@@ -440,7 +468,7 @@ kept_expr(const MrViewAnalysis *analysis, int column, Expr *expr)
 	{
 		MrBound    *bound = lfirst(lc);
 
-		if (bound->column == column)
+		if (bound->column == column && !bound->is_window)
 			return mr_bound_kept_expr(bound, foreach_current_index(lc), expr);
 	}
 	return expr;
@@ -476,6 +504,11 @@ partial_of_setop(const MrSplit *split)
 
 		tle->expr = kept_expr(&split->analysis, foreach_current_index(lc), tle->expr);
 	}
+	if (split->analysis.window_column >= 0)
+		query->targetList = lappend(query->targetList,
+									makeTargetEntry(copyObject(llast(split->exprs)),
+													list_length(query->targetList) + 1, pstrdup("time"),
+													false));
 	return query;
 }
 
@@ -497,11 +530,8 @@ partial_of_level(const MrSplit *split)
 
 		query->targetList = lappend(query->targetList, tle);
 		if (column->is_key)
-		{
-			tle->ressortgroupref = resno;
 			query->groupClause = lappend(query->groupClause,
-										 group_clause_for(split, lfirst(lc), resno));
-		}
+										 mr_split_group_clause(split, resno - 1, tle));
 		if (column->aggref != NULL)
 			query->hasAggs = true;
 		if (expression_returns_set((Node *) expr))
@@ -531,18 +561,20 @@ flatten_level(Query *level)
 }
 
 static void
-find_columns(MrSplit *split)
+find_columns(MrSplit *split, bool window)
 {
 	if (split->level->setOperations != NULL)
-	{
 		columns_of_setop(split);
-		return;
-	}
-	flatten_level(split->level);
-	if (split->analysis.has_aggregates)
-		columns_of_groups(split);
 	else
-		columns_of_rows(split);
+	{
+		flatten_level(split->level);
+		if (split->analysis.has_aggregates)
+			columns_of_groups(split, window);
+		else
+			columns_of_rows(split);
+	}
+	if (window && !split->analysis.has_aggregates)
+		add_window_column(split, false);
 }
 
 static void
@@ -574,13 +606,17 @@ mr_view_analyze(Query *query, const MrExpiry *expiry)
 	mr_restrict_level(split->level);
 	analysis->has_aggregates = mr_split_is_aggregation(split->level);
 
-	find_columns(split);
+	analysis->window_column = -1;
+	find_columns(split, expiry != NULL && expiry->window != NULL);
 	if (expiry != NULL)
 		analysis->bounds = mr_expiry_bounds(analysis, expiry);
 	analysis->partial = split->level->setOperations != NULL ?
 		partial_of_setop(split) : partial_of_level(split);
 	mr_split_drop_ctes(split);
 	mr_restrict_partial(analysis->partial);
+	if (analysis->window_column >= 0)
+		mr_window_fill(analysis->partial, analysis->window_column, expiry->window,
+					   analysis->has_aggregates);
 	analysis->streams = mr_stream_uses(analysis->partial);
 	return analysis;
 }

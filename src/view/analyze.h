@@ -41,12 +41,16 @@ typedef struct MrBound
 	Interval   *age;			/* NULL: none any more */
 	Timestamp	removed_before; /* or DT_NOBEGIN */
 	const char *zone;			/* in which days are counted */
+	bool		is_window;		/* a sliding window's: age is its size */
+	int64		margin;			/* microseconds for which ingest keeps rows
+								 * that readers do not see */
 } MrBound;
 
 /* What is set for a view besides its query, and decides which rows leave it. */
 typedef struct MrExpiry
 {
 	List	   *retentions;		/* of MrRetention * */
+	const struct MrWindow *window;	/* or NULL; then there are no retentions */
 	const char *zone;			/* the view's TimeZone */
 } MrExpiry;
 
@@ -61,6 +65,9 @@ typedef struct MrViewAnalysis
 	bool		has_aggregates; /* false: rows are appended */
 	List	   *streams;		/* of MrStreamUse *, by relid, at least one */
 	List	   *bounds;			/* of MrBound * */
+	int			window_column;	/* index in columns of the step, the last key;
+								 * without aggregates of the time; -1: no
+								 * sliding window */
 } MrViewAnalysis;
 
 /*

@@ -37,6 +37,7 @@
 #include "view/aggregate.h"
 #include "view/combine.h"
 #include "view/ddl.h"
+#include "view/split.h"
 
 /* one call of combine(), while it is replaced */
 typedef struct Call
@@ -184,7 +185,6 @@ show_column(Query *query, Expr *expr, bool *is_new)
 {
 	TargetEntry *tle;
 	ListCell   *lc;
-	AttrNumber	last = 0;
 
 	*is_new = false;
 	foreach(lc, query->targetList)
@@ -192,24 +192,10 @@ show_column(Query *query, Expr *expr, bool *is_new)
 		tle = lfirst_node(TargetEntry, lc);
 		if (!tle->resjunk && equal(tle->expr, expr))
 			return tle->resno;
-		last = Max(last, tle->resno);
 	}
 
-	/* junk columns come last */
 	*is_new = true;
-	last = list_length(query->targetList) + 1;
-	foreach(lc, query->targetList)
-	{
-		tle = lfirst_node(TargetEntry, lc);
-		if (tle->resjunk)
-		{
-			last = Min(last, tle->resno);
-			tle->resno++;
-		}
-	}
-	tle = makeTargetEntry(expr, last, pstrdup("state"), false);
-	query->targetList = list_insert_nth(query->targetList, last - 1, tle);
-	return last;
+	return mr_query_add_column(query, expr, "state");
 }
 
 /* CTEs tell their columns twice */

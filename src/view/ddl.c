@@ -38,12 +38,14 @@
 #include "view/relations.h"
 #include "view/retention.h"
 #include "view/split.h"
+#include "view/window.h"
 
 typedef struct CreateArgs
 {
 	char	   *name;
 	char	   *query;
 	char	   *start_at;
+	MrWindow   *window;			/* or NULL */
 	Interval   *retention;		/* or NULL */
 	char	   *retention_column;	/* or NULL */
 } CreateArgs;
@@ -110,9 +112,9 @@ read_args(FunctionCallInfo fcinfo, CreateArgs *args)
 	args->name = text_argument(fcinfo, 0, "name");
 	args->query = text_argument(fcinfo, 1, "query");
 	args->start_at = text_argument(fcinfo, 2, "start_at");
-	refuse_argument(fcinfo, 3, "sliding_window");
-	refuse_argument(fcinfo, 4, "time_column");
-	refuse_argument(fcinfo, 5, "step");
+	args->window = mr_window_from_arguments(PG_ARGISNULL(3) ? NULL : PG_GETARG_INTERVAL_P(3),
+											PG_ARGISNULL(4) ? NULL : text_argument(fcinfo, 4, "time_column"),
+											PG_ARGISNULL(5) ? NULL : PG_GETARG_INTERVAL_P(5));
 	args->retention = PG_ARGISNULL(6) ? NULL : PG_GETARG_INTERVAL_P(6);
 	args->retention_column = PG_ARGISNULL(7) ? NULL : text_argument(fcinfo, 7, "retention_column");
 	if (!PG_ARGISNULL(8) && PG_GETARG_BOOL(8))
@@ -331,10 +333,14 @@ expiry_from_args(const CreateArgs *args, const Query *query, const List *setting
 	MrRetention *retention = mr_retention_from_arguments(args->retention, args->retention_column,
 														 output_column(query, args->retention_column));
 
-	expiry->zone = mr_expiry_zone(settings);
-	if (retention == NULL)
+	if (retention == NULL && args->window == NULL)
 		return NULL;
-	expiry->retentions = list_make1(retention);
+	if (retention != NULL && args->window != NULL)
+		mr_retention_refuse_window();
+	expiry->zone = mr_expiry_zone(settings);
+	expiry->window = args->window;
+	if (retention != NULL)
+		expiry->retentions = list_make1(retention);
 	return expiry;
 }
 
@@ -345,6 +351,8 @@ register_expiry(const MrView *view, const MrViewAnalysis *analysis, const MrExpi
 
 	if (expiry == NULL)
 		return;
+	if (expiry->window != NULL)
+		mr_catalog_insert_window(view->view, expiry->window);
 	foreach(lc, expiry->retentions)
 		mr_catalog_set_retention(view->view, lfirst(lc));
 	foreach(lc, analysis->bounds)

@@ -1,6 +1,6 @@
 /*
  * view/expiry.c
- *		Retention: which groups are too old, for everybody who has to know.
+ *		Retention and windows: which rows are too old, for everybody who has to know.
  *
  * A group is too old when the value of one of its columns is less than now minus the
  * retention, the horizon.  Readers do not see it from that moment on; a worker removes it at
@@ -11,6 +11,8 @@
  *
  * A retention that is made longer does not bring back what was too old before: that horizon
  * is kept as removed_before.
+ *
+ * A row that has left a sliding window is removed a step later; nothing has to be counted.
  *
  * Days and months are of different lengths in different time zones, and a timestamp without
  * time zone is nobody's time: both are reckoned in the TimeZone that the view was created
@@ -39,6 +41,7 @@
 #include "view/expiry.h"
 #include "view/relations.h"
 #include "view/split.h"
+#include "view/window.h"
 
 /* for kept() */
 static const Timestamp *armed_horizons;
@@ -72,11 +75,13 @@ mr_expiry_load(const MrView *view)
 {
 	MrExpiry   *expiry;
 	List	   *retentions = mr_catalog_retentions(view->target);
+	MrWindow   *window = mr_catalog_window(view->target);
 
-	if (retentions == NIL)
+	if (retentions == NIL && window == NULL)
 		return NULL;
 	expiry = palloc0(sizeof(MrExpiry));
 	expiry->retentions = retentions;
+	expiry->window = window;
 	expiry->zone = mr_expiry_zone(view->settings);
 	return expiry;
 }
@@ -115,12 +120,29 @@ make_bound(const MrViewAnalysis *analysis, const MrRetention *retention, const c
 	return bound;
 }
 
+static MrBound *
+make_window_bound(const MrViewAnalysis *analysis, const MrWindow *window, const char *zone)
+{
+	MrBound    *bound = palloc0(sizeof(MrBound));
+
+	bound->column = analysis->window_column;
+	bound->type = TIMESTAMPTZOID;
+	bound->age = window->size;
+	TIMESTAMP_NOBEGIN(bound->removed_before);
+	bound->zone = zone;
+	bound->is_window = true;
+	bound->margin = mr_window_step(window);
+	return bound;
+}
+
 List *
 mr_expiry_bounds(const MrViewAnalysis *analysis, const MrExpiry *expiry)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
 
+	if (expiry->window != NULL)
+		result = lappend(result, make_window_bound(analysis, expiry->window, expiry->zone));
 	foreach(lc, expiry->retentions)
 		result = lappend(result, make_bound(analysis, lfirst(lc), expiry->zone));
 	return result;
@@ -142,7 +164,7 @@ mr_bound_horizon(const MrBound *bound, TimestampTz now)
 	local = DirectFunctionCall2(timestamp_mi_interval, local, IntervalPGetDatum(bound->age));
 	if (bound->type == TIMESTAMPTZOID)
 		local = DirectFunctionCall2(timestamp_zone, zone, local);
-	return Max(DatumGetTimestamp(local), bound->removed_before);
+	return Max(DatumGetTimestamp(local) - bound->margin, bound->removed_before);
 }
 
 /*
@@ -218,6 +240,13 @@ mr_bound_qual(const MrBound *bound, Var *var)
 	return (Node *) make_orclause(list_make2(make_ands_explicit(conditions), unknown));
 }
 
+Node *
+mr_window_qual(const MrBound *bound, Var *var)
+{
+	return (Node *) make_andclause(list_make2(operation(">=", (Expr *) var, horizon_expr(bound)),
+											  operation("<=", (Expr *) copyObject(var), now_expr())));
+}
+
 /*
  * kept()
  */
@@ -284,7 +313,7 @@ mr_expiry_create_index(const MrView *view, const MrViewAnalysis *analysis, const
 {
 	MrMatrelColumn *column = list_nth(analysis->columns, bound->column);
 
-	if (column->is_key && bound->column == 0)
+	if (column->is_key && (bound->column == 0 || bound->is_window))
 		return;
 	mr_relations_create_expiry_index(get_rel_name(view->view), view->matrel, column->name);
 }

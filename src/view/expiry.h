@@ -26,6 +26,9 @@ extern Timestamp mr_bound_horizon(const MrBound *bound, TimestampTz now);
 /* condition that var, the bound's column, is not too old now */
 extern Node *mr_bound_qual(const MrBound *bound, Var *var);
 
+/* condition that var, the column of a sliding window, lies in the window now */
+extern Node *mr_window_qual(const MrBound *bound, Var *var);
+
 /* expr, but minus infinity where the value of the bound with that number is too old */
 extern Expr *mr_bound_kept_expr(const MrBound *bound, int number, Expr *expr);
 

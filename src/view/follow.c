@@ -37,6 +37,7 @@
 
 #include "view/relations.h"
 #include "view/split.h"
+#include "view/window.h"
 
 /* a relation that a command touched */
 typedef struct Touched
@@ -327,6 +328,7 @@ follow_alter(const Touched *touched)
 	else if (mr_is_stream(touched->relid))
 	{
 		check_topic(touched->relid);
+		mr_window_check_stream(touched->relid);
 		mr_catalog_changed();
 	}
 }

@@ -72,6 +72,15 @@ mr_retention_from_arguments(Interval *age, const char *column, AttrNumber attno)
 	return result;
 }
 
+void
+mr_retention_refuse_window(void)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			errmsg("a view cannot have both a sliding window and a retention"),
+			errhint("Rows that have left the window are removed anyway; leave out the retention."));
+}
+
 /*
  * Changing it
  */
@@ -195,6 +204,8 @@ mr_set_retention(PG_FUNCTION_ARGS)
 	mr_target_require_owner(relid);
 	LockRelationOid(relid, AccessExclusiveLock);
 	view = mr_target_view(relid);
+	if (mr_catalog_window(relid) != NULL)
+		mr_retention_refuse_window();
 
 	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);
 	change(view, age, column);

@@ -15,4 +15,7 @@
 extern MrRetention *mr_retention_from_arguments(Interval *age, const char *column,
 												AttrNumber attno);
 
+/* ERROR: a view with a sliding window cannot have one */
+extern void mr_retention_refuse_window(void);
+
 #endif							/* MR_VIEW_RETENTION_H */

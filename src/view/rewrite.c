@@ -18,13 +18,14 @@
 #include "optimizer/optimizer.h"
 #include "parser/parse_relation.h"
 #include "rewrite/rewriteManip.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 #include "view/aggregate.h"
 #include "view/expiry.h"
 #include "view/split.h"
 
-/* the matrel is the only entry of the level's range table */
+/* the matrel, or what merges its steps, is the only entry of the level's range table */
 #define MATREL_INDEX	1
 
 typedef struct ReaderContext
@@ -48,6 +49,15 @@ has_explicit_collation(const Expr *expr)
 			return true;
 	}
 	return false;
+}
+
+/* column i of what stands for the matrel */
+static Var *
+matrel_var(const MrSplit *split, int i)
+{
+	MrMatrelColumn *column = list_nth(split->analysis.columns, i);
+
+	return makeVar(MATREL_INDEX, i + 1, column->type, column->typmod, column->collation, 0);
 }
 
 /* column i as it is shown: a group value, or a finished state */
@@ -112,23 +122,103 @@ setop_target_list(const MrSplit *split)
 	return result;
 }
 
-/* make the matrel the level's only relation, read by the view's owner */
-static void
-set_from(Query *query, const MrSplit *split, Oid matrel, Node *quals)
+/* one more output column, the last that is shown; returns its number */
+AttrNumber
+mr_query_add_column(Query *query, Expr *expr, const char *name)
 {
-	ParseState *pstate = make_parsestate(NULL);
+	AttrNumber	attno = list_length(query->targetList) + 1;
+	ListCell   *lc;
+
+	/* junk columns come last */
+	foreach(lc, query->targetList)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+
+		if (!tle->resjunk)
+			continue;
+		attno = Min(attno, tle->resno);
+		tle->resno++;
+	}
+	query->targetList = list_insert_nth(query->targetList, attno - 1,
+										makeTargetEntry(expr, attno, pstrdup(name), false));
+	return attno;
+}
+
+/* the matrel in a range table, to be read by the view's owner */
+static ParseNamespaceItem *
+add_matrel(ParseState *pstate, const MrSplit *split, Oid matrel)
+{
 	Relation	rel = table_open(matrel, AccessShareLock);
 	ParseNamespaceItem *item = addRangeTableEntryForRelation(pstate, rel, AccessShareLock,
 															 NULL, true, true);
-	RangeTblRef *rtr = makeNode(RangeTblRef);
 
-	Assert(item->p_rtindex == MATREL_INDEX);
 	for (int i = 0; i < list_length(split->analysis.columns); i++)
 		mr_select_column(item, i + 1);
 	if (split->analysis.columns == NIL)
 		mr_select_column(item, InvalidAttrNumber);
 	table_close(rel, NoLock);
+	return item;
+}
 
+/*
+ * The matrel's columns, with the states of all steps in the window merged, and null for the
+ * step.
+ */
+static Query *
+window_query(const MrSplit *split, Oid matrel)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	Query	   *query = makeNode(Query);
+	ParseNamespaceItem *item = add_matrel(pstate, split, matrel);
+	RangeTblRef *rtr = makeNode(RangeTblRef);
+	Node	   *quals = NULL;
+	ListCell   *lc;
+
+	query->commandType = CMD_SELECT;
+	query->querySource = QSRC_ORIGINAL;
+	query->canSetTag = true;
+	mr_set_range_table(query, pstate);
+	foreach(lc, split->analysis.columns)
+	{
+		MrMatrelColumn *column = lfirst(lc);
+		AttrNumber	attno = foreach_current_index(lc) + 1;
+		Expr	   *expr = (Expr *) matrel_var(split, attno - 1);
+		TargetEntry *tle;
+
+		if (attno - 1 == split->analysis.window_column)
+		{
+			quals = mr_window_qual(linitial(split->analysis.bounds), (Var *) expr);
+			expr = (Expr *) makeNullConst(column->type, column->typmod, column->collation);
+		}
+		else if (column->aggref != NULL)
+		{
+			expr = (Expr *) mr_aggregate_merge_expr(column->aggref, expr);
+			query->hasAggs = true;
+		}
+		tle = makeTargetEntry(expr, attno, pstrdup(column->name), false);
+		query->targetList = lappend(query->targetList, tle);
+		if (IsA(expr, Var))
+			query->groupClause = lappend(query->groupClause, mr_split_group_clause(split, attno - 1, tle));
+	}
+	rtr->rtindex = item->p_rtindex;
+	query->jointree = makeFromExpr(list_make1(rtr), quals);
+	return query;
+}
+
+/* make the matrel, or what merges its steps, the level's only relation */
+static void
+set_from(Query *query, const MrSplit *split, Oid matrel, Node *quals)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	ParseNamespaceItem *item;
+	RangeTblRef *rtr = makeNode(RangeTblRef);
+
+	if (split->analysis.window_column >= 0 && split->analysis.has_aggregates)
+		item = addRangeTableEntryForSubquery(pstate, window_query(split, matrel),
+											 makeAlias(get_rel_name(matrel), NIL), false, true);
+	else
+		item = add_matrel(pstate, split, matrel);
+	Assert(item->p_rtindex == MATREL_INDEX);
 	rtr->rtindex = item->p_rtindex;
 	mr_set_range_table(query, pstate);
 	query->jointree = makeFromExpr(list_make1(rtr), quals);
@@ -143,11 +233,12 @@ add_bounds(const MrSplit *split, Node *quals)
 	foreach(lc, split->analysis.bounds)
 	{
 		MrBound    *bound = lfirst(lc);
-		MrMatrelColumn *column = list_nth(split->analysis.columns, bound->column);
-		Var		   *var = makeVar(MATREL_INDEX, bound->column + 1, column->type, column->typmod,
-								  column->collation, 0);
+		Var		   *var = matrel_var(split, bound->column);
 
-		quals = make_and_qual(quals, mr_bound_qual(bound, var));
+		if (!bound->is_window)
+			quals = make_and_qual(quals, mr_bound_qual(bound, var));
+		else if (!split->analysis.has_aggregates)
+			quals = make_and_qual(quals, mr_window_qual(bound, var));
 	}
 	return quals;
 }

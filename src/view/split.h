@@ -43,6 +43,7 @@ extern Query *mr_relation_view_query(Oid relid);
 
 /* analyze.c */
 extern int	mr_split_match(const MrSplit *split, Node *node, int depth);
+extern SortGroupClause *mr_split_group_clause(const MrSplit *split, int column, TargetEntry *tle);
 extern int	mr_split_output_column(const MrSplit *split, AttrNumber attno);
 
 /* restrict.c */
@@ -51,6 +52,9 @@ extern void mr_restrict_partial(Query *partial);
 extern void mr_restrict_aggref(const Aggref *aggref);
 extern void mr_restrict_level(const Query *level);
 extern void mr_restrict_column(const MrMatrelColumn *column, const Expr *expr);
+
+/* rewrite.c */
+extern AttrNumber mr_query_add_column(Query *query, Expr *expr, const char *name);
 
 /* stream_use.c */
 extern List *mr_stream_uses(Query *partial);
