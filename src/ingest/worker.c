@@ -47,6 +47,10 @@
 #include "utils/timestamp.h"
 #include "wait_event.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #define POLL_CHUNK			10000	/* messages per call of the consumer */
 #define PORTION_MESSAGES	50000	/* messages in hand at a time */
 #define IDLE_WAIT_MS		1000	/* longest wait without a look around */
@@ -55,6 +59,8 @@
 #define FIRST_ANSWER_MS		2000	/* after which a silent broker is a
 									 * trouble to show */
 #define EXPIRY_INTERVAL_MS	1000	/* between looks for rows that are too old */
+#define KEPT_BLOCK_MAX		(32 * 1024 * 1024)	/* as large as mallopt takes
+												 * it */
 #define PACE				4	/* commit when waiting took this many steps */
 #define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that
 								 * far */
@@ -83,6 +89,8 @@ typedef struct MrWorker
 	TimestampTz courtesy_at;
 	TimestampTz expiry_at;		/* when to look for rows that are too old */
 	int			npartitions;
+	bool		memory_kept;	/* a step was taken since memory was given
+								 * back */
 	int			failures;		/* attempts since the last success */
 	int			nviews;			/* of the feed */
 	int			careful;		/* steps that are still to be careful */
@@ -196,6 +204,31 @@ attach(int index)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 	mr_worker_session_settings();
+}
+
+/*
+ * Batches ask for the same large blocks again and again, and a kernel that has to clear their
+ * pages anew each time takes a tenth of the worker's time.  So the C library keeps what was
+ * freed, up to a batch's worth, until the stream is idle.
+ */
+static void
+keep_freed_memory(void)
+{
+#ifdef __GLIBC__
+	(void) mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK_MAX);
+	(void) mallopt(M_TRIM_THRESHOLD, Min(mr_batch_memory, INT_MAX / 1024) * 1024);
+#endif
+}
+
+static void
+give_memory_back(MrWorker *worker)
+{
+	if (!worker->memory_kept)
+		return;
+	worker->memory_kept = false;
+#ifdef __GLIBC__
+	(void) malloc_trim(0);
+#endif
 }
 
 /* interrupts, reloads, changes of the catalog; never with a transaction open */
@@ -675,6 +708,7 @@ take_step(MrWorker *worker)
 		return true;
 	}
 	report_phase(worker, "ingesting", STATE_RUNNING);
+	worker->memory_kept = true;
 	worker->taken = worker->nmessages;
 	worker->ingest->careful = worker->careful > 0;
 	worker->ingest->internal_too = worker->internal_too;
@@ -740,6 +774,8 @@ ingest_until_stale(MrWorker *worker)
 		if (GetCurrentTimestamp() - worker->metadata_at > METADATA_INTERVAL_MS * INT64CONST(1000))
 			(void) find_partitions(worker);
 		collect(worker);
+		if (worker->nmessages == 0)
+			give_memory_back(worker);
 		check_broker(worker);
 		if (!take_step(worker))
 			return;
@@ -873,6 +909,7 @@ mr_worker_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	attach(DatumGetInt32(arg));
+	keep_freed_memory();
 
 	worker = MemoryContextAllocZero(TopMemoryContext, sizeof(MrWorker));
 	worker->slot = &mr_shared->workers[DatumGetInt32(arg)];
