@@ -32,6 +32,7 @@ int			mr_batch_messages = 1000000;
 int			mr_batch_memory = 128 * 1024;
 int			mr_retry_max_interval = 30000;
 int			mr_catchup_workers = 2;
+bool		mr_executor_aggregation = false;
 
 static bool preloaded = false;
 static ProcessUtility_hook_type prev_process_utility = NULL;
@@ -169,6 +170,11 @@ define_settings(void)
 	DefineCustomIntVariable("millrace.catchup_workers",
 							"Most processes per database that feed views which are behind.",
 							NULL, &mr_catchup_workers, 2, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("millrace.executor_aggregation",
+							 "Aggregates batches by the executor's Agg node only.",
+							 "For comparison; results are the same.",
+							 &mr_executor_aggregation, false, PGC_SIGHUP, GUC_NOT_IN_SAMPLE,
+							 NULL, NULL, NULL);
 	MarkGUCPrefixReserved("millrace");
 }
 

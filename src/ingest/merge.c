@@ -1,10 +1,13 @@
 /*
  * merge.c
- *		The merge: one lookup in the matrel's unique index per group of the batch, then an
- *		update in place (HOT) of its states, or an insert.
+ *		The merge: each group of the batch is looked up in the matrel's unique index, then
+ *		there is an update in place (HOT) of its states, or an insert.
  *
- * The partial rows are sorted by the group columns first.  Neighbours in the index are then
- * looked up one after the other, which is where most of the time of an unsorted merge goes.
+ * The partial rows come in the order of the group columns, either from a table of groups
+ * that is still in memory or, where the executor made them or memory did not suffice, from a
+ * sort.  Neighbours in the index are then looked up one after the other (lookup.c), which is
+ * where most of the time of an unsorted merge goes.  A sort may give several rows of one
+ * group; they are combined before the matrel is looked at.
  *
  * Locking: several workers can feed one view (shards of a stream, streams below a UNION
  * ALL).  A heavyweight lock on the view's row of the catalog, held from the beginning of
@@ -20,17 +23,14 @@
  */
 #include "millrace.h"
 
-#include "access/genam.h"
 #include "access/heapam.h"
-#include "access/relscan.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog.h"
-#include "catalog/index.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_index.h"
 #include "executor/executor.h"
+#include "ingest/lookup.h"
 #include "ingest/merge.h"
 #include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
@@ -64,7 +64,7 @@ struct MrMerge
 	Oid		   *sort_operators;
 	Oid		   *collations;
 	bool	   *nulls_first;
-	FmgrInfo   *key_equal;		/* btree equality procedure per key */
+	FmgrInfo   *key_equal;
 	MrAggregate **aggregates;	/* per column, NULL for keys */
 	bool		seals;			/* some states must be sealed */
 	const List *columns;		/* of MrMatrelColumn * */
@@ -76,13 +76,16 @@ struct MrMerge
 	int			sort_memory;	/* kB */
 	TupleDesc	desc;			/* of partial rows: the matrel's without
 								 * dropped columns */
-	Tuplesortstate *sort;		/* with keys */
+	Tuplesortstate *sort;		/* rows with keys */
+	TupleTableSlot *only;		/* the row without keys */
+	TupleTableSlot *coming;		/* of the sort: the row after the group at
+								 * hand */
+	MemoryContext group;		/* rows of a group that were combined */
+	MrGroups   *groups;			/* instead of rows */
 	Relation	rel;
 	EState	   *estate;
 	ResultRelInfo *rinfo;
-	Relation	index;
-	AttrNumber *index_column;	/* per key: its place in the index, from 1 */
-	IndexScanDesc scan;
+	MrLookup   *lookup;
 	TupleTableSlot *partial;
 	TupleTableSlot *sealed;		/* a partial row with its states sealed */
 	TupleTableSlot *found;
@@ -182,43 +185,6 @@ open_matrel(MrMerge *merge)
 	InitResultRelInfo(merge->rinfo, merge->rel, 1, NULL, 0);
 	ExecOpenIndices(merge->rinfo, false);
 	merge->bulk = GetBulkInsertState();
-}
-
-/* is this index unique over exactly our keys?  Then fill index_column. */
-static bool
-index_matches(MrMerge *merge, Relation index)
-{
-	Form_pg_index form = index->rd_index;
-
-	if (!form->indisunique || !form->indisvalid || form->indnkeyatts != merge->nkeys ||
-		RelationGetIndexPredicate(index) != NIL)
-		return false;
-	for (int i = 0; i < merge->nkeys; i++)
-	{
-		merge->index_column[i] = 0;
-		for (int c = 0; c < form->indnkeyatts; c++)
-			if (form->indkey.values[c] == merge->key_attnums[i])
-				merge->index_column[i] = c + 1;
-		if (merge->index_column[i] == 0)
-			return false;
-	}
-	return true;
-}
-
-static void
-find_key_index(MrMerge *merge)
-{
-	merge->index_column = palloc(sizeof(AttrNumber) * merge->nkeys);
-	for (int i = 0; i < merge->rinfo->ri_NumIndices; i++)
-	{
-		merge->index = merge->rinfo->ri_IndexRelationDescs[i];
-		if (index_matches(merge, merge->index))
-			return;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table \"%s\" has lost its unique index", RelationGetRelationName(merge->rel)),
-			 errhint("Drop the continuous view and create it again.")));
 }
 
 /* slots whose rows live as long as the batch */
@@ -332,24 +298,62 @@ seal_row(MrMerge *merge, TupleTableSlot *row)
 	return sealed;
 }
 
+/* be ready for rows */
 static void
-receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
+expect_rows(MrMerge *merge, TupleDesc desc)
 {
-	MrMerge    *merge = ((MergeReceiver *) self)->merge;
 	MemoryContext old;
 
-	if (merge->append || merge->sort != NULL)
+	if (merge->append || merge->desc != NULL)
 		return;
 	old = MemoryContextSwitchTo(merge->batch);
 	merge->desc = stored_desc(merge, desc);
 	if (merge->seals)
 		merge->sealed = MakeSingleTupleTableSlot(merge->desc, &TTSOpsVirtual);
 	if (merge->nkeys > 0)
+	{
 		merge->sort = tuplesort_begin_heap(merge->desc, merge->nkeys, merge->key_attnums,
 										   merge->sort_operators, merge->collations,
 										   merge->nulls_first, merge->sort_memory, NULL, TUPLESORT_NONE);
-	merge->partial = MakeSingleTupleTableSlot(merge->desc, &TTSOpsMinimalTuple);
+		merge->coming = MakeSingleTupleTableSlot(merge->desc, &TTSOpsMinimalTuple);
+	}
+	else
+		merge->only = MakeSingleTupleTableSlot(merge->desc, &TTSOpsVirtual);
 	MemoryContextSwitchTo(old);
+}
+
+static void
+receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
+{
+	expect_rows(((MergeReceiver *) self)->merge, desc);
+}
+
+/* the states of two partial rows of one group into the first one, which is virtual */
+static void
+combine_partial(MrMerge *merge, TupleTableSlot *into, TupleTableSlot *row)
+{
+	MemoryContext old = MemoryContextSwitchTo(merge->group);
+
+	slot_getallattrs(row);
+	for (int i = 0; i < merge->ncolumns; i++)
+		if (merge->aggregates[i])
+			into->tts_values[i] = mr_aggregate_combine(merge->aggregates[i],
+													   into->tts_values[i], into->tts_isnull[i],
+													   row->tts_values[i], row->tts_isnull[i],
+													   &into->tts_isnull[i]);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+receive_only(MrMerge *merge, TupleTableSlot *slot)
+{
+	if (!TupIsNull(merge->only))
+		combine_partial(merge, merge->only, slot);
+	else
+	{
+		ExecCopySlot(merge->only, slot);
+		merge->rows++;
+	}
 }
 
 static bool
@@ -357,7 +361,6 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
 	MrMerge    *merge = ((MergeReceiver *) self)->merge;
 
-	merge->rows++;
 	if (merge->seals)
 		slot = seal_row(merge, slot);
 	if (merge->append)
@@ -365,7 +368,9 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	else if (merge->sort)
 		tuplesort_puttupleslot(merge->sort, slot);
 	else
-		ExecCopySlot(merge->partial, slot); /* the only one there is */
+		receive_only(merge, slot);
+	if (merge->append || merge->sort)
+		merge->rows++;
 	if (merge->seals)
 		MemoryContextReset(merge->row);
 	return true;
@@ -381,6 +386,44 @@ receiver_destroy(DestReceiver *self)
 {
 }
 
+void
+mr_merge_put_aside(MrMerge *merge, MrGroups *groups, TupleDesc desc)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+	MemoryContext old = MemoryContextSwitchTo(merge->row);
+
+	expect_rows(merge, desc);
+	mr_groups_sort(groups);
+	while (mr_groups_next(groups, slot))
+	{
+		(void) receive_row(slot, &merge->receiver.pub);
+		MemoryContextReset(merge->row);
+	}
+	MemoryContextSwitchTo(old);
+	mr_groups_reset(groups);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+void
+mr_merge_take_groups(MrMerge *merge, MrGroups *groups, TupleDesc desc)
+{
+	if (merge->groups == NULL && merge->desc == NULL && merge->nkeys > 0)
+	{
+		merge->groups = groups;
+		merge->desc = desc;
+		merge->rows = mr_groups_sort(groups);
+		return;
+	}
+	if (merge->groups != NULL)
+	{
+		merge->desc = NULL;
+		merge->rows = 0;
+		mr_merge_put_aside(merge, merge->groups, desc);
+		merge->groups = NULL;
+	}
+	mr_merge_put_aside(merge, groups, desc);
+}
+
 DestReceiver *
 mr_merge_begin(MrMerge *merge, int sort_memory)
 {
@@ -388,8 +431,12 @@ mr_merge_begin(MrMerge *merge, int sort_memory)
 
 	merge->batch = AllocSetContextCreate(CurrentMemoryContext, "millrace merge", ALLOCSET_DEFAULT_SIZES);
 	merge->row = AllocSetContextCreate(merge->batch, "millrace merged row", ALLOCSET_SMALL_SIZES);
+	merge->group = AllocSetContextCreate(merge->batch, "millrace merged group", ALLOCSET_SMALL_SIZES);
+	merge->desc = NULL;
 	merge->sort = NULL;
-	merge->partial = NULL;
+	merge->only = NULL;
+	merge->coming = NULL;
+	merge->groups = NULL;
 	merge->rows = 0;
 	merge->sort_memory = sort_memory;
 	if (merge->append)
@@ -402,35 +449,70 @@ mr_merge_begin(MrMerge *merge, int sort_memory)
 	return &merge->receiver.pub;
 }
 
-/* ---------- merging ---------- */
+/* ---------- the batch's groups, in order ---------- */
 
-/* scan keys: all of the index's columns, NULLs included */
-static void
-begin_lookups(MrMerge *merge, Snapshot snapshot)
+static bool
+same_group(MrMerge *merge, TupleTableSlot *a, TupleTableSlot *b)
 {
-	merge->scan = mr_compat_index_beginscan(merge->rel, merge->index, snapshot, merge->nkeys);
+	slot_getsomeattrs(b, merge->nkeys);
+	for (int i = 0; i < merge->nkeys; i++)
+		if (a->tts_isnull[i] != b->tts_isnull[i] ||
+			(!a->tts_isnull[i] &&
+			 !DatumGetBool(FunctionCall2Coll(&merge->key_equal[i], merge->collations[i],
+											 a->tts_values[i], b->tts_values[i]))))
+			return false;
+	return true;
 }
 
 static bool
-look_up(MrMerge *merge, TupleTableSlot *partial)
+next_row(MrMerge *merge)
 {
-	ScanKeyData keys[INDEX_MAX_KEYS];
-
-	slot_getallattrs(partial);
-	for (int i = 0; i < merge->nkeys; i++)
-	{
-		int			at = merge->index_column[i] - 1;
-		bool		isnull = partial->tts_isnull[i];
-
-		ScanKeyEntryInitializeWithInfo(&keys[at],
-									   isnull ? SK_ISNULL | SK_SEARCHNULL : 0,
-									   at + 1, isnull ? InvalidStrategy : BTEqualStrategyNumber,
-									   InvalidOid, merge->collations[i], &merge->key_equal[i],
-									   isnull ? (Datum) 0 : partial->tts_values[i]);
-	}
-	index_rescan(merge->scan, keys, merge->nkeys, NULL, 0);
-	return index_getnext_slot(merge->scan, ForwardScanDirection, merge->found);
+	return tuplesort_gettupleslot(merge->sort, true, false, merge->coming, NULL);
 }
+
+/* from the sort: rows of one group combined; coming is the first row of the next */
+static bool
+next_sorted(MrMerge *merge)
+{
+	MemoryContext old;
+
+	ExecClearTuple(merge->partial);
+	MemoryContextReset(merge->group);
+	if (TupIsNull(merge->coming))
+		return false;
+	old = MemoryContextSwitchTo(merge->group);
+	ExecCopySlot(merge->partial, merge->coming);
+	MemoryContextSwitchTo(old);
+	while (next_row(merge) && same_group(merge, merge->partial, merge->coming))
+		combine_partial(merge, merge->partial, merge->coming);
+	return true;
+}
+
+/* from the table; what the row before was made of goes with merge->group */
+static bool
+next_in_memory(MrMerge *merge)
+{
+	TupleTableSlot *partial = merge->partial;
+	MemoryContext old;
+	bool		result;
+
+	MemoryContextReset(merge->group);
+	old = MemoryContextSwitchTo(merge->group);
+	result = mr_groups_next(merge->groups, partial);
+	for (int i = merge->nkeys; result && merge->seals && i < merge->ncolumns; i++)
+		if (is_sealed(merge, i) && !partial->tts_isnull[i])
+			partial->tts_values[i] = mr_aggregate_seal(merge->aggregates[i], partial->tts_values[i]);
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+static bool
+next_group(MrMerge *merge)
+{
+	return merge->groups ? next_in_memory(merge) : next_sorted(merge);
+}
+
+/* ---------- merging ---------- */
 
 /* the row that replaces the found one: same keys, states combined */
 static void
@@ -480,12 +562,10 @@ update_row(MrMerge *merge, Snapshot snapshot)
 
 /* one partial row; combining is done in a context of its own */
 static void
-merge_row(MrMerge *merge, TupleTableSlot *partial, Snapshot snapshot)
+merge_row(MrMerge *merge, TupleTableSlot *partial, bool found, Snapshot snapshot)
 {
-	bool		found;
 	MemoryContext old;
 
-	found = merge->nkeys > 0 ? look_up(merge, partial) : !TupIsNull(merge->found);
 	if (!found)
 	{
 		buffer_insert(merge, partial);
@@ -518,22 +598,41 @@ static void
 merge_only_row(MrMerge *merge, Snapshot snapshot)
 {
 	fetch_only_row(merge, snapshot);
-	merge_row(merge, merge->partial, snapshot);
+	merge_row(merge, merge->only, !TupIsNull(merge->found), snapshot);
 }
 
 static void
-merge_sorted(MrMerge *merge, Snapshot snapshot)
+begin_lookups(MrMerge *merge, Snapshot snapshot)
 {
-	find_key_index(merge);
+	merge->lookup = NULL;
+	for (int i = 0; i < merge->rinfo->ri_NumIndices && merge->lookup == NULL; i++)
+		merge->lookup = mr_lookup_begin(merge->rel, merge->rinfo->ri_IndexRelationDescs[i],
+										merge->nkeys, snapshot);
+	if (merge->lookup == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has lost its unique index", RelationGetRelationName(merge->rel)),
+				 errhint("Drop the continuous view and create it again.")));
+}
+
+static void
+merge_groups(MrMerge *merge, Snapshot snapshot)
+{
 	begin_lookups(merge, snapshot);
-	tuplesort_performsort(merge->sort);
-	while (tuplesort_gettupleslot(merge->sort, true, false, merge->partial, NULL))
+	merge->partial = MakeSingleTupleTableSlot(merge->desc, &TTSOpsVirtual);
+	if (merge->groups == NULL)
+	{
+		tuplesort_performsort(merge->sort);
+		(void) next_row(merge);
+	}
+	while (next_group(merge))
 	{
 		CHECK_FOR_INTERRUPTS();
-		merge_row(merge, merge->partial, snapshot);
+		merge_row(merge, merge->partial, mr_lookup_find(merge->lookup, merge->partial, merge->found),
+				  snapshot);
 	}
-	index_endscan(merge->scan);
-	tuplesort_end(merge->sort);
+	mr_lookup_end(merge->lookup);
+	ExecDropSingleTupleTableSlot(merge->partial);
 }
 
 /* with the view's lock: read what is there, write what comes out */
@@ -548,16 +647,28 @@ merge_rows(MrMerge *merge)
 	PushActiveSnapshot(snapshot);
 	open_matrel(merge);
 	make_slots(merge);
-	if (merge->sort)
-		merge_sorted(merge, snapshot);
+	if (merge->nkeys > 0)
+		merge_groups(merge, snapshot);
 	else
 		merge_only_row(merge, snapshot);
 	flush_inserts(merge);
 	table_finish_bulk_insert(merge->rel, 0);
 	close_matrel(merge);
-	ExecDropSingleTupleTableSlot(merge->partial);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
+}
+
+static void
+end_rows(MrMerge *merge)
+{
+	if (merge->groups)
+		mr_groups_reset(merge->groups);
+	if (merge->coming)
+		ExecDropSingleTupleTableSlot(merge->coming);
+	if (merge->only)
+		ExecDropSingleTupleTableSlot(merge->only);
+	if (merge->sort)
+		tuplesort_end(merge->sort);
 }
 
 uint64
@@ -573,8 +684,7 @@ mr_merge_finish(MrMerge *merge)
 	}
 	else if (merge->rows > 0)
 		merge_rows(merge);
-	else if (merge->sort)
-		tuplesort_end(merge->sort);
+	end_rows(merge);
 	CommandCounterIncrement();
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(merge->batch);

@@ -5,6 +5,7 @@
 #ifndef MR_INGEST_MERGE_H
 #define MR_INGEST_MERGE_H
 
+#include "ingest/groups.h"
 #include "view/analyze.h"
 
 #include "tcop/dest.h"
@@ -15,13 +16,21 @@ typedef struct MrMerge MrMerge;
 extern MrMerge *mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel);
 
 /*
- * One batch: sort_memory in kB.  _begin gives the receiver for the partial plan's rows, which are kept (sorted
- * by key) in the current context; _finish puts them into the matrel, waiting for other
- * workers of the same view, and returns how many rows there were.  Both must run as the
- * view's owner: combine functions and comparisons may be a user's.  After an error the
- * batch's context and the merge are simply thrown away.
+ * One batch: sort_memory in kB.  _begin gives the receiver for the partial plan's rows, which
+ * are kept (sorted by key) in the current context; rows of the same key may come more than
+ * once.  _finish puts them into the matrel, waiting for other workers of the same view, and
+ * returns how many rows there were.  Both must run as the view's owner: combine functions and
+ * comparisons may be a user's.  After an error the batch's context and the merge are simply
+ * thrown away.
  */
 extern DestReceiver *mr_merge_begin(MrMerge *merge, int sort_memory);
 extern uint64 mr_merge_finish(MrMerge *merge);
+
+/*
+ * Instead of rows: groups, which stay where they are until _finish.  desc: of the rows that
+ * they make.  _put_aside takes them as rows, which may go to disk, and empties the table.
+ */
+extern void mr_merge_take_groups(MrMerge *merge, MrGroups *groups, TupleDesc desc);
+extern void mr_merge_put_aside(MrMerge *merge, MrGroups *groups, TupleDesc desc);
 
 #endif							/* MR_INGEST_MERGE_H */

@@ -30,6 +30,8 @@ typedef struct MrIngestView
 	MrViewAnalysis *analysis;
 	MemoryContext plan_context;
 	PlannedStmt *plan;			/* NULL: to be planned */
+	struct MrGrouping *grouping;	/* NULL: only the executor can run the
+									 * plan */
 	List	   *relations;		/* of Oid: what the last plan reads */
 	MrMerge    *merge;
 	MrProfile  *profile;

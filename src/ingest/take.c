@@ -9,6 +9,7 @@
  */
 #include "millrace.h"
 
+#include "ingest/grouping.h"
 #include "ingest/retention.h"
 #include "ingest/take.h"
 #include "miscadmin.h"
@@ -63,6 +64,7 @@ mr_take_plan(MrIngestView *view)
 	old = MemoryContextSwitchTo(view->plan_context);
 	view->plan = mr_plan_partial(view->analysis);
 	view->relations = list_copy(view->plan->relationOids);
+	view->grouping = mr_grouping_create(view->plan, view->analysis);
 	MemoryContextSwitchTo(old);
 }
 
@@ -135,28 +137,29 @@ with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
 }
 
 static void
-run(PlannedStmt *plan, DestReceiver *dest)
-{
-	phase = MR_TAKE_PLAN;
-	(void) mr_plan_run(plan, dest);
-}
-
-static void
 aggregate(MrIngest *ingest, MrIngestView *view)
 {
-	/* all views of the batch sort at the same time */
+	/* all views of the batch sort, or keep their groups, at the same time */
 	int			sort_memory = Max(work_mem / list_length(ingest->views), MIN_SORT_MEMORY_KB);
 	DestReceiver *dest = mr_merge_begin(view->merge, sort_memory);
+	PlannedStmt *plan = valid_plan(view);
 
 	mr_retention_begin(view);
-	run(valid_plan(view), dest);
+	phase = MR_TAKE_PLAN;
+	if (view->grouping != NULL && !mr_executor_aggregation)
+		mr_grouping_run(view->grouping, view->merge, (Size) sort_memory * 1024);
+	else
+		(void) mr_plan_run(plan, dest);
 	mr_retention_end();
 }
 
 static void
 probe(MrIngest *ingest, MrIngestView *view)
 {
-	run(valid_plan(view), None_Receiver);
+	PlannedStmt *plan = valid_plan(view);
+
+	phase = MR_TAKE_PLAN;
+	(void) mr_plan_run(plan, None_Receiver);
 }
 
 static void
