@@ -88,9 +88,8 @@ peer_copy() {
 
 run_copy() {
 	measure_peer copy peer_copy && check_truth copy L raw_l
-	record copy main_cpu "$(awk '$1 == "main_cpu" {print $2}' "$S/sample.out")"
 	record copy guarantee "durable once; the client finds out what a crash left"
-	record copy how "COPY of the columns, no Kafka and no JSON, and L's query run once; every further answer reads the whole table again; CPU is the server's"
+	record copy how "COPY of the columns, no Kafka and no JSON, and L's query run once; every further answer reads the whole table again; CPU is the server's alone"
 }
 
 run_python() {
@@ -98,7 +97,7 @@ run_python() {
 	measure_peer "$workload" "$VENV/bin/python" "$BENCH/peer_consumer.py" "$BROKER" events "${workload#*-}" "$CONNINFO" &&
 		check_truth "$workload" "${workload#*-}" peer
 	record "$workload" guarantee "exactly once: offsets beside the data"
-	record "$workload" how "Python by hand: confluent-kafka, orjson, a dictionary, upserts and offsets in one transaction every 100,000 messages; CPU is the Python process's alone"
+	record "$workload" how "Python by hand: confluent-kafka, orjson, a dictionary, upserts and offsets in one transaction every 100,000 messages"
 }
 
 # WORKLOAD CLASS OPTION...: one of the peers in Java, with options for the virtual machine

@@ -52,7 +52,8 @@ sub bare_line
 			push @hwm, $in->{bare_hwm_kb}{$round} / 1024;
 		}
 	}
-	return { rate => median(@rate), main_us => median(@main), wait_us => median(@wait), other_us => median(@other), hwm_mb => median(@hwm) };
+	return { rate => median(@rate), main_us => median(@main), wait_us => median(@wait), other_us => median(@other),
+		all_us => median(map { $main[$_] + $other[$_] } 0 .. $#main), hwm_mb => median(@hwm) };
 }
 
 # derived figures of one round
@@ -69,12 +70,15 @@ sub derive
 	$out{ingest_rate} = $in{worker_messages} / $in{step_ms} * 1000 if $in{step_ms};
 	for my $kind ('main', 'other')
 	{
+		$out{"bare_${kind}_us"} = $in{"bare_${kind}_cpu"} / $in{bare_messages} * 1e6 if $bare;
 		next unless defined $in{"${kind}_cpu"};
 		$out{"${kind}_us"} = $in{"${kind}_cpu"} / $in{messages} * 1e6;
-		next unless $bare;
-		$out{"bare_${kind}_us"} = $in{"bare_${kind}_cpu"} / $in{bare_messages} * 1e6;
 		$out{"${kind}_ratio"} = $out{"${kind}_us"} / $out{"bare_${kind}_us"} if $out{"bare_${kind}_us"};
 	}
+	# a peer's work in the server is part of what it costs
+	my @cpu = grep { defined } @in{qw(main_cpu other_cpu server_main_cpu server_other_cpu)};
+	$out{all_us} += $_ / $in{messages} * 1e6 for @cpu;
+	$out{all_ratio} = $out{all_us} / ($out{bare_main_us} + $out{bare_other_us}) if @cpu && $out{bare_main_us};
 	$out{wait_us} = $in{main_wait} / $in{messages} * 1e6 if defined $in{main_wait};
 	$out{hwm_mb} = $in{hwm_kb} / 1024 if $in{hwm_kb};
 	$out{anon_mb} = $in{anon_kb} / 1024 if $in{anon_kb};
@@ -146,10 +150,11 @@ my @rates = grep { defined $result{$_}{rate} } @order;
 if (@rates)
 {
 	heading('workload', 'messages/s', 'bare/s', 'ratio', 'steps only/s', 'CPU µs, main thread', '× bare',
-		'µs waiting for a CPU', 'CPU µs, other threads', '× bare', 'MB anonymous', 'MB VmHWM', '× bare', 'WAL bytes/message', 'guarantee');
+		'µs waiting for a CPU', 'CPU µs, other threads', '× bare', 'CPU µs, all with the server', '× bare', 'MB anonymous', 'MB VmHWM', '× bare', 'WAL bytes/message', 'guarantee');
 	my $bare = bare_line();
 	row('bare', number('%.0f', $bare->{rate}), '', '1.00', '', number('%.2f', $bare->{main_us}), '1.0',
-		number('%.2f', $bare->{wait_us}), number('%.2f', $bare->{other_us}), '1.0', '', number('%.0f', $bare->{hwm_mb}), '1.0', '', 'none');
+		number('%.2f', $bare->{wait_us}), number('%.2f', $bare->{other_us}), '1.0',
+		number('%.2f', $bare->{all_us}), '1.0', '', number('%.0f', $bare->{hwm_mb}), '1.0', '', 'none');
 	for my $workload (@rates)
 	{
 		my $r = $result{$workload};
@@ -157,7 +162,8 @@ if (@rates)
 		$ratio .= sprintf ' (%.2f–%.2f)', $r->{ratio_min}, $r->{ratio_max} if $r->{ratio_min} && $r->{rounds} > 1;
 		row($workload, number('%.0f', $r->{rate}), number('%.0f', $r->{bare_rate}), $ratio,
 			number('%.0f', $r->{ingest_rate}), number('%.2f', $r->{main_us}), number('%.1f', $r->{main_ratio}),
-			number('%.2f', $r->{wait_us}), number('%.2f', $r->{other_us}), number('%.1f', $r->{other_ratio}), number('%.0f', $r->{anon_mb}),
+			number('%.2f', $r->{wait_us}), number('%.2f', $r->{other_us}), number('%.1f', $r->{other_ratio}),
+			number('%.2f', $r->{all_us}), number('%.1f', $r->{all_ratio}), number('%.0f', $r->{anon_mb}),
 			number('%.0f', $r->{hwm_mb}), number('%.1f', $r->{memory_ratio}),
 			number('%.1f', $r->{wal_per_message}), $r->{raw}{guarantee} // 'exactly once: offsets beside the data');
 	}

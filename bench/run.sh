@@ -29,7 +29,7 @@
 #   M     five different views at once
 #   C     a new view catches up on 5 million messages while others are live
 #   F     freshness: produce to visible, at 10, 1,000, 10,000 and 100,000 messages/s
-#   U     updates of 10,000 hot groups at 50,000/s, for ten minutes (quick: one)
+#   U     updates of 10,000 hot groups at 50,000/s, for ten minutes (quick: 45 s)
 #   W2    W by one worker and by two, one after the other
 #   R     reading: a view of a million groups beside a table of the same contents
 #   S     restart of the server to the first commit, with a view of 5 million groups
@@ -73,8 +73,8 @@ while [ $# -gt 0 ]; do
 	shift
 done
 if [ -n "$quick" ]; then
-	EVENTS=400000 HISTORY=1000000 FRESH_SECONDS=4 LIVE_SECONDS=8 HOT_SECONDS=60
-	READ_GROUPS=200000 RESTART_GROUPS=500000
+	EVENTS=400000 HISTORY=1000000 FRESH_SECONDS=4 LIVE_SECONDS=8 HOT_SECONDS=45
+	READ_GROUPS=100000 RESTART_GROUPS=500000
 else
 	EVENTS=2000000 HISTORY=5000000 FRESH_SECONDS=20 LIVE_SECONDS=25 HOT_SECONDS=600
 	READ_GROUPS=1000000 RESTART_GROUPS=5000000
