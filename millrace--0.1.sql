@@ -400,11 +400,13 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
               WHEN f.stopped THEN f.last_error
               WHEN w.retrying THEN w.last_error
               WHEN b.failed THEN 'rebuild failed: ' || b.last_error
+              WHEN b.retrying IS NOT NULL THEN 'rebuild: ' || b.retrying
               ELSE v.last_error END AS last_error,
          v.active, f.live, v.start_at, v.matrel, v.last_error_at,
          CASE WHEN b.failed THEN 'failed'
               WHEN NOT b.active OR b.away THEN 'paused'
               WHEN b.stopped OR b.active AND NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
+              WHEN b.retrying IS NOT NULL THEN 'retrying'
               WHEN b.active THEN 'catching up' END AS rebuild,
          e.retention, e.retention_column, e.late_events, x.sliding_window, x.step, x.time_column
   FROM millrace.continuous_view v
@@ -421,6 +423,9 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
      WHERE s.view = v.view) w ON true
   LEFT JOIN LATERAL
     (SELECT s.active, s.failed, s.last_error,
+            (SELECT pg_catalog.max(w.last_error)
+             FROM millrace.view_stream x JOIN millrace.worker_slots() w ON w.feed = x.feed
+             WHERE x.view = s.view AND w.state = 'retrying') AS retrying,
             EXISTS (SELECT FROM millrace.view_stream x JOIN millrace.feed f ON f.id = x.feed
                     WHERE x.view = s.view AND f.stopped) AS stopped,
             EXISTS (SELECT FROM millrace.view_stream x JOIN millrace.feed f ON f.id = x.feed

@@ -438,6 +438,15 @@ require_arguments(FunctionCallInfo fcinfo, int n)
 					 errmsg("%s must not be null", names[i])));
 }
 
+/* does this transaction read a view?  Then nobody replaces its contents. */
+static bool
+reads_view(Oid relid)
+{
+	const MrView *view = mr_catalog_view(relid);
+
+	return view != NULL && CheckRelationOidLockedByMe(view->matrel, AccessShareLock, true);
+}
+
 /* workers see what is committed, and wait for locks: waiting for them here would be for ever */
 static void
 check_not_ours(List *views)
@@ -455,9 +464,7 @@ check_not_ours(List *views)
 					 errmsg("cannot wait for continuous view \"%s\" in the transaction that has changed it",
 							get_rel_name(view->target)),
 					 errhint("Commit first.")));
-		/* a rebuilt view's contents are replaced when nobody reads it */
-		if (view->target != view->view &&
-			CheckRelationOidLockedByMe(mr_catalog_view(view->target)->matrel, AccessShareLock, true))
+		if (view->target != view->view && reads_view(view->target))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("cannot wait for the rebuild of continuous view \"%s\" in a transaction that has read it",
