@@ -5,6 +5,8 @@
 #   make check-layers        no file includes what lies below its own layer
 #   make check-indent        the sources are pgindent-clean
 #   make indent              make them so
+#   make fuzz SECONDS=60     feed the JSON decoder with libFuzzer's messages; needs
+#                            clang-14 and libclang-rt-14-dev
 #
 # scripts/check.sh runs every test; see there.
 
@@ -37,7 +39,7 @@ ISOLATION_OPTS = --temp-instance=$(CURDIR)/tmp_iso --temp-config=$(CURDIR)/test.
 	--load-extension=millrace
 TAP_TESTS = 1
 
-EXTRA_CLEAN = $(DEPS) tmp_reg tmp_iso tmp_check output_iso results log \
+EXTRA_CLEAN = $(DEPS) tmp_fuzz tmp_reg tmp_iso tmp_check output_iso results log \
 	regression.diffs regression.out
 
 # No bitcode: it would need clang, and a worker never compiles just in time.
@@ -56,7 +58,28 @@ $(OBJS): Makefile
 %.o: %.cpp
 	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -c -o $@ $<
 
-.PHONY: check-layers check-indent indent
+# The decoder without a server, under AddressSanitizer and UndefinedBehaviorSanitizer: what
+# they find ends the run with 1, and the message is left in tmp_fuzz/.  FUZZ_JOBS at a time.
+FUZZ_CC = clang-14
+SECONDS = 60
+FUZZ_JOBS = 1
+FUZZ_SOURCES = t/fuzz/decode.c t/fuzz/backend.c $(addprefix src/format/,json_format.c json_text.c \
+	scalar.c datetime.c reject.c)
+FUZZ_FLAGS = -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all -fwrapv
+
+tmp_fuzz/decode: $(FUZZ_SOURCES) t/fuzz/backend.h src/format/json.cpp $(wildcard src/format/*.h) Makefile
+	mkdir -p tmp_fuzz/corpus
+	$(FUZZ_CC) $(FUZZ_FLAGS) -x c++ -std=c++17 -c -o tmp_fuzz/json.o src/format/json.cpp
+	$(FUZZ_CC) $(FUZZ_FLAGS) -std=gnu99 -Wno-ignored-attributes -DUSE_PRIVATE_ENCODING_FUNCS -Isrc -It/fuzz \
+		-I$(shell $(PG_CONFIG) --includedir-server) -o $@ $(FUZZ_SOURCES) tmp_fuzz/json.o \
+		-L$(shell $(PG_CONFIG) --pkglibdir) -L$(shell $(PG_CONFIG) --libdir) \
+		-lpgcommon -lpgport -lsimdjson -lstdc++ -lm
+
+fuzz: tmp_fuzz/decode
+	cd tmp_fuzz && ./decode -max_total_time=$(SECONDS) -jobs=$(FUZZ_JOBS) -workers=$(FUZZ_JOBS) \
+		-dict=../t/fuzz/json.dict -max_len=4096 -timeout=10 -print_final_stats=1 corpus ../t/fuzz/corpus
+
+.PHONY: check-layers check-indent indent fuzz
 
 check-layers:
 	@scripts/check-layers.sh

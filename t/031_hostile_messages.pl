@@ -1,0 +1,146 @@
+# Messages that somebody has made to do harm: all that can be taken are taken,
+# the others are dead letters, and nothing falls over or stands still.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use MillraceTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main');
+my $columns = q{id integer, t text, j jsonb, doc json, a integer[], ip inet, nested text OPTIONS (path 'x.y.z')};
+my $topic = create_stream($node, 'hostile', $columns, config => { 'max.message.bytes' => 10485760 });
+
+sub sql
+{
+	my ($sql) = @_;
+	return $node->safe_psql('postgres', $sql);
+}
+
+sub crashes { return scalar(() = slurp_file($node->logfile) =~ /was terminated by signal|PANIC/g) }
+
+sql(q{SELECT millrace.create_continuous_view('all_of_them',
+		'SELECT count(*) AS n, sum(id) AS ids, max(length(t)) AS longest FROM hostile');
+	SELECT millrace.create_continuous_view('each', 'SELECT id, t, j, doc::text AS doc, a, host(ip) AS ip, nested FROM hostile');
+	CREATE TABLE good (id integer)});
+
+# What is sent is either good, by the id that it has, or bad, by its name.
+my ($good, @bad) = (0);
+
+sub good
+{
+	my ($fields) = @_;
+	$good++;
+	sql("INSERT INTO good VALUES ($good)");
+	produce($topic, 0, qq({"id": $good$fields}));
+}
+
+sub bad
+{
+	my ($name, $value) = @_;
+	push @bad, $name;
+	produce($topic, 0, $value);
+}
+
+sub check
+{
+	my ($what) = @_;
+	wait_latest($node, $_) foreach 'all_of_them', 'each';
+	is(sql('SELECT n, ids FROM all_of_them'), join('|', $good, $good * ($good + 1) / 2), "$what: the good ones are counted");
+	is_same($node, '(SELECT id FROM each) e', 'SELECT id FROM good', "$what: each of them once");
+	is(sql(q{SELECT count(*) FROM millrace.dead_letters WHERE stream = 'hostile'::regclass}), scalar @bad, "$what: the others are dead letters");
+	is(sql(q{SELECT count(*) FROM millrace.dead_letters WHERE octet_length(error) > 1000}), '0', "$what: with reasons that can be read");
+}
+
+# --- depth ----------------------------------------------------------------------
+
+foreach my $depth (100, 900)
+{
+	good(', "j": ' . '[' x $depth . ']' x $depth . ', "doc": ' . '{"a":' x $depth . '1' . '}' x $depth);
+}
+foreach my $depth (2_000, 50_000, 100_000)
+{
+	bad("j $depth", '{"id": 1, "j": ' . '[' x $depth . ']' x $depth . '}');
+	bad("doc $depth", '{"id": 1, "doc": ' . '{"a":' x $depth . '1' . '}' x $depth . '}');
+	bad("array $depth", '{"id": 1, "a": ' . '[' x $depth . ']' x $depth . '}');
+	bad("unfinished $depth", '{"id": 1, "t": ' . '[' x $depth);
+	bad("path $depth", '{"x":' x $depth);
+}
+bad('dimensions', '{"id": 1, "a": ' . '[' x 7 . '1' . ']' x 7 . '}');
+# A field that nobody reads is stepped over, whatever is in it.
+good(', "unread": ' . '[' x 500 . ']' x 500);
+check('depth');
+
+# --- keys -----------------------------------------------------------------------
+
+# Many keys, many times the same one, keys that are alike, where a decoder, json
+# and jsonb would each keep a table.
+good(', ' . join(', ', map { qq("key$_": $_) } 1 .. 40_000));
+good(', ' . join(', ', map { qq("t": "t$_") } 1 .. 40_000));
+good(', "j": {' . join(', ', map { qq("key$_": $_) } 1 .. 40_000) . '}');
+good(', "j": {' . join(', ', map { qq("same": $_) } 1 .. 40_000) . '}');
+good(', "x": {"y": {' . join(', ', map { sprintf '"%s": 1', 'z' x ($_ % 60 + 2) } 1 .. 10_000) . ', "z": "end"}}');
+good(', "' . 'k' x 900_000 . '": 1');
+good(', "\\u0074": "by an escape"');
+good(', "": 1, "' . "\xc3\xa9" x 1000 . '": 2');
+check('keys');
+is(sql(q{SELECT t FROM each WHERE id = 5}), 't40000', 'the last of many keys wins');
+is(sql(q{SELECT j FROM each WHERE id = 7}), '{"same": 40000}', 'in jsonb as well');
+is(sql(q{SELECT nested FROM each WHERE id = 8}), 'end', 'at the end of a path');
+is(sql(q{SELECT t FROM each WHERE id = 10}), 'by an escape', 'a name with an escape is the name');
+
+# --- characters -----------------------------------------------------------------
+
+my %sequences = (
+	'a zero byte' => "\0", 'overlong /' => "\xc0\xaf", 'overlong zero' => "\xc0\x80", 'overlong, three bytes' => "\xe0\x80\xaf",
+	'overlong, four bytes' => "\xf0\x80\x80\xaf", 'a surrogate' => "\xed\xa0\x80", 'a pair of surrogates' => "\xed\xa0\xbd\xed\xb8\x80",
+	'beyond Unicode' => "\xf4\x90\x80\x80", 'five bytes' => "\xf8\x88\x80\x80\x80", 'a lone continuation' => "\x80",
+	'cut short' => "\xe2\x82", 'a byte that never is' => "\xff");
+foreach my $name (sort keys %sequences)
+{
+	my $bytes = $sequences{$name};
+
+	bad("$name in a value", qq({"id": 1, "t": "a${bytes}b"}));
+	bad("$name in a key", qq({"id": 1, "a${bytes}b": 1}));
+	bad("$name in what nobody reads", qq({"id": 1, "unread": "a${bytes}b"}));
+	bad("$name behind", qq({"id": 1}$bytes));
+}
+bad($_, qq({"id": 1, "t": "$_"})) foreach '\\u0000', 'x\\u0000', '\\ud800', '\\ud800\\u0041', '\\udc00', '\\u12', '\\x', "tab\there";
+bad('a byte order mark', qq(\xef\xbb\xbf{"id": 1}));
+bad('UTF-16', join '', map { "$_\0" } split //, '{"id": 1}');
+bad('nothing but blanks', ' ' x 1000);
+bad("a number $_", qq({"id": $_})) foreach '1e999999999', '-', '0x10', '1_000', '9' x 100_000, '01', '1.', 'NaN', '1e-999999999';
+good(', "t": "\\ud83d\\ude00\\u00e9"');
+good(', "j": ' . '9' x 1000 . ', "doc": 1e400');
+check('characters');
+
+# --- length ---------------------------------------------------------------------
+
+# As long as the broker lets through.
+my $client = producer(undef, 'message.max.bytes' => 10_000_000);
+
+sub long_message
+{
+	my ($value) = @_;
+	$client->send($topic, 0, $value);
+	$client->flush;
+}
+
+$good++;
+sql("INSERT INTO good VALUES ($good)");
+long_message(qq({"id": $good, "t": ") . 'x' x 9_000_000 . '"}');
+push @bad, 'a long integer', 'a long address', 'a long number of nothing';
+long_message('{"id": ' . '9' x 9_000_000 . '}');
+long_message('{"id": 1, "ip": "' . '1' x 9_000_000 . '"}');
+long_message('{"id": 1, "a": "' . '{' x 9_000_000 . '"}');
+check('length');
+is(sql('SELECT longest FROM all_of_them'), '9000000', 'a long text is there');
+like(sql(q{SELECT string_agg(error, ' ') FROM millrace.dead_letters WHERE octet_length(value) > 1000000 AND error ~ 'ip'}), qr/inet/,
+	'an input function that shows its input is not shown it all');
+
+is(crashes(), 0, 'nothing has crashed');
+is(sql(q{SELECT state FROM millrace.streams WHERE stream = 'hostile'::regclass}), 'running', 'ingest goes on');
+
+done_testing();
