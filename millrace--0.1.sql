@@ -527,8 +527,9 @@ COMMENT ON VIEW millrace.partitions IS 'how far each view is in each partition; 
 CREATE VIEW millrace.dead_letters WITH (security_barrier) AS
   SELECT id, stream, view, partition, message_offset, message_timestamp, key, value, headers, sqlstate, error, failed_at,
          missed
-  FROM millrace.dead_letter
-  WHERE pg_catalog.has_table_privilege(stream, 'SELECT');
+  FROM millrace.dead_letter d
+  WHERE NOT EXISTS (SELECT FROM millrace.continuous_view c WHERE c.view = d.view AND c.rebuilds IS NOT NULL)
+    AND pg_catalog.has_table_privilege(stream, 'SELECT');
 COMMENT ON VIEW millrace.dead_letters IS 'messages that could not be used; view is null where no view took the message: missed tells which ones did not';
 
 CREATE VIEW millrace.gaps WITH (security_barrier) AS

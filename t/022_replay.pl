@@ -182,4 +182,20 @@ wait_latest($node, 'stormy');
 is(query('SELECT n FROM stormy'), '200', 'without a limit it goes on');
 is(query(q{SELECT count(*) FROM millrace.dead_letters WHERE view = 'stormy'::regclass}), '800', 'with all its dead letters');
 
+# Nor does one of junk fill the table unnoticed.
+query(q{ALTER SYSTEM SET millrace.dead_letter_limit = 300});
+query(q{SELECT pg_reload_conf()});
+my $junk = create_stream($node, 'junk', 'id bigint');
+create('sorted', 'SELECT count(*) AS n FROM junk');
+produce($junk, 0, (map { qq({"id": $_}) } 1 .. 100), map { "junk $_" } 1 .. 800);
+wait_state($node, 'stream', 'junk', 'stopped');
+like(query(q{SELECT last_error FROM millrace.streams WHERE stream = 'junk'::regclass}), qr/outnumber.*300.*offset \d+.*junk/s,
+	'a storm of junk stops the stream');
+cmp_ok(query(q{SELECT dead_letters FROM millrace.streams WHERE stream = 'junk'::regclass}), '<=', 400, 'in time');
+query(q{ALTER SYSTEM SET millrace.dead_letter_limit = -1});
+query(q{SELECT pg_reload_conf(); SELECT millrace.activate('junk')});
+wait_latest($node, 'sorted');
+is(query(q{SELECT n, (SELECT dead_letters FROM millrace.streams WHERE stream = 'junk'::regclass) FROM sorted}), '100|800',
+	'without a limit it goes on');
+
 done_testing();

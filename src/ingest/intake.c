@@ -23,6 +23,7 @@ mr_intake_begin(MrIngest *ingest)
 {
 	ListCell   *lc;
 
+	ingest->new_excess = ingest->excess;
 	foreach(lc, ingest->profiles)
 	{
 		MrProfile  *profile = lfirst(lc);
@@ -149,9 +150,9 @@ first_rejected(const MrIngest *ingest, int n, const MrReject **reject)
 	return n;
 }
 
-/* on_error = stop: the batch ends before the first bad message */
+/* the batch ends before the first bad message, and the feed stops, for what and that reason */
 static bool
-cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n)
+cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n, const char *what)
 {
 	const MrReject *reject = NULL;
 	int			first = first_rejected(ingest, *n, &reject);
@@ -159,7 +160,7 @@ cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n)
 
 	if (reject == NULL)
 		return false;
-	mr_intake_stop(ingest, psprintf("partition %d, offset %lld: %s", messages[first].partition,
+	mr_intake_stop(ingest, psprintf("%spartition %d, offset %lld: %s", what, messages[first].partition,
 									(long long) messages[first].offset, reject->text));
 	foreach(lc, ingest->profiles)
 	{
@@ -171,6 +172,19 @@ cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n)
 	}
 	*n = first;
 	return true;
+}
+
+/* among n messages: are there too many that cannot be decoded, with those before? */
+static bool
+is_storm(MrIngest *ingest, int n)
+{
+	int			nrejected = 0;
+	ListCell   *lc;
+
+	foreach(lc, ingest->profiles)
+		nrejected = Max(nrejected, ((MrProfile *) lfirst(lc))->batch->nrejected);
+	ingest->new_excess = Max(ingest->new_excess - (n - nrejected) + nrejected, 0);
+	return nrejected > 0 && mr_dead_letter_limit >= 0 && ingest->new_excess > mr_dead_letter_limit;
 }
 
 /* does the message lie before where the view starts? */
@@ -263,7 +277,13 @@ mr_intake_append(MrIngest *ingest, MrMessage *messages, int n)
 	bool		stopped;
 
 	mr_intake_decode(ingest, messages, n);
-	stopped = ingest->stream->on_error == MR_ON_ERROR_STOP && cut_at_reject(ingest, messages, &n);
+	if (ingest->stream->on_error == MR_ON_ERROR_STOP)
+		stopped = cut_at_reject(ingest, messages, &n, "");
+	else
+		stopped = is_storm(ingest, n) &&
+			cut_at_reject(ingest, messages, &n,
+						  psprintf("messages that cannot be decoded outnumber the others by more than %d: ",
+								   mr_dead_letter_limit));
 	record_rejects(ingest);
 	mr_offsets_count(ingest->offsets, messages, n);
 	return stopped;

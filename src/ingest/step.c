@@ -25,9 +25,9 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "ingest/careful.h"
 #include "ingest/catchup.h"
 #include "ingest/intake.h"
-#include "ingest/isolate.h"
 #include "ingest/step.h"
 #include "ingest/take.h"
 #include "miscadmin.h"
@@ -44,10 +44,6 @@
 #include "view/ddl.h"
 #include "view/guise.h"
 #include "view/relations.h"
-
-#define CAREFUL_STEP_MS		5000	/* a careful step that takes longer is
-									 * taken anew with fewer messages */
-#define CAREFUL_MIN_MESSAGES	100 /* but not with fewer than these */
 
 /* a lock that somebody else's is in the way of */
 typedef struct BusyRelation
@@ -413,83 +409,6 @@ merge_all(MrIngest *ingest)
 		mr_take_merge(ingest, lfirst(lc));
 }
 
-/* ---------- careful steps ---------- */
-
-/* what becomes of the messages that a view did not take */
-static void
-record_refused(MrIngest *ingest, const MrIsolation *isolation)
-{
-	const MrBatch *batch = isolation->view->profile->batch;
-
-	ingest->nrefused += isolation->nrefused;
-	for (int i = 0; i < isolation->nrefused; i++)
-	{
-		const MrRefusal *refused = &isolation->refused[i];
-
-		mr_intake_record(ingest, isolation->view, &batch->messages[batch->message[refused->row]],
-						 &refused->reject);
-	}
-}
-
-/* on_error = stop: the step is to end before the first message that was refused */
-static int
-stop_before(MrIngest *ingest, const MrIsolation *isolation)
-{
-	const MrBatch *batch = isolation->view->profile->batch;
-	const MrRefusal *refused = &isolation->refused[0];
-	int			message = batch->message[refused->row];
-
-	ingest->stop_error = psprintf("continuous view %s, partition %d, offset %lld: %s",
-								  isolation->view->name, batch->messages[message].partition,
-								  (long long) batch->messages[message].offset,
-								  refused->reject.text);
-	return message;
-}
-
-/* no more than half of what was reached in the time given, so that the next try will do */
-static int
-shorten(const MrIsolation *isolation, int n)
-{
-	const MrBatch *batch = isolation->view->profile->batch;
-	int			reached = batch->message[isolation->refused[isolation->nrefused - 1].row];
-
-	return Min(n - 1, Max(reached / 2, CAREFUL_MIN_MESSAGES));
-}
-
-/*
- * All views, each without what it cannot take.  Returns how many of the n messages the step
- * can have: fewer than n, and it has to be taken anew with those.
- */
-static int
-feed_views_carefully(MrIngest *ingest, int n)
-{
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CAREFUL_STEP_MS);
-	ListCell   *lc;
-
-	foreach(lc, ingest->views)
-	{
-		MrIngestView *view = lfirst(lc);
-		MrIsolation isolation = {
-			.ingest = ingest,
-			.view = view,
-			.first_only = ingest->stream->on_error == MR_ON_ERROR_STOP,
-			.internal_too = ingest->internal_too,
-			.excess_limit = mr_dead_letter_limit,
-			.excess = view->excess,
-			.deadline = n > CAREFUL_MIN_MESSAGES ? deadline : 0
-		};
-
-		mr_isolate(&isolation);
-		if (isolation.first_only && isolation.nrefused > 0)
-			return stop_before(ingest, &isolation);
-		if (isolation.late)
-			return shorten(&isolation, n);
-		record_refused(ingest, &isolation);
-		view->new_excess = isolation.excess;
-	}
-	return n;
-}
-
 /* ---------- the transaction ---------- */
 
 static double
@@ -599,7 +518,7 @@ feed_views(MrIngest *ingest, int n, instr_time *clock)
 
 	ingest->decode_ms = lap(clock);
 	if (rows && ingest->careful)
-		n = feed_views_carefully(ingest, n);
+		n = mr_careful_feed(ingest, n);
 	else if (rows)
 		aggregate_all(ingest);
 	ingest->aggregate_ms = lap(clock);
@@ -615,6 +534,7 @@ count_rows(MrIngest *ingest)
 {
 	ListCell   *lc;
 
+	ingest->excess = ingest->new_excess;
 	foreach(lc, ingest->views)
 	{
 		MrIngestView *view = lfirst(lc);

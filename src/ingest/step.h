@@ -30,6 +30,7 @@ typedef struct MrIngestView
 	MrViewAnalysis *analysis;
 	MemoryContext plan_context;
 	PlannedStmt *plan;			/* NULL: to be planned */
+	PlannedStmt *probe_plan;	/* for few rows; NULL: to be planned */
 	struct MrGrouping *grouping;	/* NULL: only the executor can run the
 									 * plan */
 	List	   *relations;		/* of Oid: what the last plan reads */
@@ -55,6 +56,9 @@ typedef struct MrIngest
 	List	   *views;			/* of MrIngestView *, by oid: all workers
 								 * merge in this order */
 	List	   *profiles;		/* of MrProfile * */
+	int64		excess;			/* messages that could not be decoded, in
+								 * excess of the others */
+	int64		new_excess;		/* the same after the batch at hand */
 	int64		live_feed;		/* catching up: what is joined in the end */
 	char	   *stop_error;		/* the step ends before a message that stops
 								 * the stream for this reason; NULL: none */

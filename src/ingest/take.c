@@ -14,10 +14,12 @@
 #include "ingest/take.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "view/guise.h"
 
 #define MIN_SORT_MEMORY_KB	64
+#define PROBED_ROWS			10	/* that a probe reads, more or less */
 
 typedef struct ErrorPlace
 {
@@ -61,6 +63,7 @@ mr_take_plan(MrIngestView *view)
 	MemoryContext old;
 
 	MemoryContextReset(view->plan_context);
+	view->probe_plan = NULL;
 	old = MemoryContextSwitchTo(view->plan_context);
 	view->plan = mr_plan_partial(view->analysis);
 	view->relations = list_copy(view->plan->relationOids);
@@ -154,12 +157,51 @@ aggregate(MrIngest *ingest, MrIngestView *view)
 }
 
 static void
+disable_setting(const char *name)
+{
+	(void) set_config_option(name, "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+}
+
+/*
+ * A plan for few rows, with a valid one at hand.  Probes are many and short: a plan that begins
+ * with hashing a joined table would spend all its time on that.  Nothing should be sorted
+ * before it is evaluated, or the last row that was read would tell nothing.  The settings end
+ * with the guise.
+ */
+static PlannedStmt *
+probe_plan(MrIngestView *view)
+{
+	MrScanSource few = *mr_scan_source();
+	MrScanSource *source = mr_scan_source();
+	MemoryContext old;
+
+	if (view->probe_plan != NULL)
+		return view->probe_plan;
+	few.first = 0;
+	few.last = Min(few.batch->nrows, PROBED_ROWS);
+	old = MemoryContextSwitchTo(view->plan_context);
+	mr_scan_source_set(&few);	/* for the planner to see how many */
+	disable_setting("enable_sort");
+	disable_setting("enable_mergejoin");
+	view->probe_plan = mr_plan_partial(view->analysis);
+	mr_scan_source_set(source);
+	MemoryContextSwitchTo(old);
+	return view->probe_plan;
+}
+
+static void
 probe(MrIngest *ingest, MrIngestView *view)
 {
-	PlannedStmt *plan = valid_plan(view);
+	PlannedStmt *plan;
 
+	(void) valid_plan(view);
+	plan = probe_plan(view);
+	mr_retention_begin(view);
 	phase = MR_TAKE_PLAN;
 	(void) mr_plan_run(plan, None_Receiver);
+	mr_retention_end();
+	view->late = NULL;
 }
 
 static void
