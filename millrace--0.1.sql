@@ -212,6 +212,19 @@ RETURNS anyelement LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_fin
 COMMENT ON FUNCTION millrace.finalize(regprocedure, "any", anyelement)
   IS 'an aggregate''s result from its stored state; the last argument only tells the type';
 
+-- overlapping windows
+CREATE FUNCTION millrace.hop_support(internal) RETURNS internal
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_hop_support';
+COMMENT ON FUNCTION millrace.hop_support(internal) IS 'planner support for hop()';
+CREATE FUNCTION millrace.hop("time" timestamptz, every interval, size interval) RETURNS SETOF timestamptz
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE ROWS 10 SUPPORT millrace.hop_support AS 'MODULE_PATHNAME', 'mr_hop';
+COMMENT ON FUNCTION millrace.hop(timestamptz, interval, interval)
+  IS 'the windows of a size, one beginning every so often, that a time lies in, by their beginnings';
+CREATE FUNCTION millrace.hop("time" timestamp, every interval, size interval) RETURNS SETOF timestamp
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE ROWS 10 SUPPORT millrace.hop_support AS 'MODULE_PATHNAME', 'mr_hop';
+COMMENT ON FUNCTION millrace.hop(timestamp, interval, interval)
+  IS 'the windows of a size, one beginning every so often, that a time lies in, by their beginnings';
+
 -- groups that are too old
 CREATE FUNCTION millrace.kept(value timestamptz, bound integer) RETURNS timestamptz
 LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_kept_timestamp';
