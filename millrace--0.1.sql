@@ -264,12 +264,12 @@ CREATE FUNCTION millrace.merge_states_final(internal, regprocedure, anyelement)
 RETURNS anyelement LANGUAGE C STABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_merge_states_final';
 COMMENT ON FUNCTION millrace.merge_states_final(internal, regprocedure, anyelement) IS 'aggregate final function';
 CREATE AGGREGATE millrace.merge_states(aggregate regprocedure, state anyelement, VARIADIC arguments "any")
-  (SFUNC = millrace.merge_states_transition, STYPE = internal, FINALFUNC = millrace.merge_states_final,
+  (SFUNC = millrace.merge_states_transition, STYPE = internal, SSPACE = 100, FINALFUNC = millrace.merge_states_final,
    FINALFUNC_EXTRA, PARALLEL = SAFE);
 COMMENT ON AGGREGATE millrace.merge_states(regprocedure, anyelement, VARIADIC "any")
   IS 'one stored state of an aggregate out of many; the last arguments only tell types';
 CREATE AGGREGATE millrace.merge_states(aggregate regprocedure, state anyelement)
-  (SFUNC = millrace.merge_states_transition, STYPE = internal, FINALFUNC = millrace.merge_states_final,
+  (SFUNC = millrace.merge_states_transition, STYPE = internal, SSPACE = 100, FINALFUNC = millrace.merge_states_final,
    FINALFUNC_EXTRA, PARALLEL = SAFE);
 COMMENT ON AGGREGATE millrace.merge_states(regprocedure, anyelement) IS 'one stored state of an aggregate out of many';
 

@@ -313,7 +313,7 @@ mr_expiry_create_index(const MrView *view, const MrViewAnalysis *analysis, const
 {
 	MrMatrelColumn *column = list_nth(analysis->columns, bound->column);
 
-	if (column->is_key && (bound->column == 0 || bound->is_window))
+	if (column->is_key && bound->column == 0)
 		return;
 	mr_relations_create_expiry_index(get_rel_name(view->view), view->matrel, column->name);
 }

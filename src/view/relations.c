@@ -257,12 +257,7 @@ create_key_index(const char *view, Oid namespace, Oid matrel, const MrViewAnalys
 		elem->name = column->name;
 		elem->ordering = SORTBY_DEFAULT;
 		elem->nulls_ordering = SORTBY_NULLS_DEFAULT;
-
-		/* steps come and go at the ends of the index */
-		if (foreach_current_index(lc) == analysis->window_column)
-			stmt->indexParams = lcons(elem, stmt->indexParams);
-		else
-			stmt->indexParams = lappend(stmt->indexParams, elem);
+		stmt->indexParams = lappend(stmt->indexParams, elem);
 	}
 	stmt->idxname = mr_relations_part_name(view, "mrel_key", namespace, InvalidOid);
 	stmt->relation = makeRangeVar(get_namespace_name(namespace), get_rel_name(matrel), -1);
