@@ -88,6 +88,19 @@ is($node->safe_psql('postgres', q{SELECT view, count(*), count(DISTINCT (partiti
 	FROM millrace.dead_letters WHERE stream = 'poisoned'::regclass GROUP BY view ORDER BY view::text}),
 	"appended|2000|2000|t\ndivided|2000|2000|t", 'with a dead letter for each');
 
+# Joined to a table without an index, and to the same with one
+$node->safe_psql('postgres', q{CREATE TABLE factor AS SELECT k, k % 50 AS f FROM generate_series(1, 20000) k;
+	CREATE TABLE indexed AS TABLE factor; CREATE UNIQUE INDEX ON indexed (k); ANALYZE factor; ANALYZE indexed});
+my $factored = create_stream($node, 'factored', 'id integer');
+my $joined = 'SELECT id % 10 AS k, count(*) AS n, sum(id / f) AS s FROM %s JOIN %s ON k = id GROUP BY 1';
+produce($factored, 0, map { qq({"id": $_}) } 1 .. 3000);
+create("by_$_", sprintf $joined, 'factored', $_) foreach 'factor', 'indexed';
+wait_latest($node, "by_$_") foreach 'factor', 'indexed';
+is_same($node, "by_$_", sprintf($joined, '(SELECT generate_series(1, 3000) AS id) e', 'factor') =~ s/GROUP/WHERE f <> 0 GROUP/r,
+	"joined to $_, all but those that cannot be taken") foreach 'factor', 'indexed';
+is($node->safe_psql('postgres', q{SELECT count(*), count(DISTINCT message_offset), bool_and(message_offset % 50 = 49)
+	FROM millrace.dead_letters WHERE stream = 'factored'::regclass}), '120|60|t', 'which are dead letters of each');
+
 # Errors in the merge, and codes of users' own.
 $node->safe_psql('postgres', q{
 	CREATE FUNCTION fussy_add(bigint, bigint) RETURNS bigint LANGUAGE plpgsql AS $$

@@ -163,11 +163,43 @@ disable_setting(const char *name)
 							 false);
 }
 
+/* what a plan node reads from, besides its outer and inner plan */
+static List *
+other_inputs(Plan *plan)
+{
+	if (IsA(plan, Append))
+		return ((Append *) plan)->appendplans;
+	if (IsA(plan, SubqueryScan))
+		return list_make1(((SubqueryScan *) plan)->subplan);
+	return NIL;
+}
+
+/*
+ * Does a plan collect the rows of a foreign table in a hash table, before any of them is
+ * evaluated?  inside: it is what such a hash table is made of.
+ */
+static bool
+hashes_stream(Plan *plan, bool inside)
+{
+	ListCell   *lc;
+
+	if (plan == NULL)
+		return false;
+	if (IsA(plan, ForeignScan))
+		return inside;
+	inside = inside || IsA(plan, Hash);
+	foreach(lc, other_inputs(plan))
+		if (hashes_stream(lfirst(lc), inside))
+		return true;
+	return hashes_stream(outerPlan(plan), inside) || hashes_stream(innerPlan(plan), inside);
+}
+
 /*
  * A plan for few rows, with a valid one at hand.  Probes are many and short: a plan that begins
  * with hashing a joined table would spend all its time on that.  Nothing should be sorted
- * before it is evaluated, or the last row that was read would tell nothing.  The settings end
- * with the guise.
+ * before it is evaluated, or the last row that was read would tell nothing; where the rows
+ * would be hashed instead, because the joined table has no index, the ordinary plan is
+ * better.  The settings end with the guise.
  */
 static PlannedStmt *
 probe_plan(MrIngestView *view)
@@ -185,6 +217,8 @@ probe_plan(MrIngestView *view)
 	disable_setting("enable_sort");
 	disable_setting("enable_mergejoin");
 	view->probe_plan = mr_plan_partial(view->analysis);
+	if (hashes_stream(view->probe_plan->planTree, false))
+		view->probe_plan = view->plan;
 	mr_scan_source_set(source);
 	MemoryContextSwitchTo(old);
 	return view->probe_plan;
