@@ -19,13 +19,21 @@
 #include "catalog/pg_type.h"
 #include "ingest/retention.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/params.h"
+#include "parser/analyze.h"
+#include "parser/parser.h"
+#include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
+#include "tcop/dest.h"
+#include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "view/expiry.h"
+#include "view/plan.h"
 
 #define REMOVE_ROWS		5000	/* most in one transaction */
 #define REMOVE_MS		100		/* then messages come first again */
@@ -83,22 +91,68 @@ comparable(const MrBound *bound, Timestamp horizon, Oid *type)
 	return TimestampGetDatum(horizon);
 }
 
+static bool
+relations_walker(Node *node, List **relids)
+{
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, relations_walker, relids);
+	foreach(lc, ((Query *) node)->rtable)
+		if (OidIsValid(lfirst_node(RangeTblEntry, lc)->relid))
+		*relids = lappend_oid(*relids, lfirst_node(RangeTblEntry, lc)->relid);
+	return query_tree_walker((Query *) node, relations_walker, relids, 0);
+}
+
+/*
+ * The DELETE, analyzed.  It runs with the extension owner's rights, so it must be the matrel
+ * that the name means: the schema's owner can make it mean a table with triggers of his own.
+ * Nothing after this goes by name.
+ */
+static Query *
+analyze_delete(Oid matrel, const char *column, Oid type)
+{
+	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(matrel)),
+												  get_rel_name(matrel));
+	char	   *sql = psprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY"
+							   "(SELECT ctid FROM %s WHERE %s < $1 LIMIT %d))",
+							   name, name, quote_identifier(column), REMOVE_ROWS);
+	RawStmt    *raw = linitial_node(RawStmt, raw_parser(sql, RAW_PARSE_DEFAULT));
+	Query	   *query = parse_analyze_fixedparams(raw, sql, &type, 1, NULL);
+	List	   *relids = NIL;
+	ListCell   *lc;
+
+	(void) relations_walker((Node *) query, &relids);
+	foreach(lc, relids)
+		if (lfirst_oid(lc) != matrel)
+		ereport(ERROR,
+				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				errmsg("schema of table \"%s\" was renamed while rows were removed from it",
+					   get_rel_name(matrel)));
+	return query;
+}
+
 /* delete rows whose column is less than a bound; returns how many */
 static uint64
 delete_rows(Oid matrel, const char *column, Oid type, Datum horizon)
 {
-	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(matrel)),
-												  get_rel_name(matrel));
+	ParamListInfo params = makeParamList(1);
 	MrCatalogScope scope;
+	Query	   *query;
+	PlannedStmt *plan;
 	uint64		result;
 
+	params->params[0].value = horizon;
+	params->params[0].isnull = false;
+	params->params[0].pflags = PARAM_FLAG_CONST;
+	params->params[0].ptype = type;
 	mr_catalog_begin(&scope);
-	if (SPI_execute_with_args(psprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY"
-									   "(SELECT ctid FROM %s WHERE %s < $1 LIMIT %d))",
-									   name, name, quote_identifier(column), REMOVE_ROWS),
-							  1, &type, &horizon, NULL, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not remove rows of %s", name);
-	result = SPI_processed;
+	query = analyze_delete(matrel, column, type);
+	plan = pg_plan_query(linitial_node(Query, QueryRewrite(query)), "retention", 0, params);
+	result = mr_plan_run(plan, None_Receiver, params);
+	CommandCounterIncrement();
 	mr_catalog_end(&scope);
 	return result;
 }

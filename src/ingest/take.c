@@ -152,7 +152,7 @@ aggregate(MrIngest *ingest, MrIngestView *view)
 	if (view->grouping != NULL && !mr_executor_aggregation)
 		mr_grouping_run(view->grouping, view->merge, (Size) sort_memory * 1024);
 	else
-		(void) mr_plan_run(plan, dest);
+		(void) mr_plan_run(plan, dest, NULL);
 	mr_retention_end();
 }
 
@@ -233,7 +233,7 @@ probe(MrIngest *ingest, MrIngestView *view)
 	plan = probe_plan(view);
 	mr_retention_begin(view);
 	phase = MR_TAKE_PLAN;
-	(void) mr_plan_run(plan, None_Receiver);
+	(void) mr_plan_run(plan, None_Receiver, NULL);
 	mr_retention_end();
 	view->late = NULL;
 }

@@ -148,10 +148,10 @@ mr_plan_partial(const MrViewAnalysis *analysis)
 }
 
 uint64
-mr_plan_run(PlannedStmt *plan, DestReceiver *dest)
+mr_plan_run(PlannedStmt *plan, DestReceiver *dest, ParamListInfo params)
 {
 	QueryDesc  *desc = CreateQueryDesc(plan, "continuous view", GetActiveSnapshot(),
-									   InvalidSnapshot, dest, NULL, NULL, 0);
+									   InvalidSnapshot, dest, params, NULL, 0);
 	uint64		processed;
 
 	ExecutorStart(desc, 0);

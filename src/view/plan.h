@@ -18,6 +18,6 @@
 extern PlannedStmt *mr_plan_partial(const MrViewAnalysis *analysis);
 
 /* run a plan once, rows go to dest; needs an active snapshot.  Returns rows emitted */
-extern uint64 mr_plan_run(PlannedStmt *plan, DestReceiver *dest);
+extern uint64 mr_plan_run(PlannedStmt *plan, DestReceiver *dest, ParamListInfo params);
 
 #endif							/* MR_VIEW_PLAN_H */
