@@ -22,6 +22,7 @@ FLINK_JARS="org.apache.flink:flink-clients:$FLINK_VERSION org.apache.flink:flink
 
 # --- installing --------------------------------------------------------------------
 
+# shellcheck disable=SC2086
 jars_of() {
 	case $1 in
 		ks) echo $STREAMS_JARS ;;
@@ -62,21 +63,23 @@ install_python() {
 
 # A client's seconds and the server's CPU for it: WORKLOAD COMMAND...
 measure_peer() {
-	local workload=$1 before began
+	local workload=$1 before began ended rc=0
 	shift
 	before=$(wal_position)
 	start_sampler "$workload" '\[local\]|COPY|CREATE TABLE'
 	began=$(date +%s%N)
-	if "$@" >"$S/peer.out" 2>"$S/peer.err" </dev/null; then
-		stop_sampler "$workload" server_
-		grep -q '^seconds ' "$S/peer.out" ||
-			printf 'messages %d\nseconds %.6f\n' "$EVENTS" "$(awk "BEGIN {print ($(date +%s%N) - $began) / 1e9}")" >>"$S/peer.out"
-		record_file "$workload" '' "$S/peer.out"
-		record_wal "$workload" "$before"
-	else
-		stop_sampler "$workload" server_
-		failed "$workload" "$(error_in "$S/peer.err")"
-	fi
+	"$@" >"$S/peer.out" 2>"$S/peer.err" </dev/null || rc=$?
+	ended=$(date +%s%N)
+	stop_sampler "$workload" server_
+	case $rc in
+		0) ;;
+		124) failed "$workload" "it did not end in time"; return ;;
+		*) failed "$workload" "$(error_in "$S/peer.err")"; return ;;
+	esac
+	grep -q '^seconds ' "$S/peer.out" ||
+		printf 'messages %d\nseconds %.6f\n' "$EVENTS" "$(awk "BEGIN {print ($ended - $began) / 1e9}")" >>"$S/peer.out"
+	record_file "$workload" '' "$S/peer.out"
+	record_wal "$workload" "$before"
 }
 
 peer_copy() {
@@ -109,7 +112,7 @@ run_java() {
 	[ -e "$S/classes/$class.class" ] || javac -d "$S/classes" -cp "$jars/*" "$BENCH/$class.java" ||
 		{ failed "$workload" "$class.java does not compile"; return; }
 	mkdir "$S/peer_state"
-	measure_peer "$workload" timeout -k 10 300 java "$@" -XX:-UsePerfData -Djava.io.tmpdir="$S" \
+	measure_peer "$workload" timeout -k 10 600 java "$@" -XX:-UsePerfData -Djava.io.tmpdir="$S" \
 		-Dorg.slf4j.simpleLogger.defaultLogLevel=error -cp "$S/classes:$jars/*" \
 		"$class" "$BROKER" events "${workload#*-}" "$url" "$EVENTS" "$S/peer_state" &&
 		check_truth "$workload" "${workload#*-}" peer
