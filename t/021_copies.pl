@@ -20,11 +20,16 @@ my $other_topic = create_stream($node, 'visits', event_columns());
 my $n = 0;
 my $visits = 300;
 my %query = (
+	sliding => 'SELECT k, count(*) AS n, avg(v) AS mean FROM %s e GROUP BY k',
+	kept => q{SELECT timestamptz '2024-01-01 00:00+00' + k * interval '1 day' AS day, count(*) AS n FROM %s e GROUP BY 1},
 	per_k => 'SELECT k, s, count(*) AS n, avg(v) AS mean, max(id) AS last FROM %s e GROUP BY k, s',
 	in_all => 'SELECT count(*) AS n, sum(id) AS ids, stddev(v) AS deviation FROM %s e',
 	copied => 'SELECT id, s FROM %s e WHERE k = 1',
 	'odd."A View"' => 'SELECT k, count(*) AS n, sum(id) AS ids FROM
 		(SELECT k, id FROM %s c UNION ALL SELECT k, id FROM %s v) u GROUP BY k');
+my %settings = (
+	sliding => q{, sliding_window => '1 day'},
+	kept => q{, retention => '100 years', retention_column => 'day'});
 
 sub sql
 {
@@ -95,7 +100,8 @@ sql('CREATE SCHEMA odd; CREATE ROLE keeper; CREATE ROLE reader; GRANT ALL ON SCH
 foreach my $view (sort keys %query)
 {
 	my $role = $view =~ /^odd/ ? 'SET ROLE keeper;' : '';
-	sql(qq{$role SELECT millrace.create_continuous_view('$view', \$\$@{[$query{$view} =~ s/%s/clicks/r =~ s/%s/visits/r]}\$\$)});
+	sql(qq{$role SELECT millrace.create_continuous_view('$view', \$\$@{[$query{$view} =~ s/%s/clicks/r =~ s/%s/visits/r]}\$\$
+		@{[$settings{$view} // '']})});
 }
 sql('GRANT SELECT ON per_k TO reader; CREATE VIEW above AS SELECT sum(n) AS n FROM per_k');
 send_more(300);
@@ -134,7 +140,7 @@ wait_for($node, q{SELECT count(*) = 2 AND count(DISTINCT id) = 2 FROM millrace.d
 pass('sequences go on');
 my ($rc, $out, $err) = $node->psql('restored', 'DROP TABLE per_k_mrel');
 like($err, qr/per_k/, 'parts belong to their views again');
-sql('DROP VIEW above; DROP VIEW per_k, in_all, copied; DROP SCHEMA odd CASCADE; DROP FOREIGN TABLE clicks, visits', 'restored');
+sql('DROP VIEW above; DROP VIEW per_k, in_all, copied, sliding, kept; DROP SCHEMA odd CASCADE; DROP FOREIGN TABLE clicks, visits', 'restored');
 is(sql(q{SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace}, 'restored'), '0', 'nothing is left of what is dropped');
 is(sql(q{SELECT count(*) FROM millrace.feed}, 'restored'), '0', 'nor of its feeds');
 sql('DROP DATABASE restored');
