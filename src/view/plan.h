@@ -17,7 +17,10 @@
  */
 extern PlannedStmt *mr_plan_partial(const MrViewAnalysis *analysis);
 
-/* run a plan once, rows go to dest; needs an active snapshot.  Returns rows emitted */
+/*
+ * Run a plan once, rows go to dest; params may be NULL; needs an active snapshot.  Returns
+ * rows emitted, or removed.
+ */
 extern uint64 mr_plan_run(PlannedStmt *plan, DestReceiver *dest, ParamListInfo params);
 
 #endif							/* MR_VIEW_PLAN_H */
