@@ -127,7 +127,8 @@ SELECT compare('a view with levels', $$ SELECT millrace.combine(twice) AS h, mil
     SELECT count(*) * 2 AS h, avg(n) AS a FROM events e WHERE (SELECT count(*) FROM events f WHERE f.g IS NOT DISTINCT FROM e.g AND f.id % 4 = e.id % 4) > 14 $$);
 -- In ordinary views, and again over them; they keep the call as it was typed.
 CREATE VIEW live.by_g AS SELECT g, millrace.combine(average) AS average, millrace.combine(hits) + 1 AS hits1 FROM live.v GROUP BY g;
-SELECT pg_get_viewdef('live.by_g'::regclass);
+-- from 16 on without the relation's name where there is one only
+SELECT regexp_replace(pg_get_viewdef('live.by_g'::regclass), '\mv\.', '', 'g');
 SELECT compare('ordinary views', $$ SELECT g % 2 AS odd, millrace.combine(average) AS a FROM by_g GROUP BY 1 $$, $$ SELECT g % 2 AS odd, avg(n) AS a FROM events GROUP BY 1 $$);
 SELECT compare('over what is combined', $$ SELECT millrace.combine(a) AS a, max(a) AS m FROM (SELECT part, millrace.combine(average) AS a FROM v GROUP BY part) q $$, $$
     SELECT (SELECT avg(n) FROM events) AS a, max(a) AS m FROM (SELECT avg(n) AS a FROM events GROUP BY id % 4) q $$);
