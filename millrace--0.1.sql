@@ -36,8 +36,10 @@ CREATE TABLE millrace.feed (
   id          bigserial PRIMARY KEY,
   stream      regclass NOT NULL,
   topic       text,                           -- the stream's, which its offsets belong to
+  cluster     text,                           -- id of the Kafka cluster that they belong to
+  other_cluster text,                         -- met at its address instead; accepted if the feed is not stopped
   live        boolean NOT NULL DEFAULT false,
-  stopped     boolean NOT NULL DEFAULT false, -- by on_error or on_gap = stop
+  stopped     boolean NOT NULL DEFAULT false, -- by on_error or on_gap = stop, or another cluster
   last_error  text,                           -- why
   generation  bigint NOT NULL DEFAULT 1,      -- changes with the set of views
   home_cluster bigint NOT NULL,               -- where it is fed: system identifier,
@@ -57,6 +59,11 @@ CREATE TABLE millrace.feed_offset (
   bytes       bigint NOT NULL DEFAULT 0,
   tombstones  bigint NOT NULL DEFAULT 0,
   skipped     bigint NOT NULL DEFAULT 0,      -- by on_error = skip, once for each view
+  last_offset bigint,                         -- of the last message taken, by which the log is recognized
+  last_checksum bigint,
+  anchor_offset bigint,                       -- the same of one taken a while before
+  anchor_checksum bigint,
+  resume_offset bigint,                       -- stopped at a gap: where activate() lets it go on
   PRIMARY KEY (feed, partition)
 ) WITH (fillfactor = 30, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0);
 COMMENT ON TABLE millrace.feed_offset IS 'next offset of each feed and partition, written in the transaction of the views';

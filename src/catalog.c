@@ -426,6 +426,22 @@ mr_catalog_insert_view_start(Oid view, Oid stream, int32 partition, int64 offset
 }
 
 /* rows of (partition, offset) as an array in the caller's context */
+/* from two columns; of all NULL, none */
+static MrRecord
+record_value(uint64 row, int col)
+{
+	MrRecord	result = MR_NO_RECORD;
+	bool		isnull;
+	Datum		offset = column(row, col, &isnull);
+
+	if (!isnull)
+	{
+		result.offset = DatumGetInt64(offset);
+		result.checksum = (uint32) DatumGetInt64(value(row, col + 1));
+	}
+	return result;
+}
+
 static MrFeedOffset *
 offsets_from_rows(const MrCatalogScope *scope, int *n)
 {
@@ -436,6 +452,9 @@ offsets_from_rows(const MrCatalogScope *scope, int *n)
 	{
 		result[i].partition = DatumGetInt32(value(i, 1));
 		result[i].next_offset = DatumGetInt64(value(i, 2));
+		result[i].in_gap = SPI_tuptable->tupdesc->natts > 2 && DatumGetBool(value(i, 3));
+		result[i].last = SPI_tuptable->tupdesc->natts > 2 ? record_value(i, 4) : MR_NO_RECORD;
+		result[i].anchor = SPI_tuptable->tupdesc->natts > 2 ? record_value(i, 6) : MR_NO_RECORD;
 	}
 	*n = (int) SPI_processed;
 	return result;
@@ -596,17 +615,76 @@ mr_catalog_adopt_view(Oid view)
 }
 
 void
+mr_catalog_set_resume_offset(int64 feed, int32 partition, int64 offset)
+{
+	Oid			types[] = {INT8OID, INT4OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(partition), Int64GetDatum(offset)};
+
+	run_alone("UPDATE millrace.feed_offset SET resume_offset = $3 WHERE feed = $1 AND partition = $2",
+			  3, types, values, NULL);
+}
+
+void
 mr_catalog_pass_gaps(int64 feed)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
 
-	run_alone("WITH o AS (UPDATE millrace.feed_offset o SET next_offset = g.to_offset"
-			  " FROM millrace.gap g, millrace.feed f"
-			  " WHERE f.id = $1 AND o.feed = f.id AND g.stream = f.stream AND NOT g.passed"
-			  " AND g.partition = o.partition AND g.from_offset = o.next_offset RETURNING g.id)"
-			  " UPDATE millrace.gap SET passed = true WHERE id IN (SELECT id FROM o)",
+	run_alone("WITH o AS (UPDATE millrace.feed_offset o SET next_offset = resume_offset,"
+			  " resume_offset = NULL, last_offset = NULL, last_checksum = NULL,"
+			  " anchor_offset = NULL, anchor_checksum = NULL"
+			  " WHERE o.feed = $1 AND resume_offset IS NOT NULL RETURNING partition, next_offset)"
+			  " UPDATE millrace.gap g SET passed = true FROM o, millrace.feed f"
+			  " WHERE f.id = $1 AND g.stream = f.stream AND NOT g.passed"
+			  " AND g.partition = o.partition AND g.to_offset = o.next_offset",
 			  1, types, values, NULL);
+}
+
+MrFeedCluster *
+mr_catalog_feed_cluster(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+	MrFeedCluster *result = palloc0(sizeof(MrFeedCluster));
+	MrCatalogScope scope;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT cluster, other_cluster FROM millrace.feed WHERE id = $1",
+				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+	{
+		result->id = text_value(0, 1, scope.caller);
+		result->other = text_value(0, 2, scope.caller);
+	}
+	mr_catalog_end(&scope);
+	return result;
+}
+
+bool
+mr_catalog_set_cluster(int64 feed, const char *from, const char *to)
+{
+	Oid			types[] = {INT8OID, TEXTOID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(feed), from ? CStringGetTextDatum(from) : (Datum) 0,
+	CStringGetTextDatum(to)};
+	MrCatalogScope scope;
+	bool		result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("UPDATE millrace.feed SET cluster = $3, other_cluster = NULL"
+				   " WHERE id = $1 AND cluster IS NOT DISTINCT FROM $2",
+				   false, 3, types, values, from ? "   " : " n ");
+	result = SPI_processed == 1;
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_catalog_set_other_cluster(int64 feed, const char *other)
+{
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(feed), CStringGetTextDatum(other)};
+
+	run_alone("UPDATE millrace.feed SET other_cluster = $2 WHERE id = $1", 2, types, values, NULL);
 }
 
 /* ---------- feeds ---------- */
@@ -775,7 +853,8 @@ mr_catalog_feed_offsets(int64 feed, bool lock, int *n)
 	if (lock)
 		mr_catalog_lock_feed(feed, ExclusiveLock);
 	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT partition, next_offset FROM millrace.feed_offset WHERE feed = $1"
+	mr_catalog_run("SELECT partition, next_offset, resume_offset IS NOT NULL, last_offset, last_checksum,"
+				   " anchor_offset, anchor_checksum FROM millrace.feed_offset WHERE feed = $1"
 				   " ORDER BY partition", true, 1, types, values, NULL);
 	result = offsets_from_rows(&scope, n);
 	mr_catalog_end(&scope);
@@ -815,8 +894,14 @@ mr_catalog_split_view(Oid view, Oid stream, int64 feed)
 	Oid			move_types[] = {INT8OID, OIDOID, OIDOID};
 	Datum		move_values[] = {Int64GetDatum(result), ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
 
-	run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset, \"timestamp\")"
-			  " SELECT $1, partition, next_offset, \"timestamp\" FROM millrace.feed_offset WHERE feed = $2",
+	run_alone("UPDATE millrace.feed f SET cluster = o.cluster, other_cluster = o.other_cluster"
+			  " FROM millrace.feed o WHERE f.id = $1 AND o.id = $2",
+			  2, copy_types, copy_values, NULL);
+	run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset, \"timestamp\", last_offset,"
+			  " last_checksum, anchor_offset, anchor_checksum, resume_offset)"
+			  " SELECT $1, partition, next_offset, \"timestamp\", last_offset,"
+			  " last_checksum, anchor_offset, anchor_checksum, resume_offset"
+			  " FROM millrace.feed_offset WHERE feed = $2",
 			  2, copy_types, copy_values, NULL);
 	run_alone("UPDATE millrace.view_stream SET feed = $1, reached = false WHERE view = $2 AND stream = $3",
 			  3, move_types, move_values, NULL);
@@ -864,11 +949,12 @@ mr_catalog_tidy_feeds(void)
 	"SELECT f.id FROM millrace.feed f WHERE NOT f.live AND NOT f.id = ANY ($1) AND " AT_HOME " ORDER BY f.id"
 #define WAITING_PAIRS \
 	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT o.partition || ':' || o.next_offset" \
-	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place" \
+	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place," \
+	" f.cluster" \
 	" FROM millrace.feed f WHERE f.id = ANY ($1) AND NOT f.stopped" \
 	" AND (SELECT bool_and(v.active AND NOT v.failed) FROM millrace.view_stream s" \
 	" JOIN millrace.continuous_view v USING (view) WHERE s.feed = f.id)), " \
-	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, place) AS into FROM w)" \
+	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, cluster, place) AS into FROM w)" \
 	" SELECT id, \"into\" FROM g WHERE id <> \"into\""
 
 static Datum

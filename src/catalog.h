@@ -13,6 +13,7 @@
 #include "executor/spi.h"
 #include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
+#include "record.h"
 #include "storage/lockdefs.h"
 #include "utils/snapshot.h"
 #include "utils/timestamp.h"
@@ -47,7 +48,19 @@ typedef struct MrFeedOffset
 {
 	int32		partition;
 	int64		next_offset;
+	/* of feeds only */
+	bool		in_gap;			/* stopped: it will go on elsewhere */
+	MrRecord	last;			/* message taken last */
+	MrRecord	anchor;			/* one taken some time before that */
 } MrFeedOffset;
+
+/* The Kafka cluster that a feed's offsets belong to. */
+typedef struct MrFeedCluster
+{
+	char	   *id;				/* NULL: not known yet */
+	char	   *other;			/* met at the address instead, and accepted if
+								 * the feed has not stopped; or NULL */
+} MrFeedCluster;
 
 /*
  * A stretch of catalog access: extension owner's rights, a search_path of pg_catalog only,
@@ -119,8 +132,20 @@ extern char *mr_catalog_feed_error(int64 feed); /* or NULL */
 extern void mr_catalog_adopt_stream(Oid stream);
 extern void mr_catalog_adopt_view(Oid view);
 
-/* let a feed that stands before a gap that it has not passed go on after it */
+/*
+ * A feed has stopped at a gap: where each partition goes on, once it is to.  The second lets
+ * it stand there.
+ */
+extern void mr_catalog_set_resume_offset(int64 feed, int32 partition, int64 offset);
 extern void mr_catalog_pass_gaps(int64 feed);
+
+/*
+ * Clusters.  _set_cluster: false when the feed's was not "from" (NULL: not known), but
+ * somebody else has set it.
+ */
+extern MrFeedCluster *mr_catalog_feed_cluster(int64 feed);
+extern bool mr_catalog_set_cluster(int64 feed, const char *from, const char *to);
+extern void mr_catalog_set_other_cluster(int64 feed, const char *other);
 
 /* Feeds */
 extern int64 mr_catalog_insert_feed(Oid stream);

@@ -76,6 +76,12 @@ reaches(MrIngest *ingest, const MrFeedOffset *live, int nlive, const MrMessage *
 	{
 		MrPosition *position = mr_offsets_find(ingest->offsets, live[i].partition);
 
+		/* it will go on elsewhere */
+		if (live[i].in_gap)
+			return false;
+		/* a partition that the topic no longer has, or nothing was taken of */
+		if (position == NULL && live[i].next_offset == 0)
+			continue;
 		if (position == NULL)
 			return false;
 		if (position->next_offset > live[i].next_offset)
@@ -98,6 +104,16 @@ reaches(MrIngest *ingest, const MrFeedOffset *live, int nlive, const MrMessage *
 			return false;
 	}
 	return true;
+}
+
+/* an offset of one cluster means nothing in another */
+static bool
+same_cluster(const MrIngest *ingest, int64 live_feed)
+{
+	const MrFeedCluster *live = mr_catalog_feed_cluster(live_feed);
+
+	return ingest->cluster->id == NULL || live->id == NULL ||
+		strcmp(ingest->cluster->id, live->id) == 0;
 }
 
 static int64
@@ -195,7 +211,7 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 								 * ourselves */
 	ingest->live = mr_catalog_feed_offsets(live_feed, false, &ingest->nlive);
 	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
-		shadows_may_join(ingest, at_end))
+		same_cluster(ingest, live_feed) && shadows_may_join(ingest, at_end))
 	{
 		ingest->live = mr_catalog_feed_offsets(live_feed, true, &ingest->nlive);
 		joins = reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends);

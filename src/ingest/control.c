@@ -98,14 +98,16 @@ mr_deactivate(PG_FUNCTION_ARGS)
 
 /* ---------- activate ---------- */
 
-/* a feed that stopped goes on: past the gap if it was one */
+/*
+ * A feed that stopped goes on: past the gap if it was one.  A view that was deactivated after
+ * that stands before the gap as well, in a feed that has not stopped.
+ */
 static void
 restart_feed(const MrFeed *feed)
 {
-	if (!feed->stopped)
-		return;
 	mr_catalog_pass_gaps(feed->id);
-	mr_catalog_restart_feed(feed->id);
+	if (feed->stopped)
+		mr_catalog_restart_feed(feed->id);
 }
 
 static void

@@ -11,6 +11,10 @@
  * generation compared.  Whoever changes which views follow a feed, or copies its position,
  * holds that lock exclusively.  The offset rows alone would not do: a new feed has none, and
  * there may be partitions that nobody has met yet.
+ *
+ * With the offset goes what is needed to recognize the log that it belongs to: the message
+ * that was taken last, and an older one, the anchor.  If both have become others, the log is
+ * another one; if only the last has, the log has lost its end.
  */
 #include "millrace.h"
 
@@ -19,6 +23,9 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
+
+/* An anchor is at least this much older than the last message, once there is such a one. */
+#define ANCHOR_MS	30000
 
 static bool
 is_ours(const MrOffsets *offsets, int32 partition)
@@ -35,15 +42,33 @@ compare_positions(const void *a, const void *b)
 	return (pa > pb) - (pa < pb);
 }
 
+/* nothing has been taken since the last commit */
 static void
-init_position(MrPosition *position, int32 partition, int64 next_offset, bool stored)
+reset_position(MrPosition *position)
 {
-	memset(position, 0, sizeof(MrPosition));
-	position->partition = partition;
-	position->stored = stored;
-	position->next_offset = next_offset;
-	position->new_offset = next_offset;
+	position->new_offset = position->next_offset;
+	position->new_last = position->last;
+	position->new_anchor = position->anchor;
+	position->moved = false;
+	position->messages = 0;
+	position->bytes = 0;
+	position->tombstones = 0;
+	position->skipped = 0;
 	position->timestamp_ms = -1;
+	position->message = NULL;
+}
+
+static void
+init_position(MrPosition *position, const MrFeedOffset *row, bool stored)
+{
+	position->partition = row->partition;
+	position->stored = stored;
+	position->next_offset = row->next_offset;
+	position->last = row->last;
+	position->anchor = row->anchor;
+	position->waiting = row->last;
+	position->anchored_at = GetCurrentTimestamp();
+	reset_position(position);
 }
 
 MrOffsets *
@@ -60,7 +85,7 @@ mr_offsets_load(const MrFeed *feed, int shard, int nshards)
 	result->positions = palloc(sizeof(MrPosition) * (n + 1));
 	for (int i = 0; i < n; i++)
 		if (is_ours(result, rows[i].partition))
-			init_position(&result->positions[result->n++], rows[i].partition, rows[i].next_offset, true);
+			init_position(&result->positions[result->n++], &rows[i], true);
 	return result;
 }
 
@@ -77,9 +102,16 @@ mr_offsets_find(MrOffsets *offsets, int32 partition)
 void
 mr_offsets_add(MrOffsets *offsets, int32 partition, int64 next_offset)
 {
+	MrFeedOffset row = {
+		.partition = partition,
+		.next_offset = next_offset,
+		.last = MR_NO_RECORD,
+		.anchor = MR_NO_RECORD
+	};
+
 	Assert(is_ours(offsets, partition));
 	offsets->positions = repalloc(offsets->positions, sizeof(MrPosition) * (offsets->n + 2));
-	init_position(&offsets->positions[offsets->n++], partition, next_offset, false);
+	init_position(&offsets->positions[offsets->n++], &row, false);
 	qsort(offsets->positions, offsets->n, sizeof(MrPosition), compare_positions);
 }
 
@@ -145,11 +177,39 @@ void
 mr_offsets_reset(MrOffsets *offsets)
 {
 	for (int i = 0; i < offsets->n; i++)
-	{
-		MrPosition *position = &offsets->positions[i];
+		reset_position(&offsets->positions[i]);
+}
 
-		init_position(position, position->partition, position->next_offset, position->stored);
+/*
+ * Of a portion only the last message of each partition is looked at.  The first ever becomes
+ * the anchor; later on an anchor is replaced by what was the last message some time ago.
+ */
+static void
+remember_last(MrPosition *position)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (position->message == NULL)
+		return;
+	if (position->anchor.offset < 0)
+		position->new_anchor = position->last;
+	else if (TimestampDifferenceExceeds(position->anchored_at, now, ANCHOR_MS))
+	{
+		position->new_anchor = position->waiting;
+		position->waiting = position->last;
+		position->anchored_at = now;
 	}
+	position->new_last.offset = position->message->offset;
+	position->new_last.checksum = mr_message_checksum(position->message);
+	position->message = NULL;
+}
+
+void
+mr_offsets_move(MrPosition *position, int64 offset)
+{
+	position->new_offset = offset;
+	position->new_last = position->new_anchor = position->waiting = MR_NO_RECORD;
+	position->moved = true;
 }
 
 void
@@ -172,15 +232,18 @@ mr_offsets_count(MrOffsets *offsets, const MrMessage *messages, int n)
 		position->messages++;
 		position->bytes += message->key_len + message->value_len;
 		position->timestamp_ms = message->timestamp_ms;
+		position->message = message;
 		if (message->value == NULL)
 			position->tombstones++;
 	}
+	for (int i = 0; i < offsets->n; i++)
+		remember_last(&offsets->positions[i]);
 }
 
 static bool
 position_dirty(const MrPosition *position)
 {
-	return !position->stored || position->new_offset != position->next_offset;
+	return !position->stored || position->moved || position->new_offset != position->next_offset;
 }
 
 bool
@@ -198,14 +261,19 @@ int8_array(Datum *elems, int n)
 	return PointerGetDatum(construct_array(elems, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* partition, next_offset, messages, bytes, tombstones, ms, skipped: one array each */
+/* one array for each of these */
+#define STORED_COLUMNS	11
+#define STORED_AS \
+	" FROM unnest($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) AS u(partition, next_offset, messages, bytes," \
+	" tombstones, ms, last_offset, last_checksum, anchor_offset, anchor_checksum, skipped)"
+
 static int
 collect_arrays(const MrOffsets *offsets, bool stored, Datum *arrays)
 {
-	Datum	   *columns[7];
+	Datum	   *columns[STORED_COLUMNS];
 	int			n = 0;
 
-	for (int c = 0; c < 7; c++)
+	for (int c = 0; c < STORED_COLUMNS; c++)
 		columns[c] = palloc(sizeof(Datum) * (offsets->n + 1));
 	for (int i = 0; i < offsets->n; i++)
 	{
@@ -219,10 +287,14 @@ collect_arrays(const MrOffsets *offsets, bool stored, Datum *arrays)
 		columns[3][n] = Int64GetDatum(position->bytes);
 		columns[4][n] = Int64GetDatum(position->tombstones);
 		columns[5][n] = Int64GetDatum(position->timestamp_ms);
-		columns[6][n] = Int64GetDatum(position->skipped);
+		columns[6][n] = Int64GetDatum(position->new_last.offset);
+		columns[7][n] = Int64GetDatum((int64) position->new_last.checksum);
+		columns[8][n] = Int64GetDatum(position->new_anchor.offset);
+		columns[9][n] = Int64GetDatum((int64) position->new_anchor.checksum);
+		columns[10][n] = Int64GetDatum(position->skipped);
 		n++;
 	}
-	for (int c = 0; c < 7; c++)
+	for (int c = 0; c < STORED_COLUMNS; c++)
 		arrays[c + 1] = int8_array(columns[c], n);
 	arrays[0] = Int64GetDatum(offsets->feed);
 	return n;
@@ -231,29 +303,33 @@ collect_arrays(const MrOffsets *offsets, bool stored, Datum *arrays)
 void
 mr_offsets_store(MrOffsets *offsets)
 {
-	Oid			types[] = {INT8OID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
-	INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID};
-	Datum		arrays[8];
+	Oid			types[1 + STORED_COLUMNS] = {INT8OID};
+	Datum		arrays[1 + STORED_COLUMNS];
 	MrCatalogScope scope;
+
+	for (int c = 0; c < STORED_COLUMNS; c++)
+		types[1 + c] = INT8ARRAYOID;
 
 	mr_catalog_begin(&scope);
 	if (collect_arrays(offsets, true, arrays) > 0)
 		mr_catalog_run("UPDATE millrace.feed_offset o SET next_offset = u.next_offset,"
 					   " messages = o.messages + u.messages, bytes = o.bytes + u.bytes,"
 					   " tombstones = o.tombstones + u.tombstones, skipped = o.skipped + u.skipped,"
-					   " \"timestamp\" = CASE WHEN u.ms < 0 THEN o.\"timestamp\" ELSE to_timestamp(u.ms / 1000.0) END"
-					   " FROM unnest($2, $3, $4, $5, $6, $7, $8)"
-					   " AS u(partition, next_offset, messages, bytes, tombstones, ms, skipped)"
+					   " \"timestamp\" = CASE WHEN u.ms < 0 THEN o.\"timestamp\" ELSE to_timestamp(u.ms / 1000.0) END,"
+					   " last_offset = nullif(u.last_offset, -1), last_checksum = u.last_checksum,"
+					   " anchor_offset = nullif(u.anchor_offset, -1), anchor_checksum = u.anchor_checksum"
+					   STORED_AS
 					   " WHERE o.feed = $1 AND o.partition = u.partition",
-					   false, 8, types, arrays, NULL);
+					   false, 1 + STORED_COLUMNS, types, arrays, NULL);
 	if (collect_arrays(offsets, false, arrays) > 0)
 		mr_catalog_run("INSERT INTO millrace.feed_offset"
-					   " (feed, partition, next_offset, messages, bytes, tombstones, \"timestamp\", skipped)"
+					   " (feed, partition, next_offset, messages, bytes, tombstones, \"timestamp\","
+					   " last_offset, last_checksum, anchor_offset, anchor_checksum, skipped)"
 					   " SELECT $1, u.partition, u.next_offset, u.messages, u.bytes, u.tombstones,"
-					   " CASE WHEN u.ms >= 0 THEN to_timestamp(u.ms / 1000.0) END, u.skipped"
-					   " FROM unnest($2, $3, $4, $5, $6, $7, $8)"
-					   " AS u(partition, next_offset, messages, bytes, tombstones, ms, skipped)",
-					   false, 8, types, arrays, NULL);
+					   " CASE WHEN u.ms >= 0 THEN to_timestamp(u.ms / 1000.0) END,"
+					   " nullif(u.last_offset, -1), u.last_checksum, nullif(u.anchor_offset, -1), u.anchor_checksum, u.skipped"
+					   STORED_AS,
+					   false, 1 + STORED_COLUMNS, types, arrays, NULL);
 	mr_catalog_end(&scope);
 }
 
@@ -264,6 +340,10 @@ mr_offsets_committed(MrOffsets *offsets)
 	{
 		MrPosition *position = &offsets->positions[i];
 
-		init_position(position, position->partition, position->new_offset, true);
+		position->stored = true;
+		position->next_offset = position->new_offset;
+		position->last = position->new_last;
+		position->anchor = position->new_anchor;
+		reset_position(position);
 	}
 }

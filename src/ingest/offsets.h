@@ -13,14 +13,25 @@ typedef struct MrPosition
 {
 	int32		partition;
 	bool		stored;			/* there is a row for it */
-	int64		next_offset;	/* as of the last commit */
+	/* as of the last commit */
+	int64		next_offset;
+	MrRecord	last;			/* message taken last */
+	MrRecord	anchor;			/* one taken a while before, for when the last
+								 * ones are lost */
+	MrRecord	waiting;		/* the next anchor; not stored */
+	TimestampTz anchored_at;	/* when that began to wait */
 	/* what the batch at hand will make of it */
 	int64		new_offset;
+	MrRecord	new_last;
+	MrRecord	new_anchor;
+	bool		moved;			/* not by messages: nothing before is
+								 * remembered */
 	int64		messages;
 	int64		bytes;
 	int64		tombstones;
 	int64		skipped;		/* by on_error = skip, once for each view */
 	int64		timestamp_ms;	/* of the last message, -1: none */
+	const MrMessage *message;	/* while a portion is counted: the last one */
 } MrPosition;
 
 typedef struct MrOffsets
@@ -60,6 +71,9 @@ extern void mr_offsets_reset(MrOffsets *offsets);
 
 /* take note of a batch's messages: new_offset, messages, bytes, timestamp */
 extern void mr_offsets_count(MrOffsets *offsets, const MrMessage *messages, int n);
+
+/* after a gap, go on elsewhere */
+extern void mr_offsets_move(MrPosition *position, int64 offset);
 
 /* is there anything to write? */
 extern bool mr_offsets_dirty(const MrOffsets *offsets);

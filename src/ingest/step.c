@@ -287,6 +287,7 @@ load_feed(MrIngest *ingest, int64 feed, int shard, int nshards, BusyRelation *bu
 		return false;
 	opening = ingest->feed->stream;
 	ingest->stream = mr_stream_get(ingest->feed->stream);
+	ingest->cluster = mr_catalog_feed_cluster(ingest->feed->id);
 	ingest->offsets = mr_offsets_load(ingest->feed, shard, nshards);
 	return load_views(ingest, busy);
 }

@@ -52,6 +52,7 @@ typedef struct MrIngest
 	MemoryContext context;
 	MrStream   *stream;
 	MrFeed	   *feed;
+	MrFeedCluster *cluster;
 	MrOffsets  *offsets;
 	List	   *views;			/* of MrIngestView *, by oid: all workers
 								 * merge in this order */

@@ -61,6 +61,9 @@
 #define EXPIRY_INTERVAL_MS	1000	/* between looks for rows that are too old */
 #define KEPT_BLOCK_MAX		(32 * 1024 * 1024)	/* as large as mallopt takes
 												 * it */
+#define FEWER_MS			10000	/* until it is believed that partitions
+									 * are gone: brokers learn of new ones one
+									 * after the other */
 #define PACE				4	/* commit when waiting took this many steps */
 #define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that
 								 * far */
@@ -91,6 +94,8 @@ typedef struct MrWorker
 	int			npartitions;
 	bool		memory_kept;	/* a step was taken since memory was given
 								 * back */
+	TimestampTz fewer_since;	/* when there were fewer for the first time;
+								 * 0: there are not */
 	int			failures;		/* attempts since the last success */
 	int			nviews;			/* of the feed */
 	int			careful;		/* steps that are still to be careful */
@@ -291,6 +296,7 @@ close_attempt(MrWorker *worker)
 	worker->nmessages = 0;
 	worker->capacity = 0;
 	worker->npartitions = 0;
+	worker->fewer_since = 0;
 	MemoryContextReset(worker->batch);
 	MemoryContextReset(worker->attempt);
 }
@@ -335,12 +341,12 @@ resolve_new_partitions(MrWorker *worker, int n)
 	}
 }
 
-/* start reading all of our partitions, or those above what was known */
+/* start reading our partitions that are new among those that there are */
 static void
 assign(MrWorker *worker, int from, int to)
 {
 	MrOffsets  *offsets = worker->ingest->offsets;
-	MrPartitionOffset *parts = palloc(sizeof(MrPartitionOffset) * (offsets->n + 1));
+	MrPartitionResume *parts = palloc(sizeof(MrPartitionResume) * (offsets->n + 1));
 	int			n = 0;
 
 	for (int i = 0; i < offsets->n; i++)
@@ -350,17 +356,45 @@ assign(MrWorker *worker, int from, int to)
 		if (position->partition < from || position->partition >= to)
 			continue;
 		parts[n].partition = position->partition;
-		parts[n++].offset = position->next_offset;
+		parts[n].offset = position->next_offset;
+		parts[n++].last = position->last;
 	}
-	if (from == 0)
-		mr_consumer_assign(worker->consumer, parts, n);
-	else if (n > 0)
-		mr_consumer_add(worker->consumer, parts, n);
+	if (n > 0)
+		mr_consumer_resume(worker->consumer, parts, n);
 	pfree(parts);
 }
 
-/* look for partitions; false while the broker does not answer or has no such topic */
-static bool
+/* what a look for partitions found */
+typedef enum Found
+{
+	FOUND_ALL,
+	FOUND_NO_ANSWER,
+	FOUND_TOO_FEW,				/* no such topic, or without partitions that
+								 * were read */
+	FOUND_ANOTHER				/* the topic is another one: open anew */
+} Found;
+
+/*
+ * Kafka never takes partitions away, so if some are missing for a while the topic is another
+ * one.
+ */
+static Found
+note_missing_partitions(MrWorker *worker, int n)
+{
+	set_state(worker, MR_WORKER_RETRYING,
+			  psprintf("topic \"%s\" has only %d partitions, fewer than were read",
+					   worker->ingest->stream->topic, n));
+	if (worker->fewer_since == 0)
+		worker->fewer_since = worker->metadata_at;
+	if (!TimestampDifferenceExceeds(worker->fewer_since, worker->metadata_at, FEWER_MS))
+		return FOUND_TOO_FEW;
+	if (mr_gap_check_cluster(worker->ingest, worker->consumer, n))
+		mr_gap_fewer_partitions(worker->ingest, worker->consumer, n);
+	return FOUND_ANOTHER;
+}
+
+/* look for partitions, and read those that are new */
+static Found
 find_partitions(MrWorker *worker)
 {
 	const char *error;
@@ -376,15 +410,18 @@ find_partitions(MrWorker *worker)
 		else
 			(void) mr_consumer_error(worker->consumer, &error);
 		set_state(worker, MR_WORKER_RETRYING, error ? error : "the broker does not answer");
-		return false;
+		return n == 0 ? FOUND_TOO_FEW : FOUND_NO_ANSWER;
 	}
+	if (mr_gap_misses_partitions(worker->ingest, n))
+		return note_missing_partitions(worker, n);
+	worker->fewer_since = 0;
 	if (n > worker->npartitions)
 	{
 		resolve_new_partitions(worker, n);
 		assign(worker, worker->npartitions, n);
 		worker->npartitions = n;
 	}
-	return true;
+	return FOUND_ALL;
 }
 
 /* false: there is nothing to do for this process any more */
@@ -692,6 +729,17 @@ count_careful_step(MrWorker *worker)
 	worker->portion = PORTION_MESSAGES;
 }
 
+/* by which the consumer recognizes the log */
+static void
+tell_last_messages(MrWorker *worker)
+{
+	MrOffsets  *offsets = worker->ingest->offsets;
+
+	for (int i = 0; i < offsets->n; i++)
+		mr_consumer_took(worker->consumer, offsets->positions[i].partition,
+						 offsets->positions[i].next_offset, &offsets->positions[i].last);
+}
+
 /* false: open anew */
 static bool
 take_step(MrWorker *worker)
@@ -719,6 +767,7 @@ take_step(MrWorker *worker)
 	count_step(worker, worker->ingest->careful ? worker->ingest->nmessages : worker->taken, began);
 	if (result != MR_STEP_COMMITTED)
 		proc_exit(0);
+	tell_last_messages(worker);
 	shortened = worker->ingest->nmessages < worker->nmessages;
 	cut = (worker->slot->catch_up || shortened) && seek_back(worker);
 	count_careful_step(worker);
@@ -740,7 +789,10 @@ check_broker(MrWorker *worker)
 	if (kind == MR_KAFKA_OK)
 	{
 		if (worker->slot->state != running_state(worker))
+		{
 			set_state(worker, running_state(worker), NULL);
+			mr_consumer_doubt(worker->consumer);
+		}
 		return;
 	}
 	set_state(worker, MR_WORKER_RETRYING, error);
@@ -750,6 +802,36 @@ check_broker(MrWorker *worker)
 				 errmsg("%s", error)));
 }
 
+/* wait until the topic is there; false when the feed should be opened anew */
+static bool
+await_topic(MrWorker *worker)
+{
+	Found		found;
+
+	while ((found = find_partitions(worker)) != FOUND_ALL)
+	{
+		if (found == FOUND_ANOTHER)
+			return false;
+		nap(worker, IDLE_WAIT_MS);
+		MemoryContextReset(worker->batch);
+		if (!mr_ingest_is_current(worker->ingest))
+			return false;
+	}
+	return true;
+}
+
+/* now and then: new partitions, or no more topic; false when the feed should be opened anew */
+static bool
+look_around(MrWorker *worker)
+{
+	Found		found;
+
+	if (!TimestampDifferenceExceeds(worker->metadata_at, GetCurrentTimestamp(), METADATA_INTERVAL_MS))
+		return true;
+	found = find_partitions(worker);
+	return found == FOUND_ALL || found == FOUND_NO_ANSWER;
+}
+
 /* returns when the feed should be opened anew */
 static void
 ingest_until_stale(MrWorker *worker)
@@ -757,13 +839,8 @@ ingest_until_stale(MrWorker *worker)
 	if (!open_attempt(worker))
 		proc_exit(0);
 	MemoryContextSwitchTo(worker->batch);
-	while (!find_partitions(worker))
-	{
-		nap(worker, IDLE_WAIT_MS);
-		MemoryContextReset(worker->batch);
-		if (!mr_ingest_is_current(worker->ingest))
-			return;
-	}
+	if (!await_topic(worker))
+		return;
 	set_state(worker, running_state(worker), NULL);
 	for (;;)
 	{
@@ -771,13 +848,14 @@ ingest_until_stale(MrWorker *worker)
 		if (mr_ingest_is_stale(worker->ingest) ||
 			(take_reload(worker) && !mr_ingest_is_current(worker->ingest)))
 			return;
-		if (GetCurrentTimestamp() - worker->metadata_at > METADATA_INTERVAL_MS * INT64CONST(1000))
-			(void) find_partitions(worker);
+		if (!look_around(worker))
+			return;
 		collect(worker);
 		if (worker->nmessages == 0)
 			give_memory_back(worker);
 		check_broker(worker);
-		if (!take_step(worker))
+		if (!mr_gap_check_cluster(worker->ingest, worker->consumer, worker->npartitions) ||
+			!take_step(worker))
 			return;
 		expire(worker);
 		if (!mr_gap_check(worker->ingest, worker->consumer))
@@ -930,5 +1008,7 @@ mr_worker_main(Datum arg)
 			recover(worker);
 		}
 		PG_END_TRY();
+		if (mr_consumer_any_stuck())
+			proc_exit(0);		/* and be started again */
 	}
 }

@@ -766,12 +766,6 @@ mr_client_offset(MrClient *client, int i)
 	return mr_question_offset(client->question, i);
 }
 
-const char *
-mr_client_text(MrClient *client)
-{
-	return mr_question_text(client->question);
-}
-
 rd_kafka_resp_err_t
 mr_client_ask(MrClient *client, MrQuestion *question, int timeout_ms)
 {

@@ -95,6 +95,5 @@ extern bool mr_client_answered(MrClient *client, rd_kafka_resp_err_t *err);
 extern int	mr_client_partitions(MrClient *client);
 extern int	mr_client_leaderless(MrClient *client);
 extern int64 mr_client_offset(MrClient *client, int i);
-extern const char *mr_client_text(MrClient *client);
 
 #endif							/* MR_KAFKA_CLIENT_H */

@@ -18,6 +18,9 @@
  * was heard since the assignment, a poll that finds nothing asks the broker for the topic's
  * metadata now and then, without waiting for the answer.
  *
+ * Doubts: whether the log is still the one that was read, see continuity.c.  A message that
+ * comes while there are any is left out, and comes again.
+ *
  * Flow: librdkafka stops fetching while it has queued.min.messages, and before version 2.2,
  * which brought fetch.queue.backoff.ms, notices up to a second later that they have been
  * taken.  A caller who takes many messages and then works for a while would get no more
@@ -30,6 +33,7 @@
 #include "postgres.h"
 
 #include "kafka/client.h"
+#include "kafka/continuity.h"
 #include "kafka/headers.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -84,8 +88,11 @@ struct MrConsumer
 	bool	   *settled;		/* by place in status: may librdkafka's
 								 * position be believed, or is it that of an
 								 * earlier assignment? */
+	MrContinuity *continuity;	/* by place in status */
 	int			nstatus;
 	int			status_size;
+	uint64		pauses;			/* times that nothing was queued */
+	bool		doubts;			/* a recall is wanted */
 	rd_kafka_topic_partition_list_t *positions; /* same order as status; or
 												 * NULL */
 	int		   *index;			/* by partition: place in status, or -1 */
@@ -105,7 +112,6 @@ struct MrConsumer
 	bool		heard;			/* something came since the assignment */
 	TimestampTz last_probe;
 	char	   *error;			/* what mr_consumer_error returned last */
-	char	   *cluster_id;
 	char	   *group_id;
 	rd_kafka_queue_t *replies;	/* to courtesies; or NULL */
 };
@@ -208,6 +214,12 @@ mr_consumer_destroy(MrConsumer *consumer)
 	MemoryContextDelete(consumer->cxt);
 }
 
+bool
+mr_consumer_any_stuck(void)
+{
+	return mr_handle_any_abandoned();
+}
+
 /* ----------------------------------------------------------------
  * Assignment
  * ----------------------------------------------------------------
@@ -251,17 +263,29 @@ new_status(MrConsumer *consumer, int32 partition)
 
 		consumer->status = resize(consumer, consumer->status, n * sizeof(MrPartitionStatus));
 		consumer->settled = resize(consumer, consumer->settled, n * sizeof(bool));
+		consumer->continuity = resize(consumer, consumer->continuity, n * sizeof(MrContinuity));
 		consumer->status_size = n;
 	}
 	extend_index(consumer, partition);
 	consumer->index[partition] = consumer->nstatus;
+	consumer->continuity[consumer->nstatus] = (MrContinuity)
+	{
+		.last = MR_NO_RECORD
+	};
 	return &consumer->status[consumer->nstatus++];
+}
+
+static MrContinuity *
+continuity_of(MrConsumer *consumer, const MrPartitionStatus *status)
+{
+	return &consumer->continuity[status - consumer->status];
 }
 
 static void
 start_status(MrConsumer *consumer, int32 partition, int64 offset)
 {
 	MrPartitionStatus *status = find_status(consumer, partition);
+	MrContinuity *continuity;
 
 	if (status == NULL)
 		status = new_status(consumer, partition);
@@ -269,7 +293,12 @@ start_status(MrConsumer *consumer, int32 partition, int64 offset)
 	status->position = offset;
 	status->eof = -1;
 	status->out_of_range = false;
+	status->another = false;
 	consumer->settled[status - consumer->status] = false;
+
+	continuity = continuity_of(consumer, status);
+	continuity->state = MR_RECALL_NONE;
+	continuity->heard_at = GetCurrentTimestamp();
 }
 
 static rd_kafka_topic_partition_list_t *
@@ -307,16 +336,23 @@ check_assigned(MrConsumer *consumer, rd_kafka_topic_partition_list_t *list,
 	throw_assign_error(consumer, reason);
 }
 
+/* Assigned anew: librdkafka's positions have to be asked for with another list. */
 static void
-started(MrConsumer *consumer, const MrPartitionOffset *parts, int n)
+forget_positions(MrConsumer *consumer)
 {
-	for (int i = 0; i < n; i++)
-		start_status(consumer, parts[i].partition, parts[i].offset);
 	if (consumer->positions != NULL)
 		rd_kafka_topic_partition_list_destroy(consumer->positions);
 	consumer->positions = NULL;
 	consumer->heard = false;
 	consumer->last_probe = GetCurrentTimestamp();
+}
+
+static void
+started(MrConsumer *consumer, const MrPartitionOffset *parts, int n)
+{
+	for (int i = 0; i < n; i++)
+		start_status(consumer, parts[i].partition, parts[i].offset);
+	forget_positions(consumer);
 }
 
 void
@@ -358,6 +394,85 @@ mr_consumer_seek(MrConsumer *consumer, int32 partition, int64 offset)
 	check_assigned(consumer, list,
 				   rd_kafka_incremental_unassign(mr_client_handle(consumer->client), list));
 	mr_consumer_add(consumer, &part, 1);
+}
+
+void
+mr_consumer_resume(MrConsumer *consumer, const MrPartitionResume *parts, int n)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
+
+	for (int i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, consumer->topic, parts[i].partition)->offset =
+			parts[i].last.offset >= 0 ? parts[i].last.offset : parts[i].offset;
+	check_assigned(consumer, list,
+				   rd_kafka_incremental_assign(mr_client_handle(consumer->client), list));
+	for (int i = 0; i < n; i++)
+	{
+		MrContinuity *continuity;
+
+		start_status(consumer, parts[i].partition, parts[i].offset);
+		continuity = continuity_of(consumer, find_status(consumer, parts[i].partition));
+		continuity->last = parts[i].last;
+		continuity->end = parts[i].offset;
+		continuity->met = false;
+		if (continuity->last.offset >= 0)
+			continuity->state = MR_RECALL_BEGUN;
+	}
+	forget_positions(consumer);
+}
+
+/* Read at the last messages once more, where that is wanted. */
+static void
+begin_recalls(MrConsumer *consumer)
+{
+	rd_kafka_t *rk = mr_client_handle(consumer->client);
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+	rd_kafka_error_t *error;
+
+	for (int i = 0; i < consumer->nstatus; i++)
+	{
+		MrContinuity *continuity = &consumer->continuity[i];
+
+		if (continuity->state != MR_RECALL_WANTED)
+			continue;
+		rd_kafka_topic_partition_list_add(list, consumer->topic, consumer->status[i].partition)->offset =
+			continuity->last.offset;
+		continuity->state = MR_RECALL_BEGUN;
+		continuity->met = false;
+		consumer->settled[i] = false;
+	}
+	consumer->doubts = false;
+	error = rd_kafka_incremental_unassign(rk, list);
+	if (error == NULL)
+		error = rd_kafka_incremental_assign(rk, list);
+	check_assigned(consumer, list, error);
+	forget_positions(consumer);
+}
+
+void
+mr_consumer_doubt(MrConsumer *consumer)
+{
+	for (int i = 0; i < consumer->nstatus; i++)
+	{
+		MrContinuity *continuity = &consumer->continuity[i];
+
+		if (continuity->last.offset < 0 || consumer->status[i].another ||
+			consumer->status[i].out_of_range)
+			continue;
+		continuity->state = MR_RECALL_WANTED;
+		consumer->doubts = true;
+	}
+}
+
+void
+mr_consumer_took(MrConsumer *consumer, int32 partition, int64 next_offset, const MrRecord *last)
+{
+	MrPartitionStatus *status = find_status(consumer, partition);
+
+	if (status == NULL)
+		return;
+	continuity_of(consumer, status)->last = *last;
+	continuity_of(consumer, status)->end = next_offset;
 }
 
 /* ----------------------------------------------------------------
@@ -402,7 +517,7 @@ held_message(const MrMessage *msg)
 }
 
 static void
-fill_message(MrMessage *msg, rd_kafka_message_t *rkmessage, Slot *slot)
+fill_message(MrMessage *msg, const rd_kafka_message_t *rkmessage)
 {
 	rd_kafka_timestamp_type_t type;
 	int64		timestamp = rd_kafka_message_timestamp(rkmessage, &type);
@@ -414,7 +529,28 @@ fill_message(MrMessage *msg, rd_kafka_message_t *rkmessage, Slot *slot)
 	msg->key_len = rkmessage->key == NULL ? 0 : rkmessage->key_len;
 	msg->value = rkmessage->payload;
 	msg->value_len = rkmessage->payload == NULL ? 0 : rkmessage->len;
-	msg->handle = slot;
+	msg->handle = NULL;
+}
+
+/*
+ * A partition's end.  Where reading began again at the last message, it may lie before the
+ * position: then the log is shorter than it was.
+ */
+static void
+take_end(MrConsumer *consumer, MrPartitionStatus *status, int64 offset)
+{
+	MrContinuity *continuity = continuity_of(consumer, status);
+
+	if (offset >= status->position)
+	{
+		if (status->another)
+			return;
+		status->eof = offset;
+		consumer->settled[status - consumer->status] = true;
+		mr_continuity_end(continuity);
+	}
+	else if (continuity->state == MR_RECALL_BEGUN || continuity->state == MR_RECALL_DONE)
+		status->out_of_range = true;
 }
 
 /*
@@ -434,16 +570,14 @@ take_event(MrConsumer *consumer, const rd_kafka_message_t *rkmessage)
 	switch (rkmessage->err)
 	{
 		case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-			if (status != NULL && rkmessage->offset >= status->position)
-			{
-				status->eof = rkmessage->offset;
-				consumer->settled[status - consumer->status] = true;
-			}
+			if (status != NULL)
+				take_end(consumer, status, rkmessage->offset);
 			mr_client_well(consumer->client, true);
 			consumer->heard = true;
 			break;
 		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
-			if (status != NULL && rkmessage->offset >= status->position)
+			if (status != NULL && (rkmessage->offset >= status->position ||
+								   continuity_of(consumer, status)->state != MR_RECALL_NONE))
 				status->out_of_range = true;
 			mr_client_well(consumer->client, true);
 			consumer->heard = true;
@@ -457,12 +591,52 @@ take_event(MrConsumer *consumer, const rd_kafka_message_t *rkmessage)
 	}
 }
 
+/* A message for the caller. */
+static void
+hand_out(MrConsumer *consumer, MrPartitionStatus *status, MrMessage *msg,
+		 rd_kafka_message_t *rkmessage)
+{
+	msg->handle = hold(consumer, rkmessage);
+	consumer->unnudged++;
+	consumer->unnudged_bytes += rkmessage->len;
+	status->position = rkmessage->offset + 1;
+	status->eof = -1;
+	consumer->settled[status - consumer->status] = true;
+}
+
+/* Is a message, the first after a pause or during a recall, for the caller? */
+static bool
+passes(MrConsumer *consumer, MrPartitionStatus *status, const MrMessage *msg, TimestampTz now)
+{
+	MrContinuity *continuity = continuity_of(consumer, status);
+
+	continuity->pauses = consumer->pauses;
+	if (status->another)
+		return false;
+	switch (mr_continuity_judge(continuity, msg, status->position, now))
+	{
+		case MR_VERDICT_NEW:
+			return true;
+		case MR_VERDICT_KNOWN:
+			break;
+		case MR_VERDICT_SUSPECT:
+			consumer->doubts = true;
+			break;
+		case MR_VERDICT_ANOTHER:
+			status->another = true;
+			consumer->events++;
+			break;
+	}
+	return false;
+}
+
 /*
  * Sort a batch into messages for the caller and what is none.  Returns how many messages.
  */
 static int
 take_batch(MrConsumer *consumer, int n, MrMessage *msgs)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	int			taken = 0;
 
 	for (int i = 0; i < n; i++)
@@ -473,23 +647,24 @@ take_batch(MrConsumer *consumer, int n, MrMessage *msgs)
 		if (rkmessage->err == RD_KAFKA_RESP_ERR_NO_ERROR &&
 			(status = find_status(consumer, rkmessage->partition)) != NULL)
 		{
-			fill_message(&msgs[taken++], rkmessage, hold(consumer, rkmessage));
-			consumer->unnudged++;
-			consumer->unnudged_bytes += rkmessage->len;
-			status->position = rkmessage->offset + 1;
-			status->eof = -1;
-			consumer->settled[status - consumer->status] = true;
-			continue;
+			MrContinuity *continuity = continuity_of(consumer, status);
+
+			consumer->heard = true;
+			fill_message(&msgs[taken], rkmessage);
+			if (mr_continuity_is_plain(continuity, consumer->pauses) ||
+				passes(consumer, status, &msgs[taken], now))
+			{
+				continuity->heard_at = now;
+				hand_out(consumer, status, &msgs[taken++], rkmessage);
+				continue;
+			}
 		}
-		if (rkmessage->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		else if (rkmessage->err != RD_KAFKA_RESP_ERR_NO_ERROR)
 			take_event(consumer, rkmessage);
 		rd_kafka_message_destroy(rkmessage);
 	}
 	if (taken > 0)
-	{
 		mr_client_well(consumer->client, true);
-		consumer->heard = true;
-	}
 	return taken;
 }
 
@@ -528,8 +703,13 @@ take(MrConsumer *consumer, MrMessage *msgs, int max)
 			taken += take_batch(consumer, (int) got, msgs + taken);
 		nudge(consumer, false);
 		if (got < want)
+		{
+			consumer->pauses++;
 			break;
+		}
 	}
+	if (consumer->doubts)
+		begin_recalls(consumer);
 	return taken;
 }
 
@@ -640,6 +820,12 @@ mr_consumer_release(MrConsumer *consumer, MrMessage *msgs, int n)
 	consumer->nfree += n;
 }
 
+uint32
+mr_message_checksum(const MrMessage *msg)
+{
+	return mr_record_checksum(msg->timestamp_ms, msg->key, msg->key_len, msg->value, msg->value_len);
+}
+
 size_t
 mr_message_memory(const MrMessage *msg)
 {
@@ -686,6 +872,9 @@ refresh_positions(MrConsumer *consumer)
 		MrPartitionStatus *status = &consumer->status[i];
 		int64		position = consumer->positions->elems[i].offset;
 
+		/* it counts what is left out */
+		if (status->another || consumer->continuity[i].state != MR_RECALL_NONE)
+			continue;
 		if (position < 0)
 			consumer->settled[i] = true;
 		else if (consumer->settled[i] && position > status->position)
@@ -858,12 +1047,51 @@ mr_consumer_commit_courtesy(MrConsumer *consumer, const MrPartitionOffset *parts
 	rd_kafka_AlterConsumerGroupOffsets_destroy(request);
 }
 
-const char *
-mr_consumer_cluster_id(MrConsumer *consumer, int timeout_ms)
+/* librdkafka keeps it up to date with each answer about the cluster. */
+char *
+mr_consumer_cluster_id(MrConsumer *consumer)
 {
-	if (consumer->cluster_id == NULL &&
-		mr_client_ask(consumer->client, mr_question_cluster_id(), timeout_ms) == RD_KAFKA_RESP_ERR_NO_ERROR)
-		consumer->cluster_id = MemoryContextStrdup(consumer->cxt,
-												   mr_client_text(consumer->client));
-	return consumer->cluster_id;
+	char	   *id = rd_kafka_clusterid(mr_client_handle(consumer->client), 0);
+	char	   *result = NULL;
+
+	if (id != NULL)
+	{
+		result = pstrdup(id);
+		rd_kafka_mem_free(mr_client_handle(consumer->client), id);
+	}
+	return result;
+}
+
+/* Wait until a recall of one partition has come to an end. */
+static void
+await_recall(MrConsumer *consumer, const MrPartitionStatus *status, int timeout_ms)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	MrMessage	msgs[16];
+
+	while (!status->another && !status->out_of_range &&
+		   continuity_of(consumer, status)->state == MR_RECALL_BEGUN)
+	{
+		long		remaining = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+
+		if (remaining <= 0)
+			throw_no_answer(consumer, RD_KAFKA_RESP_ERR__TIMED_OUT);
+		mr_consumer_release(consumer, msgs,
+							mr_consumer_poll(consumer, msgs, lengthof(msgs), (int) remaining));
+	}
+}
+
+MrRecall
+mr_consumer_recall(MrConsumer *consumer, int32 partition, const MrRecord *record, int timeout_ms)
+{
+	MrPartitionResume part = {partition, record->offset + 1, *record};
+	const MrPartitionStatus *status;
+
+	mr_consumer_assign(consumer, NULL, 0);
+	mr_consumer_resume(consumer, &part, 1);
+	status = find_status(consumer, partition);
+	await_recall(consumer, status, timeout_ms);
+	if (status->another)
+		return MR_RECALLED_ANOTHER;
+	return continuity_of(consumer, status)->met ? MR_RECALLED : MR_RECALLED_NOTHING;
 }

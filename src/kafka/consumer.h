@@ -11,6 +11,7 @@
 #define MR_KAFKA_CONSUMER_H
 
 #include "kafka/conf.h"
+#include "record.h"
 
 typedef struct MrConsumer MrConsumer;
 
@@ -37,6 +38,14 @@ typedef struct MrPartitionOffset
 	int64		offset;
 } MrPartitionOffset;
 
+/* Where to go on, and the message before, by which the log is recognized. */
+typedef struct MrPartitionResume
+{
+	int32		partition;
+	int64		offset;
+	MrRecord	last;
+} MrPartitionResume;
+
 /* What a partition told us besides messages, since the last time it was asked. */
 typedef struct MrPartitionStatus
 {
@@ -48,7 +57,17 @@ typedef struct MrPartitionStatus
 								 * follow.  At the end, max(position, eof) is
 								 * where the reader stands */
 	bool		out_of_range;	/* the broker does not have the next offset */
+	bool		another;		/* the log is not the one that was read: no
+								 * more messages of it come */
 } MrPartitionStatus;
+
+/* What is found of a message that was taken before. */
+typedef enum MrRecall
+{
+	MR_RECALLED,				/* it is there */
+	MR_RECALLED_ANOTHER,		/* another one is in its place */
+	MR_RECALLED_NOTHING			/* nothing is: removed, which proves nothing */
+} MrRecall;
 
 typedef enum MrErrorKind
 {
@@ -71,6 +90,12 @@ extern MrConsumer *mr_consumer_create(List *props, const char *topic, const char
 extern void mr_consumer_destroy(MrConsumer *consumer);
 
 /*
+ * Has a consumer of this process not come to its end, because of a fault in librdkafka before
+ * version 2.2?  Its threads and sockets are freed when the process exits.
+ */
+extern bool mr_consumer_any_stuck(void);
+
+/*
  * Start reading these partitions at these offsets (exact, no fallback); replaces any
  * former assignment.  Partitions can be added to a running one by _add, and one moved
  * to another offset by _seek.
@@ -78,6 +103,24 @@ extern void mr_consumer_destroy(MrConsumer *consumer);
 extern void mr_consumer_assign(MrConsumer *consumer, const MrPartitionOffset *parts, int n);
 extern void mr_consumer_add(MrConsumer *consumer, const MrPartitionOffset *parts, int n);
 extern void mr_consumer_seek(MrConsumer *consumer, int32 partition, int64 offset);
+
+/*
+ * As _add, but where a last message is given, the log is read from there, and nothing is
+ * handed out before it was seen again.  If it has become another one, status tells.  Later
+ * on _took says which message is the last: it is looked at again when messages come after a
+ * pause, and _doubt lets that be done for all partitions.
+ */
+extern void mr_consumer_resume(MrConsumer *consumer, const MrPartitionResume *parts, int n);
+extern void mr_consumer_took(MrConsumer *consumer, int32 partition, int64 next_offset,
+							 const MrRecord *last);
+extern void mr_consumer_doubt(MrConsumer *consumer);
+
+/*
+ * Look for a message taken before.  Ends the present assignment, so the consumer is of use
+ * for little else afterwards.  Throws when the broker does not answer in time.
+ */
+extern MrRecall mr_consumer_recall(MrConsumer *consumer, int32 partition,
+								   const MrRecord *record, int timeout_ms);
 
 /*
  * Take up to max messages into msgs, waiting at most timeout_ms for the first one
@@ -93,6 +136,9 @@ extern void mr_consumer_release(MrConsumer *consumer, MrMessage *msgs, int n);
 
 /* headers of a message as jsonb Datum (object name -> string; last wins), isnull when none */
 extern Datum mr_message_headers(const MrMessage *msg, bool *isnull);
+
+/* by which it is recognized later, with its offset */
+extern uint32 mr_message_checksum(const MrMessage *msg);
 
 /* rough bytes that librdkafka holds for a message while we keep it */
 extern size_t mr_message_memory(const MrMessage *msg);
@@ -132,7 +178,7 @@ extern void mr_consumer_cached_watermarks(MrConsumer *consumer, int32 partition,
 /* tell the group coordinator, for lag tools only; asynchronous, errors ignored */
 extern void mr_consumer_commit_courtesy(MrConsumer *consumer, const MrPartitionOffset *parts, int n);
 
-/* the cluster's id, or NULL when unknown yet */
-extern const char *mr_consumer_cluster_id(MrConsumer *consumer, int timeout_ms);
+/* id of the cluster that answered last, palloc'd; NULL when none has.  Does not ask. */
+extern char *mr_consumer_cluster_id(MrConsumer *consumer);
 
 #endif							/* MR_KAFKA_CONSUMER_H */

@@ -13,7 +13,13 @@
  * and goes on.  The thread notices when its current call returns, a second or two later,
  * and cleans up.  Therefore the librdkafka handle is counted: the last user destroys it.
  *
- * Locking: "lock" covers every reference count, done, dropped and the number of threads.
+ * Destroying a handle is one of the blocking calls, too.  It takes milliseconds, but before
+ * version 2.2 it never returns when a partition that was read has vanished from the cluster.
+ * So a thread does it, and after a while nobody waits for it any more; the process had
+ * better end soon then.
+ *
+ * Locking: "lock" covers every reference count, done, dropped the number of threads and what concerns
+ * destroying.
  */
 #include "postgres.h"
 
@@ -30,11 +36,22 @@
 
 #define THREAD_STACK	(256 * 1024)
 
+/* How long to wait until a handle is destroyed. */
+#define DESTROY_WAIT_MS	3000
+
 struct MrHandle
 {
 	rd_kafka_t *rk;
 	int			refs;
 };
+
+/* A handle being destroyed; freed by the thread, or by who waits, whoever is later. */
+typedef struct Destruction
+{
+	rd_kafka_t *rk;
+	bool		done;
+	bool		abandoned;
+} Destruction;
 
 typedef rd_kafka_resp_err_t (*Ask) (MrQuestion *question, rd_kafka_t *rk, int timeout_ms);
 
@@ -54,13 +71,14 @@ struct MrQuestion
 	int64		time_or_logical;
 	int			partitions;
 	int			leaderless;
-	char	   *text;
 	rd_kafka_resp_err_t err;
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t thread_ended = PTHREAD_COND_INITIALIZER;
 static int	nthreads = 0;
+static pthread_cond_t destroyed = PTHREAD_COND_INITIALIZER;
+static int	nabandoned = 0;
 
 static int64
 now_ms(void)
@@ -84,6 +102,102 @@ mr_handle_create(rd_kafka_t *rk)
 	return handle;
 }
 
+/* detached, with all signals blocked; 0 or an errno */
+static int
+start_thread(void *(*main) (void *), void *arg)
+{
+	pthread_attr_t attr;
+	pthread_t	thread;
+	sigset_t	all,
+				old;
+	int			rc;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setstacksize(&attr, THREAD_STACK);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	rc = pthread_create(&thread, &attr, main, arg);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	return rc;
+}
+
+static void
+destroy(rd_kafka_t *rk)
+{
+	rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+}
+
+static void *
+destroy_main(void *arg)
+{
+	Destruction *destruction = arg;
+	bool		abandoned;
+
+	destroy(destruction->rk);
+	pthread_mutex_lock(&lock);
+	destruction->done = true;
+	abandoned = destruction->abandoned;
+	if (abandoned)
+		nabandoned--;
+	pthread_cond_broadcast(&destroyed);
+	pthread_mutex_unlock(&lock);
+	if (abandoned)
+		free(destruction);
+	return NULL;
+}
+
+static struct timespec
+time_after_ms(int ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += ms / 1000;
+	return until;
+}
+
+static void
+destroy_in_thread(rd_kafka_t *rk)
+{
+	Destruction *destruction = calloc(1, sizeof(Destruction));
+	struct timespec until = time_after_ms(DESTROY_WAIT_MS);
+	bool		done;
+
+	if (destruction != NULL)
+		destruction->rk = rk;
+	if (destruction == NULL || start_thread(destroy_main, destruction) != 0)
+	{
+		destroy(rk);
+		free(destruction);
+		return;
+	}
+	pthread_mutex_lock(&lock);
+	while (!destruction->done && pthread_cond_timedwait(&destroyed, &lock, &until) == 0)
+		;
+	done = destruction->done;
+	if (!done)
+	{
+		destruction->abandoned = true;
+		nabandoned++;
+	}
+	pthread_mutex_unlock(&lock);
+	if (done)
+		free(destruction);
+}
+
+bool
+mr_handle_any_abandoned(void)
+{
+	bool		result;
+
+	pthread_mutex_lock(&lock);
+	result = nabandoned > 0;
+	pthread_mutex_unlock(&lock);
+	return result;
+}
+
 void
 mr_handle_release(MrHandle *handle)
 {
@@ -94,7 +208,7 @@ mr_handle_release(MrHandle *handle)
 	pthread_mutex_unlock(&lock);
 	if (!last)
 		return;
-	rd_kafka_destroy_flags(handle->rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
+	destroy_in_thread(handle->rk);
 	free(handle);
 }
 
@@ -117,7 +231,6 @@ question_free(MrQuestion *question)
 {
 	if (question->offsets != NULL)
 		rd_kafka_topic_partition_list_destroy(question->offsets);
-	free(question->text);
 	free(question);
 }
 
@@ -200,24 +313,6 @@ mr_question_offsets(const char *topic, const int32 *partitions, int n, int64 tim
 	for (int i = 0; i < n; i++)
 		rd_kafka_topic_partition_list_add(question->offsets, topic, partitions[i]);
 	return question;
-}
-
-static rd_kafka_resp_err_t
-ask_cluster_id(MrQuestion *question, rd_kafka_t *rk, int timeout_ms)
-{
-	char	   *id = rd_kafka_clusterid(rk, timeout_ms);
-
-	if (id == NULL)
-		return RD_KAFKA_RESP_ERR__TIMED_OUT;
-	question->text = strdup(id);
-	rd_kafka_mem_free(rk, id);
-	return RD_KAFKA_RESP_ERR_NO_ERROR;
-}
-
-MrQuestion *
-mr_question_cluster_id(void)
-{
-	return question_create(ask_cluster_id, "");
 }
 
 /* Can the same question have another answer a moment later? */
@@ -309,26 +404,6 @@ question_main(void *arg)
 	return NULL;
 }
 
-static int
-start_thread(MrQuestion *question)
-{
-	pthread_attr_t attr;
-	pthread_t	thread;
-	sigset_t	all,
-				old;
-	int			rc;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&attr, THREAD_STACK);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&thread, &attr, question_main, question);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	return rc;
-}
-
 bool
 mr_question_start(MrQuestion *question, MrHandle *handle, int timeout_ms, int wake_fd)
 {
@@ -344,7 +419,7 @@ mr_question_start(MrQuestion *question, MrHandle *handle, int timeout_ms, int wa
 	nthreads++;
 	pthread_mutex_unlock(&lock);
 
-	rc = start_thread(question);
+	rc = start_thread(question_main, question);
 	if (rc == 0)
 		return true;
 
@@ -405,19 +480,10 @@ mr_question_offset(const MrQuestion *question, int i)
 	return question->offsets->elems[i].offset;
 }
 
-const char *
-mr_question_text(const MrQuestion *question)
-{
-	return question->text;
-}
-
 void
 mr_question_quiesce(int timeout_ms)
 {
-	struct timespec until;
-
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += timeout_ms / 1000;
+	struct timespec until = time_after_ms(timeout_ms);
 
 	pthread_mutex_lock(&lock);
 	while (nthreads > 0 &&

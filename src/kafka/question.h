@@ -19,6 +19,9 @@ typedef struct MrQuestion MrQuestion;
 extern MrHandle *mr_handle_create(rd_kafka_t *rk);
 extern void mr_handle_release(MrHandle *handle);
 
+/* is a handle still being destroyed, which may never end? */
+extern bool mr_handle_any_abandoned(void);
+
 /* how many partitions has the topic, and how many of them have no leader? */
 extern MrQuestion *mr_question_topic(const char *topic);
 
@@ -28,8 +31,6 @@ extern MrQuestion *mr_question_topic(const char *topic);
  */
 extern MrQuestion *mr_question_offsets(const char *topic, const int32 *partitions,
 									   int n, int64 time_or_logical);
-
-extern MrQuestion *mr_question_cluster_id(void);
 
 /*
  * Start asking for up to timeout_ms; a byte is written to wake_fd when it is over, which
@@ -45,7 +46,6 @@ extern rd_kafka_resp_err_t mr_question_error(const MrQuestion *question);
 extern int	mr_question_partitions(const MrQuestion *question); /* 0: no such topic */
 extern int	mr_question_leaderless(const MrQuestion *question);
 extern int64 mr_question_offset(const MrQuestion *question, int i);
-extern const char *mr_question_text(const MrQuestion *question);
 
 /* wait, at most timeout_ms, until no dropped question uses a handle any more */
 extern void mr_question_quiesce(int timeout_ms);

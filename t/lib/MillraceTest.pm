@@ -228,7 +228,8 @@ sub kill_process
 }
 
 # A broker of the test's own, with methods bootstrap, start, stop, kill,
-# restart, pause, resume.  Properties go into the broker's configuration.
+# restart, pause, resume.  Properties go into the broker's configuration; port
+# is the one to listen on, format has options for formatting its storage.
 sub own_broker
 {
 	my (%properties) = @_;
@@ -255,7 +256,10 @@ sub new
 		owner => $$
 	}, $class;
 
+	$self->{port} = delete $properties{port};
 	mkdir $self->{dir} or die "could not create $self->{dir}: $!\n";
+	my $format = delete $properties{format};
+	PostgreSQL::Test::Utils::append_to_file("$self->{dir}/format.options", $format) if defined $format;
 	if (%properties)
 	{
 		PostgreSQL::Test::Utils::append_to_file("$self->{dir}/extra.properties",
@@ -267,14 +271,14 @@ sub new
 
 sub script
 {
-	my ($self, $action) = @_;
+	my ($self, $action, @arguments) = @_;
 	my $scripts = $ENV{MILLRACE_SCRIPTS} // 'scripts';
 	my ($out, $err);
-	IPC::Run::run([ "$scripts/kafka.sh", $action, $self->{dir} ], '<', \undef, '>', \$out, '2>', \$err)
+	IPC::Run::run([ "$scripts/kafka.sh", $action, $self->{dir}, @arguments ], '<', \undef, '>', \$out, '2>', \$err)
 	  or die "could not $action the broker in $self->{dir}: $err\n";
 }
 
-sub start { $_[0]->script('start') }
+sub start { $_[0]->script('start', $_[0]{port} // ()) }
 sub stop { $_[0]->script('stop') }
 sub kill { $_[0]->script('kill') }
 sub restart { $_[0]->script('restart') }

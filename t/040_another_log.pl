@@ -1,0 +1,215 @@
+# Offsets of another log: a topic created again, one that has lost its last
+# messages, fewer partitions, another cluster.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use MillraceTest;
+use MillraceLoad;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main');
+my $query = 'SELECT count(*) AS n, sum(id) AS ids, min(id) AS first, max(id) AS last FROM %s e';
+my %topics;
+my %keep = ('retention.ms' => -1);	# old timestamps, too
+
+sub stream
+{
+	my ($name, %opt) = @_;
+	$topics{$name} = create_stream($node, $name, event_columns(), config => \%keep, %opt);
+	$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('${name}_view', \$\$"
+		  . sprintf($query, $name) . "\$\$)");
+}
+
+sub send_events
+{
+	my ($name, $partition, @ids) = @_;
+	produce($topics{$name}, $partition, map { event($_) } @ids);
+}
+
+# with timestamps of their own, so that the same messages can be written twice
+sub send_dated
+{
+	my ($name, @ids) = @_;
+	produce($topics{$name}, 0, map { { value => event($_), timestamp => 1_600_000_000_000 + $_ } } @ids);
+}
+
+sub create_again
+{
+	my ($name, %opt) = @_;
+	client()->command('delete', $topics{$name});
+	create_topic($topics{$name}, config => \%keep, %opt);
+}
+
+sub gaps
+{
+	my ($stream) = @_;
+	return $node->safe_psql('postgres', "SELECT partition, from_offset, to_offset FROM millrace.gaps
+		WHERE stream = '$stream'::regclass ORDER BY 1, 2, 3");
+}
+
+sub reason_like
+{
+	my ($stream, $regex, $name) = @_;
+	like($node->safe_psql('postgres', "SELECT reason FROM millrace.gaps WHERE stream = '$stream'::regclass LIMIT 1"),
+		$regex, $name);
+}
+
+sub is_part
+{
+	my ($view, $where, $name) = @_;
+	wait_latest($node, $view);
+	is_same($node, $view, sprintf($query, '(SELECT e.* FROM ' . events(10000) . " e WHERE $where)"), $name);
+}
+
+# Created again, and longer than it was: the offset is there, its message is not.
+stream('longer', options => { on_gap => 'earliest' });
+stream('longer_latest', options => { on_gap => 'latest' });
+stream('longer_stops');
+stream('longer_alive', options => { on_gap => 'earliest' });
+stream('untouched');
+foreach my $name (qw(longer longer_latest longer_stops longer_alive untouched))
+{
+	send_events($name, 0, 1 .. 50);
+	is_part("${name}_view", 'id <= 50', "$name: as it was");
+}
+create_again('longer_alive');
+send_events('longer_alive', 0, 101 .. 180);
+is_part('longer_alive_view', 'id <= 50 OR id BETWEEN 101 AND 180', 'while running: from its beginning');
+is(gaps('longer_alive'), '0|50|0', 'and recorded');
+reason_like('longer_alive', qr/created again/, 'with the reason');
+
+$node->stop('fast');
+foreach my $name (qw(longer longer_latest longer_stops))
+{
+	create_again($name);
+	send_events($name, 0, 101 .. 180);
+}
+$node->start;
+is_part('longer_view', 'id <= 50 OR id BETWEEN 101 AND 180', 'while the server was down: from its beginning');
+is(gaps('longer'), '0|50|0', 'and recorded');
+send_events('longer_latest', 0, 181 .. 190);
+wait_latest($node, 'longer_latest_view');
+my ($to) = gaps('longer_latest') =~ /^0\|50\|(\d+)$/;
+ok(defined $to && $to >= 80 && $to <= 90, 'latest: it goes on at the end') or diag gaps('longer_latest');
+is_part('longer_latest_view', "id <= 50 OR id BETWEEN 101 + $to AND 190", 'with what came after it');
+wait_state($node, 'stream', 'longer_stops', 'stopped');
+is(gaps('longer_stops'), '0|50|0', 'stop: recorded');
+is_same($node, 'longer_stops_view', sprintf($query, events(50)), 'and nothing taken');
+like($node->safe_psql('postgres', q{SELECT last_error FROM millrace.streams WHERE stream = 'longer_stops'::regclass}),
+	qr/created again.*activate.*offset 0/, 'the error says where it would go on');
+$node->safe_psql('postgres', q{SELECT millrace.deactivate('longer_stops'); SELECT millrace.activate('longer_stops')});
+is_part('longer_stops_view', 'id <= 50 OR id BETWEEN 101 AND 180', 'once it is told to');
+is_part('untouched_view', 'id <= 50', 'another stream is not concerned');
+is(gaps('untouched'), '', 'at all');
+
+# The last messages are lost, and others written in their place.
+stream('rewritten', options => { on_gap => 'earliest' });
+stream('cut', options => { on_gap => 'earliest' });
+foreach my $name (qw(rewritten cut))
+{
+	send_dated($name, 1 .. 20);
+	wait_latest($node, "${name}_view");
+	send_dated($name, 21 .. 40);
+	is_part("${name}_view", 'id <= 40', "$name: as it was");
+}
+$node->stop('fast');
+create_again($_) foreach qw(rewritten cut);
+send_dated('rewritten', 1 .. 30, 131 .. 150);
+send_dated('cut', 1 .. 30);
+$node->start;
+is_part('rewritten_view', 'id <= 40 OR id BETWEEN 141 AND 150', 'rewritten: nothing is taken twice');
+like(gaps('rewritten'), qr/^0\|([1-9]|1\d|20)\|40$/, 'the gap begins where the log is known to be the same');
+reason_like('rewritten', qr/unclean leader election/, 'with the reason');
+wait_for($node, q{SELECT count(*) > 0 FROM millrace.gaps WHERE stream = 'cut'::regclass});
+is(gaps('cut'), '0|40|30', 'cut: it goes on where the log ends');
+reason_like('cut', qr/unclean leader election/, 'with the reason');
+send_dated('cut', 131 .. 140);
+is_part('cut_view', 'id <= 40 OR id BETWEEN 131 AND 140', 'with what comes then');
+
+# The very same messages are the same log, whoever wrote them.
+stream('copied');
+send_dated('copied', 1 .. 20);
+wait_latest($node, 'copied_view');
+$node->stop('fast');
+create_again('copied');
+send_dated('copied', 1 .. 30);
+$node->start;
+is_part('copied_view', 'id <= 30', 'a faithful copy goes on');
+is(gaps('copied'), '', 'without a gap');
+
+# The last message is gone, which is no reason to doubt.
+stream('expired');
+stream('compacted', config => { 'cleanup.policy' => 'compact', 'segment.ms' => 100,
+	'min.cleanable.dirty.ratio' => '0.01', 'max.compaction.lag.ms' => 100 });
+$node->safe_psql('postgres', qq{CREATE FOREIGN TABLE offsets (off bigint OPTIONS (metadata 'offset'))
+	SERVER kafka OPTIONS (topic '$topics{compacted}')});
+send_events('expired', 0, 1 .. 20);
+produce($topics{compacted}, 0, map { [ 'a', event($_) ] } 1 .. 20);
+wait_latest($node, $_) foreach qw(expired_view compacted_view);
+$node->safe_psql('postgres', q{SELECT millrace.deactivate('compacted_view')});
+my $last = 20;
+foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	produce($topics{compacted}, 0, [ 'a', event(++$last) ]);
+	last if $node->safe_psql('postgres', 'SELECT min(off) > 19 FROM offsets') eq 't';
+	select undef, undef, undef, 0.1;
+}
+is($node->safe_psql('postgres', 'SELECT min(off) > 19 FROM offsets'), 't', 'message 20 was compacted away');
+$node->stop('fast');
+client()->command('truncate', $topics{expired}, 0, 20);
+send_events('expired', 0, 21 .. 30);
+$node->start;
+$node->safe_psql('postgres', q{SELECT millrace.activate('compacted_view')});
+is_part('expired_view', 'id <= 30', 'expired: it goes on');
+is(gaps('expired'), '', 'without a gap');
+send_events('expired', 0, 31);
+is_part('expired_view', 'id <= 31', 'and on');
+wait_latest($node, 'compacted_view');
+is($node->safe_psql('postgres', 'SELECT last FROM compacted_view'), $last, 'compacted: it goes on');
+is(gaps('compacted'), '', 'without a gap');
+
+# Fewer partitions
+stream('fewer', partitions => 3, options => { on_gap => 'earliest' });
+stream('fewer_stops', partitions => 3, options => { workers => 2 });
+foreach my $name (qw(fewer fewer_stops))
+{
+	send_events($name, $_ - 1, $_ * 10 - 9 .. $_ * 10) foreach 1 .. 3;
+	is_part("${name}_view", 'id <= 30', "$name: as it was");
+}
+foreach my $name (qw(fewer fewer_stops))
+{
+	create_again($name, partitions => 2);
+	send_events($name, 0, 101 .. 120);
+}
+wait_for($node, q{SELECT count(*) = 3 FROM millrace.gaps WHERE stream = 'fewer'::regclass});
+is_part('fewer_view', 'id <= 30 OR id BETWEEN 101 AND 120', 'fewer partitions: the topic is read from its beginning');
+is(gaps('fewer'), "0|10|0\n1|10|0\n2|10|0", 'all partitions begin anew');
+reason_like('fewer', qr/fewer partitions/, 'with the reason');
+client()->command('partitions', $topics{fewer}, 3);
+send_events('fewer', 2, 121 .. 125);
+is_part('fewer_view', 'id <= 30 OR id BETWEEN 101 AND 125', 'and the third when it is there again');
+$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('fewer_new', \$\$" . sprintf($query, 'fewer') . "\$\$)");
+is_part('fewer_new', 'id BETWEEN 101 AND 125', 'a new view');
+wait_state($node, 'view', 'fewer_new', 'running');
+wait_state($node, 'stream', 'fewer_stops', 'stopped');
+is_same($node, 'fewer_stops_view', sprintf($query, events(30)), 'stop: nothing is taken');
+$node->safe_psql('postgres', q{SELECT millrace.activate('fewer_stops')});
+is_part('fewer_stops_view', 'id <= 30 OR id BETWEEN 101 AND 120', 'until it is told to');
+
+# A view does not join a live one that waits before a gap.
+stream('waits');
+send_events('waits', 0, 1 .. 20);
+wait_latest($node, 'waits_view');
+create_again('waits');
+send_events('waits', 0, 101 .. 140);
+wait_state($node, 'stream', 'waits', 'stopped');
+$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('waits_new', \$\$" . sprintf($query, 'waits') . "\$\$)");
+wait_for($node, 'SELECT n = 20 FROM waits_new');
+$node->safe_psql('postgres', q{SELECT millrace.activate('waits_view')});
+is_part('waits_view', 'id <= 20 OR id BETWEEN 101 AND 140', 'the live view goes on at the beginning');
+is_part('waits_new', 'id BETWEEN 101 AND 140', 'the one that waited for it takes nothing twice');
+
+done_testing();
