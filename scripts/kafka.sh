@@ -14,7 +14,8 @@
 #
 # DIR/bootstrap holds 127.0.0.1:PORT and DIR/log what the broker said.  Lines of
 # DIR/extra.properties, where that file exists at the first start, come last in
-# the broker's configuration.  The broker runs as the calling user and holds
+# the broker's configuration; @PORT@ and @CONTROLLER@ in them stand for its two
+# ports.  DIR/format.options has options for the storage tool.  The broker runs as the calling user and holds
 # none of the caller's descriptors.  KAFKA_HEAP (256m) sets its heap.
 
 set -euo pipefail
@@ -107,7 +108,7 @@ write_properties() {
 		message.max.bytes=10485760
 	PROPERTIES
 	if [ -f "$DIR/extra.properties" ]; then
-		cat "$DIR/extra.properties" >>"$DIR/server.properties"
+		sed "s/@PORT@/$port/g; s/@CONTROLLER@/$controller/g" "$DIR/extra.properties" >>"$DIR/server.properties"
 	fi
 }
 

@@ -83,6 +83,8 @@ struct MrClient
 	bool		latch_kept;		/* mr_client_pause has reset the latch */
 
 	MrErrorKind trouble;
+	bool		unauthorized;	/* it is a right that is missing, not
+								 * credentials */
 	bool		denied;			/* reading was refused: only data ends this
 								 * trouble */
 	char		reason[REASON_SIZE];
@@ -605,10 +607,38 @@ mr_client_trouble(MrClient *client)
 	return client->trouble;
 }
 
+/* has the reason to do with encryption? */
+static bool
+is_about_tls(const MrClient *client)
+{
+	return strstr(client->reason, "SSL") != NULL || strstr(client->reason, "ssl") != NULL;
+}
+
+/* what to look at, given the trouble; NULL when nothing is to be advised */
+static const char *
+advice(const MrClient *client)
+{
+	if (client->trouble != MR_KAFKA_AUTH && client->trouble != MR_KAFKA_TRANSIENT)
+		return NULL;
+	if (client->trouble == MR_KAFKA_AUTH && client->unauthorized)
+		return "check the access control lists: reading needs READ and DESCRIBE on the topic";
+	if (client->trouble == MR_KAFKA_AUTH && client->scram && rd_kafka_version() < SCRAM_MENDED)
+		return "librdkafka before 2.6.1, which is in use here, fails SCRAM authentication with Kafka 4 and later: use another \"sasl.mechanism\", or a newer librdkafka";
+	if (is_about_tls(client))
+		return "check \"security.protocol\", \"ssl.ca.pem\", and the certificate and key of the user mapping";
+	if (client->trouble == MR_KAFKA_AUTH)
+		return "check \"security.protocol\", \"sasl.mechanism\", and the credentials of the user mapping";
+	if (strstr(client->reason, "isconnected") != NULL)
+		return "check \"bootstrap.servers\", \"security.protocol\", and whether the brokers run";
+	return "check \"bootstrap.servers\", and whether the brokers run";
+}
+
 char *
 mr_client_reason(MrClient *client)
 {
-	return mr_client_scrub(client, client->reason);
+	char	   *reason = mr_client_scrub(client, client->reason);
+
+	return advice(client) == NULL ? reason : psprintf("%s; %s", reason, advice(client));
 }
 
 /* Does not throw: callbacks use it. */
@@ -623,6 +653,9 @@ mr_client_note(MrClient *client, rd_kafka_resp_err_t err, const char *reason)
 	if (kind == MR_KAFKA_OK || kind < client->trouble)
 		return;
 	client->trouble = kind;
+	client->unauthorized = err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+		err == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
+		err == RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
 	strlcpy(client->reason, reason, sizeof(client->reason));
 }
 
@@ -701,9 +734,14 @@ mr_client_scrub(MrClient *client, const char *text)
 int
 mr_client_hint(MrClient *client)
 {
-	if (client->trouble == MR_KAFKA_AUTH && client->scram && rd_kafka_version() < SCRAM_MENDED)
+	if (client->trouble == MR_KAFKA_AUTH && !client->unauthorized &&
+		client->scram && rd_kafka_version() < SCRAM_MENDED)
 		return errhint("librdkafka %s, which is in use here, fails SCRAM authentication with Kafka 4 and later; version 2.6.1 mended it. Other mechanisms work.",
 					   rd_kafka_version_str());
+	if (client->trouble == MR_KAFKA_AUTH && client->unauthorized)
+		return errhint("Check the access control lists of the topic.");
+	if (client->trouble == MR_KAFKA_AUTH)
+		return errhint("Check \"security.protocol\", and the \"sasl.\" and \"ssl.\" properties of the server and the user mapping.");
 	if (client->trouble == MR_KAFKA_TRANSIENT && client->connection[0] != '\0')
 		return errhint("Check \"bootstrap.servers\", and whether the brokers run.");
 	return 0;

@@ -135,6 +135,7 @@ mr_conf_is_credential(const char *name)
 		"sasl.oauthbearer.scope",
 		"sasl.oauthbearer.extensions",
 		"ssl.certificate.pem",
+		"ssl.ca.pem",
 		"ssl.certificate.location",
 		"ssl.key.location",
 		"ssl.keystore.location",

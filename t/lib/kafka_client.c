@@ -22,6 +22,8 @@
  *	delete TOPIC
  *	partitions TOPIC COUNT				adds partitions up to COUNT
  *	truncate TOPIC PARTITION OFFSET		deletes what lies before
+ *	allow PRINCIPAL TOPIC				lets somebody read a topic
+ *	forbid PRINCIPAL TOPIC				no more
  *	watermarks TOPIC PARTITION			answers with the first and the next offset,
  *										at most that of an open transaction's
  *										beginning, if not told otherwise by
@@ -261,6 +263,39 @@ admin_answer(rd_kafka_queue_t *queue)
 	rd_kafka_event_destroy(event);
 }
 
+/* READ on a topic implies DESCRIBE. */
+static void
+control_access(int allow, const char *principal, const char *topic)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+	rd_kafka_event_t *event;
+	char		err[256] = "";
+	rd_kafka_AclBinding_t *acl = allow
+	? rd_kafka_AclBinding_new(RD_KAFKA_RESOURCE_TOPIC, topic, RD_KAFKA_RESOURCE_PATTERN_LITERAL, principal, "*",
+							  RD_KAFKA_ACL_OPERATION_READ, RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW, err, sizeof(err))
+	: rd_kafka_AclBindingFilter_new(RD_KAFKA_RESOURCE_TOPIC, topic, RD_KAFKA_RESOURCE_PATTERN_LITERAL, principal, "*",
+									RD_KAFKA_ACL_OPERATION_READ, RD_KAFKA_ACL_PERMISSION_TYPE_ALLOW, err, sizeof(err));
+
+	if (acl == NULL)
+	{
+		fail("%s", err);
+		return;
+	}
+	if (allow)
+		rd_kafka_CreateAcls(rk, &acl, 1, NULL, queue);
+	else
+		rd_kafka_DeleteAcls(rk, &acl, 1, NULL, queue);
+	event = rd_kafka_queue_poll(queue, TIMEOUT_MS);
+	if (event == NULL)
+		fail("timed out");
+	else if (rd_kafka_event_error(event))
+		fail("%s", rd_kafka_event_error_string(event));
+	if (event != NULL)
+		rd_kafka_event_destroy(event);
+	rd_kafka_AclBinding_destroy(acl);
+	rd_kafka_queue_destroy(queue);
+}
+
 /*
  * The broker answers before it leads the new partitions, or has forgotten the
  * old ones; waits until there are count partitions that can be asked for their
@@ -387,7 +422,8 @@ execute(Field * f, int n)
 	}			commands[] =
 	{
 		{"send", 6}, {"flush", 1}, {"begin", 1}, {"commit", 1}, {"abort", 1},
-		{"create", 4}, {"delete", 2}, {"partitions", 3}, {"truncate", 4}, {"watermarks", 3}
+		{"create", 4}, {"delete", 2}, {"partitions", 3}, {"truncate", 4}, {"watermarks", 3},
+		{"allow", 3}, {"forbid", 3}
 	};
 	const int	ncommands = sizeof(commands) / sizeof(commands[0]);
 	const char *command = f[0].data;
@@ -437,6 +473,8 @@ execute(Field * f, int n)
 			fail("%s", rd_kafka_err2str(err));
 		snprintf(text, sizeof(text), "%lld %lld", (long long) low, (long long) high);
 	}
+	else if (strcmp(command, "allow") == 0 || strcmp(command, "forbid") == 0)
+		control_access(strcmp(command, "allow") == 0, f[1].data, f[2].data);
 	else
 		administer(f, n);
 	answer(text);
