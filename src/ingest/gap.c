@@ -238,7 +238,7 @@ go_on_without_last(MrConsumer *consumer, MrPosition *position, int64 low, int64 
 	return true;
 }
 
-/* copies of those that are in trouble: recalling ends the assignment that they describe */
+/* copies of those that are in trouble */
 static MrPartitionStatus *
 troubled(MrConsumer *consumer, int *n)
 {

@@ -227,7 +227,13 @@ release_at_exit(int code, Datum arg)
 {
 	while (!dlist_is_empty(&clients))
 		client_release(dlist_head_element(MrClient, node, &clients));
-	mr_question_quiesce(EXIT_WAIT_MS);
+
+	/*
+	 * Exit handlers of libraries (OpenSSL's) may wait for ever for threads
+	 * that still use them.  Shared memory has been left already.
+	 */
+	if (!mr_question_quiesce(EXIT_WAIT_MS) || mr_handle_any_abandoned())
+		_exit(code);
 }
 
 static void

@@ -18,8 +18,8 @@
  * was heard since the assignment, a poll that finds nothing asks the broker for the topic's
  * metadata now and then, without waiting for the answer.
  *
- * Doubts: whether the log is still the one that was read, see continuity.c.  A message that
- * comes while there are any is left out, and comes again.
+ * Doubts: whether the log is still the one that was read, see continuity.c.  When the first
+ * message after a pause comes, they are resolved before it is handed out.
  *
  * Flow: librdkafka stops fetching while it has queued.min.messages, and before version 2.2,
  * which brought fetch.queue.backoff.ms, notices up to a second later that they have been
@@ -36,6 +36,7 @@
 #include "kafka/continuity.h"
 #include "kafka/headers.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -55,6 +56,10 @@
 
 /* Longest wait of a fetch, as text, where only the report of an end tells a position. */
 #define END_WAIT_MS			"100"
+
+/* Longest wait of a fetch, as text, of a consumer that reads messages once more. */
+#define RECALL_WAIT_MS		"10"
+#define RECALL_TIMEOUT_MS	10000
 
 /* How often the broker is asked whether the trouble is over, and how long. */
 #define PROBE_INTERVAL_MS	1000
@@ -92,7 +97,9 @@ struct MrConsumer
 	int			nstatus;
 	int			status_size;
 	uint64		pauses;			/* times that nothing was queued */
-	bool		doubts;			/* a recall is wanted */
+	List	   *props;			/* NIL: does not doubt */
+	MrConsumer *recaller;		/* reads messages once more; NULL: there was
+								 * no need yet */
 	rd_kafka_topic_partition_list_t *positions; /* same order as status; or
 												 * NULL */
 	int		   *index;			/* by partition: place in status, or -1 */
@@ -102,6 +109,7 @@ struct MrConsumer
 	Slot	   *free_slots;
 	int			nfree;
 	rd_kafka_message_t *batch[TAKE_MESSAGES];
+	int			nbatch;			/* taken, and not yet sorted */
 
 	bool		nudging;		/* does this librdkafka need it? */
 	int			unnudged;		/* messages taken since the last nudge */
@@ -115,6 +123,8 @@ struct MrConsumer
 	char	   *group_id;
 	rd_kafka_queue_t *replies;	/* to courtesies; or NULL */
 };
+
+static void resolve_doubts(MrConsumer *consumer);
 
 /* ----------------------------------------------------------------
  * Life
@@ -135,6 +145,8 @@ release_consumer(void *arg)
 				rd_kafka_message_destroy(chunk->slots[i].message);
 		}
 	}
+	for (int i = 0; i < consumer->nbatch; i++)
+		rd_kafka_message_destroy(consumer->batch[i]);
 	if (consumer->positions != NULL)
 		rd_kafka_topic_partition_list_destroy(consumer->positions);
 	if (consumer->queue != NULL)
@@ -159,8 +171,9 @@ position_counts_ends(void)
 	return rd_kafka_version() >= 0x02020000 && rd_kafka_version() < 0x020d0000;
 }
 
+/* recaller: reads single messages now and then, and then at once */
 static MrConsumer *
-create_in_current_context(List *props, const char *topic, const char *group_id)
+create_in_current_context(List *props, const char *topic, const char *group_id, bool recaller)
 {
 	bool		nudging = rd_kafka_version() < FETCH_BACKOFF_VERSION;
 	const MrSetting defaults[] = {
@@ -175,6 +188,7 @@ create_in_current_context(List *props, const char *topic, const char *group_id)
 		{"enable.auto.offset.store", "false"},
 		{"auto.offset.reset", "error"},
 		{"enable.partition.eof", "true"},
+		{recaller ? "fetch.wait.max.ms" : NULL, RECALL_WAIT_MS},
 		{NULL, NULL}
 	};
 	MrConsumer *consumer = palloc0(sizeof(MrConsumer));
@@ -182,6 +196,7 @@ create_in_current_context(List *props, const char *topic, const char *group_id)
 	consumer->cxt = CurrentMemoryContext;
 	consumer->topic = pstrdup(topic);
 	consumer->group_id = pstrdup(group_id);
+	consumer->props = recaller ? NIL : props;
 	consumer->nudging = nudging;
 	consumer->client = mr_client_create(RD_KAFKA_CONSUMER, props, defaults, owned,
 										release_consumer, consumer, NULL);
@@ -196,16 +211,22 @@ create_in_current_context(List *props, const char *topic, const char *group_id)
 	return consumer;
 }
 
-MrConsumer *
-mr_consumer_create(List *props, const char *topic, const char *group_id)
+static MrConsumer *
+create(List *props, const char *topic, const char *group_id, bool recaller)
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "millrace consumer",
 											  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	MrConsumer *consumer = create_in_current_context(props, topic, group_id);
+	MrConsumer *consumer = create_in_current_context(props, topic, group_id, recaller);
 
 	MemoryContextSwitchTo(old);
 	return consumer;
+}
+
+MrConsumer *
+mr_consumer_create(List *props, const char *topic, const char *group_id)
+{
+	return create(props, topic, group_id, false);
 }
 
 void
@@ -421,49 +442,6 @@ mr_consumer_resume(MrConsumer *consumer, const MrPartitionResume *parts, int n)
 	forget_positions(consumer);
 }
 
-/* Read at the last messages once more, where that is wanted. */
-static void
-begin_recalls(MrConsumer *consumer)
-{
-	rd_kafka_t *rk = mr_client_handle(consumer->client);
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
-	rd_kafka_error_t *error;
-
-	for (int i = 0; i < consumer->nstatus; i++)
-	{
-		MrContinuity *continuity = &consumer->continuity[i];
-
-		if (continuity->state != MR_RECALL_WANTED)
-			continue;
-		rd_kafka_topic_partition_list_add(list, consumer->topic, consumer->status[i].partition)->offset =
-			continuity->last.offset;
-		continuity->state = MR_RECALL_BEGUN;
-		continuity->met = false;
-		consumer->settled[i] = false;
-	}
-	consumer->doubts = false;
-	error = rd_kafka_incremental_unassign(rk, list);
-	if (error == NULL)
-		error = rd_kafka_incremental_assign(rk, list);
-	check_assigned(consumer, list, error);
-	forget_positions(consumer);
-}
-
-void
-mr_consumer_doubt(MrConsumer *consumer)
-{
-	for (int i = 0; i < consumer->nstatus; i++)
-	{
-		MrContinuity *continuity = &consumer->continuity[i];
-
-		if (continuity->last.offset < 0 || consumer->status[i].another ||
-			consumer->status[i].out_of_range)
-			continue;
-		continuity->state = MR_RECALL_WANTED;
-		consumer->doubts = true;
-	}
-}
-
 void
 mr_consumer_took(MrConsumer *consumer, int32 partition, int64 next_offset, const MrRecord *last)
 {
@@ -604,41 +582,36 @@ hand_out(MrConsumer *consumer, MrPartitionStatus *status, MrMessage *msg,
 	consumer->settled[status - consumer->status] = true;
 }
 
-/* Is a message, the first after a pause or during a recall, for the caller? */
+/* Is a message that is not plain for the caller? */
 static bool
-passes(MrConsumer *consumer, MrPartitionStatus *status, const MrMessage *msg, TimestampTz now)
+passes(MrConsumer *consumer, MrPartitionStatus *status, const MrMessage *msg)
 {
 	MrContinuity *continuity = continuity_of(consumer, status);
+	MrVerdict	verdict;
 
 	continuity->pauses = consumer->pauses;
 	if (status->another)
 		return false;
-	switch (mr_continuity_judge(continuity, msg, status->position, now))
+	verdict = mr_continuity_judge(continuity, msg, status->position);
+	if (verdict == MR_VERDICT_ANOTHER)
 	{
-		case MR_VERDICT_NEW:
-			return true;
-		case MR_VERDICT_KNOWN:
-			break;
-		case MR_VERDICT_SUSPECT:
-			consumer->doubts = true;
-			break;
-		case MR_VERDICT_ANOTHER:
-			status->another = true;
-			consumer->events++;
-			break;
+		status->another = true;
+		consumer->events++;
 	}
-	return false;
+	return verdict == MR_VERDICT_NEW;
 }
 
 /*
  * Sort a batch into messages for the caller and what is none.  Returns how many messages.
  */
 static int
-take_batch(MrConsumer *consumer, int n, MrMessage *msgs)
+take_batch(MrConsumer *consumer, MrMessage *msgs)
 {
 	TimestampTz now = GetCurrentTimestamp();
+	int			n = consumer->nbatch;
 	int			taken = 0;
 
+	consumer->nbatch = 0;
 	for (int i = 0; i < n; i++)
 	{
 		rd_kafka_message_t *rkmessage = consumer->batch[i];
@@ -652,7 +625,7 @@ take_batch(MrConsumer *consumer, int n, MrMessage *msgs)
 			consumer->heard = true;
 			fill_message(&msgs[taken], rkmessage);
 			if (mr_continuity_is_plain(continuity, consumer->pauses) ||
-				passes(consumer, status, &msgs[taken], now))
+				passes(consumer, status, &msgs[taken]))
 			{
 				continuity->heard_at = now;
 				hand_out(consumer, status, &msgs[taken++], rkmessage);
@@ -686,6 +659,36 @@ nudge(MrConsumer *consumer, bool waiting)
 	consumer->last_nudge = now;
 }
 
+/* Are there messages that came after a pause?  Marks their partitions. */
+static bool
+any_doubt(MrConsumer *consumer)
+{
+	TimestampTz now = 0;
+	bool		result = false;
+
+	if (consumer->props == NIL)
+		return false;
+	for (int i = 0; i < consumer->nbatch; i++)
+	{
+		MrPartitionStatus *status = find_status(consumer, consumer->batch[i]->partition);
+		MrContinuity *continuity;
+
+		if (status == NULL || status->another ||
+			consumer->batch[i]->err != RD_KAFKA_RESP_ERR_NO_ERROR)
+			continue;
+		continuity = continuity_of(consumer, status);
+		if (continuity->pauses == consumer->pauses)
+			continue;
+		now = now == 0 ? GetCurrentTimestamp() : now;
+		if (mr_continuity_in_doubt(continuity, now))
+		{
+			continuity->state = MR_RECALL_WANTED;
+			result = true;
+		}
+	}
+	return result;
+}
+
 /* Take what is queued, without waiting. */
 static int
 take(MrConsumer *consumer, MrMessage *msgs, int max)
@@ -699,8 +702,10 @@ take(MrConsumer *consumer, MrMessage *msgs, int max)
 
 		reserve_slots(consumer, want);
 		got = rd_kafka_consume_batch_queue(consumer->queue, 0, consumer->batch, want);
-		if (got > 0)
-			taken += take_batch(consumer, (int) got, msgs + taken);
+		consumer->nbatch = (int) Max(got, 0);
+		if (any_doubt(consumer))
+			resolve_doubts(consumer);
+		taken += take_batch(consumer, msgs + taken);
 		nudge(consumer, false);
 		if (got < want)
 		{
@@ -708,8 +713,6 @@ take(MrConsumer *consumer, MrMessage *msgs, int max)
 			break;
 		}
 	}
-	if (consumer->doubts)
-		begin_recalls(consumer);
 	return taken;
 }
 
@@ -1062,36 +1065,142 @@ mr_consumer_cluster_id(MrConsumer *consumer)
 	return result;
 }
 
-/* Wait until a recall of one partition has come to an end. */
-static void
-await_recall(MrConsumer *consumer, const MrPartitionStatus *status, int timeout_ms)
+/* ----------------------------------------------------------------
+ * Reading messages once more
+ * ----------------------------------------------------------------
+ */
+
+static MrConsumer *
+recaller_of(MrConsumer *consumer)
 {
+	if (consumer->recaller == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(consumer->cxt);
+
+		consumer->recaller = create(consumer->props, consumer->topic, consumer->group_id, true);
+		MemoryContextSwitchTo(old);
+	}
+	return consumer->recaller;
+}
+
+static bool
+is_recalling(const MrConsumer *recaller)
+{
+	for (int i = 0; i < recaller->nstatus; i++)
+		if (recaller->continuity[i].state == MR_RECALL_BEGUN &&
+			!recaller->status[i].another && !recaller->status[i].out_of_range)
+			return true;
+	return false;
+}
+
+/* Look for the last messages of parts; the results are in the recaller until the next time. */
+static MrConsumer *
+recall(MrConsumer *consumer, const MrPartitionResume *parts, int n, int timeout_ms)
+{
+	MrConsumer *recaller = recaller_of(consumer);
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	MrMessage	msgs[16];
 
-	while (!status->another && !status->out_of_range &&
-		   continuity_of(consumer, status)->state == MR_RECALL_BEGUN)
+	mr_consumer_assign(recaller, NULL, 0);
+	mr_consumer_resume(recaller, parts, n);
+	while (is_recalling(recaller))
 	{
 		long		remaining = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
 
-		if (remaining <= 0)
-			throw_no_answer(consumer, RD_KAFKA_RESP_ERR__TIMED_OUT);
-		mr_consumer_release(consumer, msgs,
-							mr_consumer_poll(consumer, msgs, lengthof(msgs), (int) remaining));
+		if (remaining <= 0 || mr_client_trouble(recaller->client) == MR_KAFKA_AUTH)
+			throw_no_answer(recaller, RD_KAFKA_RESP_ERR__TIMED_OUT);
+		mr_consumer_release(recaller, msgs,
+							mr_consumer_poll(recaller, msgs, lengthof(msgs), (int) remaining));
 	}
+	/* it may have consumed the event; looking once more does no harm */
+	SetLatch(MyLatch);
+	return recaller;
+}
+
+static MrRecall
+recall_result(MrConsumer *recaller, int32 partition)
+{
+	const MrPartitionStatus *status = find_status(recaller, partition);
+
+	if (status->another)
+		return MR_RECALLED_ANOTHER;
+	return continuity_of(recaller, status)->met ? MR_RECALLED : MR_RECALLED_NOTHING;
+}
+
+/* No more fetches until the next time. */
+static void
+rest(MrConsumer *recaller)
+{
+	rd_kafka_assign(mr_client_handle(recaller->client), NULL);
+}
+
+static void
+take_results(MrConsumer *consumer, MrConsumer *recaller)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < consumer->nstatus; i++)
+	{
+		MrContinuity *continuity = &consumer->continuity[i];
+
+		if (continuity->state != MR_RECALL_WANTED)
+			continue;
+		continuity->state = MR_RECALL_NONE;
+		continuity->heard_at = now;
+		if (recall_result(recaller, consumer->status[i].partition) != MR_RECALLED_ANOTHER)
+			continue;
+		consumer->status[i].another = true;
+		consumer->events++;
+	}
+}
+
+static void
+resolve_doubts(MrConsumer *consumer)
+{
+	MrPartitionResume *parts = palloc(sizeof(MrPartitionResume) * (consumer->nstatus + 1));
+	MrConsumer *recaller;
+	int			n = 0;
+
+	for (int i = 0; i < consumer->nstatus; i++)
+	{
+		const MrContinuity *continuity = &consumer->continuity[i];
+
+		if (continuity->state != MR_RECALL_WANTED)
+			continue;
+		parts[n].partition = consumer->status[i].partition;
+		parts[n].offset = continuity->end;
+		parts[n++].last = continuity->last;
+	}
+	if (n > 0)
+	{
+		recaller = recall(consumer, parts, n, RECALL_TIMEOUT_MS);
+		take_results(consumer, recaller);
+		rest(recaller);
+	}
+	pfree(parts);
+}
+
+void
+mr_consumer_doubt(MrConsumer *consumer)
+{
+	for (int i = 0; i < consumer->nstatus; i++)
+	{
+		MrContinuity *continuity = &consumer->continuity[i];
+
+		if (continuity->last.offset >= 0 && continuity->state == MR_RECALL_NONE &&
+			!consumer->status[i].another && !consumer->status[i].out_of_range)
+			continuity->state = MR_RECALL_WANTED;
+	}
+	resolve_doubts(consumer);
 }
 
 MrRecall
 mr_consumer_recall(MrConsumer *consumer, int32 partition, const MrRecord *record, int timeout_ms)
 {
 	MrPartitionResume part = {partition, record->offset + 1, *record};
-	const MrPartitionStatus *status;
+	MrConsumer *recaller = recall(consumer, &part, 1, timeout_ms);
+	MrRecall	result = recall_result(recaller, partition);
 
-	mr_consumer_assign(consumer, NULL, 0);
-	mr_consumer_resume(consumer, &part, 1);
-	status = find_status(consumer, partition);
-	await_recall(consumer, status, timeout_ms);
-	if (status->another)
-		return MR_RECALLED_ANOTHER;
-	return continuity_of(consumer, status)->met ? MR_RECALLED : MR_RECALLED_NOTHING;
+	rest(recaller);
+	return result;
 }

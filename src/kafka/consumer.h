@@ -84,7 +84,7 @@ typedef enum MrErrorKind
  * enable.auto.commit=false, auto.offset.reset=error, enable.partition.eof=true,
  * isolation.level=read_committed unless the user said otherwise, group.id, log.queue,
  * allow.auto.create.topics=false.  Does not wait for the broker.  group_id is only a
- * name for outside lag tools.
+ * name for outside lag tools.  props must live as long as the consumer.
  */
 extern MrConsumer *mr_consumer_create(List *props, const char *topic, const char *group_id);
 extern void mr_consumer_destroy(MrConsumer *consumer);
@@ -115,10 +115,7 @@ extern void mr_consumer_took(MrConsumer *consumer, int32 partition, int64 next_o
 							 const MrRecord *last);
 extern void mr_consumer_doubt(MrConsumer *consumer);
 
-/*
- * Look for a message taken before.  Ends the present assignment, so the consumer is of use
- * for little else afterwards.  Throws when the broker does not answer in time.
- */
+/* Look for a message taken before.  Throws when the broker does not answer in time. */
 extern MrRecall mr_consumer_recall(MrConsumer *consumer, int32 partition,
 								   const MrRecord *record, int timeout_ms);
 
@@ -126,8 +123,9 @@ extern MrRecall mr_consumer_recall(MrConsumer *consumer, int32 partition,
  * Take up to max messages into msgs, waiting at most timeout_ms for the first one
  * (on the latch and librdkafka's queue descriptor together; returns early with 0 when
  * the process latch is set; never consumes the latch's event without returning).
- * Returns the number taken.  0 with timeout 0 means nothing was queued.  Never throws
- * for broker trouble: see mr_consumer_error.
+ * Returns the number taken.  0 with timeout 0 means nothing was queued.  Does not throw for
+ * broker trouble (see mr_consumer_error), except when a last message, which has to be looked
+ * at again after a pause, cannot be in time.
  */
 extern int	mr_consumer_poll(MrConsumer *consumer, MrMessage *msgs, int max, int timeout_ms);
 

@@ -14,9 +14,11 @@
  * A pause is as long as the caller found nothing queued and no message of the partition
  * came.  While he is busy elsewhere and the queue fills there is none.
  *
- * Reading once more begins at the message's offset.  If the first message that comes is this
- * one, the log is the same.  If there is none at that offset any more (retention,
- * compaction), nothing is proven, and the offset alone has to do.
+ * Reading once more begins at the message's offset: when a partition is opened by the consumer
+ * itself, as it costs nothing then, and later on by a second one.  (The first has a request
+ * at the broker that waits for fetch.wait.max.ms, and nothing overtakes it.)  If the first
+ * message that comes is this one, the log is the same.  If there is none at that offset any
+ * more (retention, compaction), nothing is proven, and the offset alone has to do.
  */
 #include "postgres.h"
 
@@ -61,43 +63,27 @@ judge_rest(MrContinuity *continuity, const MrMessage *msg, int64 position)
 	return MR_VERDICT_NEW;
 }
 
-static MrVerdict
-judge(MrContinuity *continuity, const MrMessage *msg, int64 position, TimestampTz now)
+bool
+mr_continuity_in_doubt(const MrContinuity *continuity, TimestampTz now)
 {
-	MrVerdict	verdict;
-
-	switch (continuity->state)
-	{
-		case MR_RECALL_WANTED:
-			return MR_VERDICT_SUSPECT;
-		case MR_RECALL_BEGUN:
-			verdict = judge_first(continuity, msg);
-			return verdict == MR_VERDICT_NEW ? judge_rest(continuity, msg, position) : verdict;
-		case MR_RECALL_DONE:
-			return judge_rest(continuity, msg, position);
-		case MR_RECALL_NONE:
-			break;
-	}
-	if (continuity->last.offset < 0 ||
-		!TimestampDifferenceExceeds(continuity->heard_at, now, PAUSE_MS))
-		return MR_VERDICT_NEW;
-	continuity->state = MR_RECALL_WANTED;
-	return MR_VERDICT_SUSPECT;
+	return continuity->state == MR_RECALL_NONE && continuity->last.offset >= 0 &&
+		TimestampDifferenceExceeds(continuity->heard_at, now, PAUSE_MS);
 }
 
 MrVerdict
-mr_continuity_judge(MrContinuity *continuity, const MrMessage *msg, int64 position,
-					TimestampTz now)
+mr_continuity_judge(MrContinuity *continuity, const MrMessage *msg, int64 position)
 {
-	MrVerdict	verdict = judge(continuity, msg, position, now);
+	MrVerdict	verdict = MR_VERDICT_NEW;
 
-	continuity->heard_at = now;
+	if (continuity->state == MR_RECALL_BEGUN)
+		verdict = judge_first(continuity, msg);
+	if (verdict == MR_VERDICT_NEW && continuity->state != MR_RECALL_NONE)
+		verdict = judge_rest(continuity, msg, position);
 	return verdict;
 }
 
 void
 mr_continuity_end(MrContinuity *continuity)
 {
-	if (continuity->state != MR_RECALL_WANTED)
-		continuity->state = MR_RECALL_NONE;
+	continuity->state = MR_RECALL_NONE;
 }

@@ -11,8 +11,7 @@
 typedef enum MrRecallState
 {
 	MR_RECALL_NONE,				/* what comes is new */
-	MR_RECALL_WANTED,			/* to be begun; what comes until then is not
-								 * to be trusted */
+	MR_RECALL_WANTED,			/* in doubt: to be read once more elsewhere */
 	MR_RECALL_BEGUN,			/* reading began at "last", which is to come
 								 * first */
 	MR_RECALL_DONE				/* it has come, or will not; messages that are
@@ -34,7 +33,6 @@ typedef enum MrVerdict
 {
 	MR_VERDICT_NEW,				/* for the caller */
 	MR_VERDICT_KNOWN,			/* leave it out */
-	MR_VERDICT_SUSPECT,			/* leave it out, and recall */
 	MR_VERDICT_ANOTHER			/* leave it out: the log is another one */
 } MrVerdict;
 
@@ -45,12 +43,15 @@ mr_continuity_is_plain(const MrContinuity *continuity, uint64 pauses)
 	return continuity->state == MR_RECALL_NONE && continuity->pauses == pauses;
 }
 
+/* Does a message that comes after a pause give reason to doubt? */
+extern bool mr_continuity_in_doubt(const MrContinuity *continuity, TimestampTz now);
+
 /*
- * What is to become of a message, the first one after a pause or during a recall?  position:
- * the next offset that the caller does not know.
+ * What is to become of a message that is not plain?  position: the next offset that the caller
+ * does not know.
  */
 extern MrVerdict mr_continuity_judge(MrContinuity *continuity, const MrMessage *msg,
-									 int64 position, TimestampTz now);
+									 int64 position);
 
 /* the end of the partition was reported */
 extern void mr_continuity_end(MrContinuity *continuity);

@@ -480,14 +480,17 @@ mr_question_offset(const MrQuestion *question, int i)
 	return question->offsets->elems[i].offset;
 }
 
-void
+bool
 mr_question_quiesce(int timeout_ms)
 {
 	struct timespec until = time_after_ms(timeout_ms);
+	bool		quiet;
 
 	pthread_mutex_lock(&lock);
 	while (nthreads > 0 &&
 		   pthread_cond_timedwait(&thread_ended, &lock, &until) == 0)
 		;
+	quiet = nthreads == 0;
 	pthread_mutex_unlock(&lock);
+	return quiet;
 }

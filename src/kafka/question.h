@@ -47,7 +47,7 @@ extern int	mr_question_partitions(const MrQuestion *question); /* 0: no such top
 extern int	mr_question_leaderless(const MrQuestion *question);
 extern int64 mr_question_offset(const MrQuestion *question, int i);
 
-/* wait, at most timeout_ms, until no dropped question uses a handle any more */
-extern void mr_question_quiesce(int timeout_ms);
+/* wait, at most timeout_ms, until no dropped question uses a handle any more; false if one does */
+extern bool mr_question_quiesce(int timeout_ms);
 
 #endif							/* MR_KAFKA_QUESTION_H */
