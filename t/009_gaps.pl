@@ -103,6 +103,22 @@ is_part('sleeper', 'id BETWEEN 151 AND 200 OR id BETWEEN 281 AND 300', 'an inact
 is_part('from_earliest_view', 'id <= 100 OR id BETWEEN 151 AND 300', 'the live one does not');
 is(gaps('from_earliest'), "0|100|150\n0|200|280", 'its gap');
 
+# Many, over several partitions and two workers
+$topics{many} = create_stream($node, 'many', event_columns(), partitions => 3,
+	options => { on_gap => 'earliest', workers => 2 });
+$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('many_view', \$\$" . sprintf($query, 'many') . "\$\$)");
+produce($topics{many}, $_ - 1, map { event($_) } $_ * 4000 - 3999 .. $_ * 4000 - 3000) foreach 1 .. 3;
+wait_latest($node, 'many_view');
+$node->stop('fast');
+produce($topics{many}, $_ - 1, map { event($_) } $_ * 4000 - 2999 .. $_ * 4000) foreach 1 .. 3;
+client()->command('truncate', $topics{many}, 1, 4000);
+$node->start;
+wait_latest($node, 'many_view');
+is($node->safe_psql('postgres', q{SELECT partition, from_offset, to_offset, passed FROM millrace.gaps
+	WHERE stream = 'many'::regclass}), '1|1000|4000|t', '3,000 expired messages are a gap with these bounds');
+is_same($node, 'many_view', sprintf($query, '(SELECT e.* FROM ' . events(12000) . ' e WHERE id NOT BETWEEN 5001 AND 8000)'),
+	'and nothing else is missing');
+
 # Retention instead of an administrator
 my $retained = create_stream($node, 'retained', event_columns(),
 	config => { 'retention.bytes' => 1, 'segment.bytes' => 1048576 }, options => { on_gap => 'earliest' });

@@ -169,6 +169,9 @@ record(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n, bool pass)
 {
 	bool		stops = !pass && ingest->stream->on_gap == MR_ON_GAP_STOP;
 
+	/* a partition may have no row yet */
+	if (stops)
+		mr_offsets_store(offsets);
 	for (int i = 0; i < n; i++)
 	{
 		const Gap  *gap = &gaps[i];
@@ -182,8 +185,8 @@ record(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n, bool pass)
 	}
 	if (stops)
 		stop_feed(ingest, &gaps[0]);
-	/* also for a partition that has no row yet */
-	mr_offsets_store(offsets);
+	else
+		mr_offsets_store(offsets);
 }
 
 static bool

@@ -35,6 +35,8 @@
 #define BROKER_TIMEOUT_MS	30000
 #define BROKER_TIMEOUT_MIN_MS	2000	/* even "now" needs to know where the
 										 * topic ends */
+#define LOOK_MS				60000	/* looks without being told; it must fit
+									 * an int */
 #define MARKERS_MS			3000	/* longest time that a committed
 									 * transaction's markers may be on their
 									 * way */
@@ -301,6 +303,38 @@ all_reached(List *goals)
 	return result;
 }
 
+/*
+ * Where the view seems to stand beyond the end, ask for the end once more, and tell whether it
+ * still does: a broker that has just begun to lead a partition knows its end only by and by.
+ */
+static bool
+ask_again_beyond_end(Goal *goal)
+{
+	int64		feed = mr_catalog_feed_of(goal->view, goal->stream);
+	MrFeedOffset *rows = mr_catalog_feed_offsets(feed, false, &goal->nbefore);
+	MrPartitionOffset *ends = NULL;
+	int			nends = 0;
+	bool		result = false;
+
+	goal->before = rows;
+	for (int i = 0; i < goal->nbefore; i++)
+	{
+		for (int j = 0; j < goal->n; j++)
+		{
+			if (goal->targets[j].partition != rows[i].partition ||
+				!is_beyond_end(goal, &goal->targets[j], rows[i].next_offset))
+				continue;
+			if (ends == NULL)
+				ends = present_ends(goal->stream, false, &nends, BROKER_TIMEOUT_MS);
+			for (int k = 0; k < nends; k++)
+				if (ends[k].partition == rows[i].partition)
+					goal->targets[j].offset = ends[k].offset;
+			result = result || is_beyond_end(goal, &goal->targets[j], rows[i].next_offset);
+		}
+	}
+	return result;
+}
+
 /* do not wait for transactions that are open: see above */
 static void
 leave_out_open_transactions(Goal *goal)
@@ -337,10 +371,16 @@ wait_for_goal(Goal *goal, TimestampTz deadline, TimestampTz markers_until)
 		if (ms_until(markers_until) <= 0)
 		{
 			ConditionVariableCancelSleep();
-			leave_out_open_transactions(goal);
-			return wait_for_goal(goal, deadline, DT_NOEND);
+			markers_until = DT_NOEND;
+			if (ask_again_beyond_end(goal))
+				markers_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MARKERS_MS);
+			else
+				leave_out_open_transactions(goal);
+			ConditionVariablePrepareToSleep(progress);
+			continue;
 		}
-		(void) ConditionVariableTimedSleep(progress, Min(ms_until(deadline), ms_until(markers_until)),
+		(void) ConditionVariableTimedSleep(progress,
+										   Min(LOOK_MS, Min(ms_until(deadline), ms_until(markers_until))),
 										   mr_wait_event(MR_WAIT_PROGRESS));
 	}
 	ConditionVariableCancelSleep();
