@@ -1149,6 +1149,8 @@ take_results(MrConsumer *consumer, MrConsumer *recaller)
 		continuity->heard_at = now;
 		if (recall_result(recaller, consumer->status[i].partition) != MR_RECALLED_ANOTHER)
 			continue;
+		/* no message of it is plain any more */
+		continuity->state = MR_RECALL_BEGUN;
 		consumer->status[i].another = true;
 		consumer->events++;
 	}
