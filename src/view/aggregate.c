@@ -34,52 +34,15 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/expandeddatum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
 #include "view/aggregate.h"
+#include "view/aggregate_info.h"
 #include "view/split.h"
 #include "view/state.h"
-
-/* what the catalogs say of an aggregate, resolved for one call's argument types */
-typedef struct AggregateInfo
-{
-	Oid			aggfnoid;
-	Oid			owner;
-	Oid			combinefn;
-	Oid			finalfn;
-	Oid			serialfn;
-	Oid			deserialfn;
-	bool		finalextra;
-	bool		finalmodify;	/* may write on the state */
-	bool		polymorphic;	/* transition or result type is */
-	int			nargs;
-	Oid			argtypes[FUNC_MAX_ARGS];
-	Oid			transfn;
-	Oid			transtype;
-	Oid			statetype;		/* as stored */
-	Oid			resulttype;
-	bool		has_initial;
-	char	   *initial;		/* text, if has_initial */
-} AggregateInfo;
-
-struct MrAggregate
-{
-	AggregateInfo info;
-	Oid			collation;
-	uint64		stamp;			/* of serialized states */
-	int16		statelen;
-	bool		statebyval;
-	FmgrInfo	combine;
-	FmgrInfo	serialize;
-	FmgrInfo	deserialize;
-	ExprContext *context;
-	AggState   *aggstate;		/* nothing but a context, for
-								 * AggCheckCallContext */
-};
 
 /* finalize()'s memory between calls */
 typedef struct Finalizer
@@ -96,19 +59,7 @@ typedef struct Finalizer
 	AggState   *aggstate;
 } Finalizer;
 
-/* merge_states()'s transition value */
-typedef struct Merged
-{
-	MrAggregate *agg;
-	bool		started;		/* there was a state, or an initial value */
-	bool		isnull;
-	Datum		value;			/* of the transition type, in the node's
-								 * memory */
-} Merged;
-
 PG_FUNCTION_INFO_V1(mr_finalize);
-PG_FUNCTION_INFO_V1(mr_merge_states_transition);
-PG_FUNCTION_INFO_V1(mr_merge_states_final);
 
 /*
  * Catalogs
@@ -300,8 +251,8 @@ mr_aggregate_partial_type(const Aggref *aggref)
 }
 
 /* find the functions of an aggregate whose info is there */
-static void
-init_aggregate(MrAggregate *agg, Oid collation)
+void
+mr_aggregate_init(MrAggregate *agg, Oid collation)
 {
 	AggregateInfo *info = &agg->info;
 	Expr	   *expr;
@@ -330,7 +281,7 @@ mr_aggregate_create(const Aggref *aggref)
 
 	(void) mr_aggregate_state_type(aggref);
 	read_aggref(&agg->info, aggref);
-	init_aggregate(agg, aggref->inputcollid);
+	mr_aggregate_init(agg, aggref->inputcollid);
 	return agg;
 }
 
@@ -357,8 +308,8 @@ deserialize_state(const AggregateInfo *info, FmgrInfo *deserialize, AggState *ag
 }
 
 /* a stored state as the combine function wants it; a copy, for it may write on the first */
-static Datum
-load_state(MrAggregate *agg, Datum state)
+Datum
+mr_aggregate_load_state(MrAggregate *agg, Datum state)
 {
 	if (agg->info.transtype != INTERNALOID)
 		return datumCopy(state, agg->statebyval, agg->statelen);
@@ -366,8 +317,8 @@ load_state(MrAggregate *agg, Datum state)
 }
 
 /* state as it is stored */
-static Datum
-store_state(MrAggregate *agg, Datum state, bool *isnull)
+Datum
+mr_aggregate_store_state(MrAggregate *agg, Datum state, bool *isnull)
 {
 	LOCAL_FCINFO(fcinfo, 1);
 
@@ -421,12 +372,12 @@ call_combine(MrAggregate *agg, Datum a, bool a_null, Datum b, bool b_null, bool 
 
 	InitFunctionCallInfoData(*fcinfo, &agg->combine, 2, agg->collation,
 							 (Node *) agg->aggstate, NULL);
-	fcinfo->args[0].value = a_null ? (Datum) 0 : load_state(agg, a);
+	fcinfo->args[0].value = a_null ? (Datum) 0 : mr_aggregate_load_state(agg, a);
 	fcinfo->args[0].isnull = a_null;
 	if (b_null || agg->info.transtype != INTERNALOID)
 		fcinfo->args[1].value = b_null ? (Datum) 0 : b;
 	else
-		fcinfo->args[1].value = load_state(agg, b);
+		fcinfo->args[1].value = mr_aggregate_load_state(agg, b);
 	fcinfo->args[1].isnull = b_null;
 	result = FunctionCallInvoke(fcinfo);
 	*isnull = fcinfo->isnull;
@@ -450,14 +401,14 @@ mr_aggregate_combine(MrAggregate *agg, Datum a, bool a_null, Datum b, bool b_nul
 	agg->context->ecxt_per_tuple_memory = CurrentMemoryContext;
 	agg->context->ecxt_per_query_memory = CurrentMemoryContext;
 	result = call_combine(agg, a, a_null, b, b_null, isnull);
-	result = store_state(agg, result, isnull);
+	result = mr_aggregate_store_state(agg, result, isnull);
 	run_callbacks(agg->context);
 	return result;
 }
 
 /* the transition value that there is before any row, in the current memory context */
-static Datum
-initial_value(const MrAggregate *agg, bool *isnull)
+Datum
+mr_aggregate_initial_value(const MrAggregate *agg, bool *isnull)
 {
 	Oid			input;
 	Oid			ioparam;
@@ -472,11 +423,11 @@ initial_value(const MrAggregate *agg, bool *isnull)
 Datum
 mr_aggregate_initial(MrAggregate *agg, bool *isnull)
 {
-	Datum		state = initial_value(agg, isnull);
+	Datum		state = mr_aggregate_initial_value(agg, isnull);
 
 	agg->context->ecxt_per_tuple_memory = CurrentMemoryContext;
 	agg->context->ecxt_per_query_memory = CurrentMemoryContext;
-	return store_state(agg, state, isnull);
+	return mr_aggregate_store_state(agg, state, isnull);
 }
 
 /*
@@ -552,8 +503,8 @@ mr_aggregate_finalize_expr(const Aggref *aggref, Expr *state_expr)
  * Finishing: the function
  */
 
-static void
-check_state_type(const AggregateInfo *info, Oid state)
+void
+mr_aggregate_check_state_type(const AggregateInfo *info, Oid state)
 {
 	if (state != info->statetype)
 		ereport(ERROR,
@@ -630,8 +581,8 @@ init_final_function(Finalizer *finalizer, Oid collation, MemoryContext context)
  * What an SQL call of ours is about: the aggregate, which the current user must be allowed
  * to use, for the argument types that the call's own arguments from first on have.
  */
-static void
-read_call(AggregateInfo *info, FunctionCallInfo fcinfo, Oid aggfnoid, int first)
+void
+mr_aggregate_read_call(AggregateInfo *info, FunctionCallInfo fcinfo, Oid aggfnoid, int first)
 {
 	AclResult	acl;
 
@@ -651,8 +602,8 @@ create_finalizer(FunctionCallInfo fcinfo, Oid aggfnoid)
 	Finalizer  *finalizer = palloc0(sizeof(Finalizer));
 	AggregateInfo *info = &finalizer->info;
 
-	read_call(info, fcinfo, aggfnoid, 3);
-	check_state_type(info, get_fn_expr_argtype(fcinfo->flinfo, 1));
+	mr_aggregate_read_call(info, fcinfo, aggfnoid, 3);
+	mr_aggregate_check_state_type(info, get_fn_expr_argtype(fcinfo->flinfo, 1));
 	check_result_type(info, get_fn_expr_argtype(fcinfo->flinfo, 2));
 	get_typlenbyval(info->statetype, &finalizer->statelen, &finalizer->statebyval);
 	get_typlenbyval(info->resulttype, &finalizer->resultlen, &finalizer->resultbyval);
@@ -782,7 +733,7 @@ mr_aggregate_merge_over_window(WindowFunc *merge)
 	read_aggregate(&info, DatumGetObjectId(linitial_node(Const, merge->args)->constvalue));
 	info.transtype = merge->wintype;
 	agg.info = info;
-	value = initial_value(&agg, &isnull);
+	value = mr_aggregate_initial_value(&agg, &isnull);
 	if (isnull)
 		return (Node *) merge;
 	coalesce = makeNode(CoalesceExpr);
@@ -793,186 +744,4 @@ mr_aggregate_merge_over_window(WindowFunc *merge)
 												 get_typbyval(merge->wintype)));
 	coalesce->location = -1;
 	return (Node *) coalesce;
-}
-
-/*
- * Merging: the aggregate
- *
- * merge_states() does in an Agg node what the combining half of a parallel aggregation
- * does, with states that were stored.  Its own state is internal: the transition value of
- * the aggregate at hand, in the node's memory.
- */
-
-static MrAggregate *
-create_merged(FunctionCallInfo fcinfo, Oid aggfnoid)
-{
-	MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
-	MrAggregate *agg = palloc0(sizeof(MrAggregate));
-
-	read_call(&agg->info, fcinfo, aggfnoid, 3);
-	check_state_type(&agg->info, get_fn_expr_argtype(fcinfo->flinfo, 2));
-	if (!OidIsValid(agg->info.combinefn) ||
-		(agg->info.transtype == INTERNALOID &&
-		 (!OidIsValid(agg->info.serialfn) || !OidIsValid(agg->info.deserialfn))))
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("aggregate %s has no stored states", format_procedure(aggfnoid)));
-	init_aggregate(agg, PG_GET_COLLATION());
-	MemoryContextSwitchTo(old);
-	return agg;
-}
-
-static Merged *
-begin_merged(MrAggregate *agg, MemoryContext context)
-{
-	MemoryContext old = MemoryContextSwitchTo(context);
-	Merged	   *merged = palloc(sizeof(Merged));
-
-	merged->agg = agg;
-	merged->value = initial_value(agg, &merged->isnull);
-	merged->started = !merged->isnull;
-	MemoryContextSwitchTo(old);
-	return merged;
-}
-
-/* keep a new transition value in the node's memory and free the former, as nodeAgg.c does */
-static void
-keep_value(Merged *merged, Datum value, bool isnull, MemoryContext context)
-{
-	MrAggregate *agg = merged->agg;
-	MemoryContext old;
-
-	if (agg->info.transtype != INTERNALOID && !agg->statebyval &&
-		DatumGetPointer(value) != DatumGetPointer(merged->value))
-	{
-		old = MemoryContextSwitchTo(context);
-		if (!isnull &&
-			!(DatumIsReadWriteExpandedObject(value, false, agg->statelen) &&
-			  MemoryContextGetParent(DatumGetEOHP(value)->eoh_context) == context))
-			value = datumCopy(value, agg->statebyval, agg->statelen);
-		if (!merged->isnull)
-		{
-			if (DatumIsReadWriteExpandedObject(merged->value, false, agg->statelen))
-				DeleteExpandedObject(merged->value);
-			else
-				pfree(DatumGetPointer(merged->value));
-		}
-		MemoryContextSwitchTo(old);
-	}
-	merged->value = value;
-	merged->isnull = isnull;
-}
-
-/* combine with one more state; node: the Agg or WindowAgg that we are called in */
-static void
-add_state(Merged *merged, Datum state, bool isnull, Node *node, MemoryContext context)
-{
-	MrAggregate *agg = merged->agg;
-
-	LOCAL_FCINFO(fcinfo, 2);
-	Datum		value;
-
-	if (agg->combine.fn_strict)
-	{
-		if (isnull || (merged->started && merged->isnull))
-			return;
-		if (!merged->started)
-		{
-			/* a strict function starts with the first state that there is */
-			merged->started = true;
-			keep_value(merged, state, false, context);
-			return;
-		}
-	}
-	if (!isnull && agg->deserialize.fn_oid != InvalidOid)
-	{
-		agg->context->ecxt_per_tuple_memory = CurrentMemoryContext;
-		agg->context->ecxt_per_query_memory = CurrentMemoryContext;
-		state = load_state(agg, state);
-	}
-	InitFunctionCallInfoData(*fcinfo, &agg->combine, 2, agg->collation, node, NULL);
-	fcinfo->args[0].value = merged->value;
-	fcinfo->args[0].isnull = merged->isnull;
-	fcinfo->args[1].value = isnull ? (Datum) 0 : state;
-	fcinfo->args[1].isnull = isnull;
-	value = FunctionCallInvoke(fcinfo);
-	merged->started = true;
-	keep_value(merged, value, fcinfo->isnull, context);
-}
-
-/* merge_states()'s transition: (internal, aggregate, state, arguments that only tell types) */
-Datum
-mr_merge_states_transition(PG_FUNCTION_ARGS)
-{
-	MrAggregate *agg = fcinfo->flinfo->fn_extra;
-	Merged	   *merged = PG_ARGISNULL(0) ? NULL : (Merged *) PG_GETARG_POINTER(0);
-	MemoryContext context;
-
-	if (!AggCheckCallContext(fcinfo, &context))
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("merge_states() can only be called as an aggregate"));
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("the aggregate of merge_states() must not be null"));
-	if (agg == NULL)
-		fcinfo->flinfo->fn_extra = agg = create_merged(fcinfo, PG_GETARG_OID(1));
-	if (agg->info.aggfnoid != PG_GETARG_OID(1))
-		ereport(ERROR,
-				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				errmsg("the aggregate of merge_states() must be a constant"));
-	if (merged == NULL)
-		merged = begin_merged(agg, context);
-	add_state(merged, PG_GETARG_DATUM(2), PG_ARGISNULL(2), fcinfo->context, context);
-	PG_RETURN_POINTER(merged);
-}
-
-/* the aggregate that a call of merge_states() names, where no row has told it */
-static Oid
-named_aggregate(FunctionCallInfo fcinfo)
-{
-	Aggref	   *aggref = AggGetAggref(fcinfo);
-	Const	   *name = aggref == NULL ? NULL : (Const *) linitial_node(TargetEntry, aggref->args)->expr;
-
-	if (name == NULL || !IsA(name, Const) || name->constisnull)
-		return InvalidOid;
-	return DatumGetObjectId(name->constvalue);
-}
-
-/* merge_states()'s final function: the stored state of all together */
-Datum
-mr_merge_states_final(PG_FUNCTION_ARGS)
-{
-	MrAggregate *agg = fcinfo->flinfo->fn_extra;
-	Datum		result;
-	bool		isnull;
-
-	if (!AggCheckCallContext(fcinfo, NULL))
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("merge_states() can only be called as an aggregate"));
-	if (PG_ARGISNULL(0))
-	{
-		Oid			aggfnoid = named_aggregate(fcinfo);
-
-		if (!OidIsValid(aggfnoid))
-			PG_RETURN_NULL();
-		if (agg == NULL)
-			fcinfo->flinfo->fn_extra = agg = create_merged(fcinfo, aggfnoid);
-		result = mr_aggregate_initial(agg, &isnull);
-	}
-	else
-	{
-		Merged	   *merged = (Merged *) PG_GETARG_POINTER(0);
-
-		agg = merged->agg;
-		agg->context->ecxt_per_tuple_memory = CurrentMemoryContext;
-		agg->context->ecxt_per_query_memory = CurrentMemoryContext;
-		isnull = merged->isnull;
-		result = store_state(agg, merged->value, &isnull);
-	}
-	if (isnull)
-		PG_RETURN_NULL();
-	PG_RETURN_DATUM(result);
 }

@@ -139,15 +139,20 @@ mr_transition_nargs(const MrTransition *transition)
 	return transition->nargs;
 }
 
-/* into the memory of the states */
 static Datum
-copy_state(const MrTransition *transition, Datum value)
+copy_value(Datum value, bool byval, int16 len, MemoryContext context)
 {
-	MemoryContext old = MemoryContextSwitchTo(transition->states->ecxt_per_tuple_memory);
-	Datum		result = datumCopy(value, transition->byval, transition->len);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Datum		result = datumCopy(value, byval, len);
 
 	MemoryContextSwitchTo(old);
 	return result;
+}
+
+static Datum
+copy_state(const MrTransition *transition, Datum value)
+{
+	return copy_value(value, transition->byval, transition->len, transition->states->ecxt_per_tuple_memory);
 }
 
 void
@@ -158,38 +163,30 @@ mr_transition_init(const MrTransition *transition, MrTransitionState *state)
 		state->value = copy_state(transition, state->value);
 }
 
-/* an expanded object that already lives with the states can stay what it is */
-static bool
-is_kept_expanded(const MrTransition *transition, Datum value)
-{
-	return DatumIsReadWriteExpandedObject(value, false, transition->len) &&
-		MemoryContextGetParent(DatumGetEOHP(value)->eoh_context) ==
-		transition->states->ecxt_per_tuple_memory;
-}
-
 static void
-free_state(const MrTransition *transition, const MrTransitionState *state)
+free_value(const MrTransitionState *state, int16 len)
 {
 	if (state->isnull)
 		return;
-	if (DatumIsReadWriteExpandedObject(state->value, false, transition->len))
+	if (DatumIsReadWriteExpandedObject(state->value, false, len))
 		DeleteExpandedObject(state->value);
 	else
 		pfree(DatumGetPointer(state->value));
 }
 
-/* the function's result becomes the state */
-static void
-replace_state(const MrTransition *transition, MrTransitionState *state, Datum value, bool isnull)
+void
+mr_transition_replace(MrTransitionState *state, Datum value, bool isnull, bool byval, int16 len,
+					  MemoryContext context)
 {
-	if (!transition->byval &&
-		(isnull || state->isnull || DatumGetPointer(value) != DatumGetPointer(state->value)))
+	if (!byval && (isnull || state->isnull || DatumGetPointer(value) != DatumGetPointer(state->value)))
 	{
+		/* an expanded object that already lives there can stay what it is */
 		if (isnull)
 			value = (Datum) 0;
-		else if (!is_kept_expanded(transition, value))
-			value = copy_state(transition, value);
-		free_state(transition, state);
+		else if (!DatumIsReadWriteExpandedObject(value, false, len) ||
+				 MemoryContextGetParent(DatumGetEOHP(value)->eoh_context) != context)
+			value = copy_value(value, byval, len, context);
+		free_value(state, len);
 	}
 	state->value = value;
 	state->isnull = isnull;
@@ -242,7 +239,8 @@ mr_transition_advance(MrTransition *transition, MrTransitionState *state,
 	}
 	fcinfo->isnull = false;
 	result = FunctionCallInvoke(fcinfo);
-	replace_state(transition, state, result, fcinfo->isnull);
+	mr_transition_replace(state, result, fcinfo->isnull, transition->byval, transition->len,
+						  transition->states->ecxt_per_tuple_memory);
 	state->no_value = false;
 }
 

@@ -40,6 +40,13 @@ extern void mr_transition_init(const MrTransition *transition, MrTransitionState
 extern void mr_transition_advance(MrTransition *transition, MrTransitionState *state,
 								  Datum *const *values, bool *const *isnull, int row);
 
+/*
+ * A function's result becomes the state: kept in context, where states live, the former one
+ * freed.  byval, len: of the transition type.
+ */
+extern void mr_transition_replace(MrTransitionState *state, Datum value, bool isnull, bool byval, int16 len,
+								  MemoryContext context);
+
 /* the state as it is stored; may point into the state, or into the current memory context */
 extern Datum mr_transition_stored(MrTransition *transition, const MrTransitionState *state,
 								  bool *isnull);
