@@ -11,28 +11,12 @@
 #include "utils/datum.h"
 #include "utils/memutils.h"
 
-static void
-run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
-{
-	MrCatalogScope scope;
-
-	mr_catalog_begin(&scope);
-	mr_catalog_run(sql, false, nargs, types, values, nulls);
-	mr_catalog_end(&scope);
-}
-
-static Datum
-column(uint64 row, int col, bool *isnull)
-{
-	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull);
-}
-
 /* an interval in the current memory context; NULL for null */
 static Interval *
 interval_column(uint64 row, int col)
 {
 	bool		isnull;
-	Datum		value = column(row, col, &isnull);
+	Datum		value = mr_catalog_column(row, col, &isnull);
 
 	return isnull ? NULL : DatumGetIntervalP(datumCopy(value, false, sizeof(Interval)));
 }
@@ -50,7 +34,7 @@ window_from_row(uint64 row)
 
 	result->size = interval_column(row, 1);
 	result->step = interval_column(row, 2);
-	value = column(row, 3, &isnull);
+	value = mr_catalog_column(row, 3, &isnull);
 	result->time_column = isnull ? NULL : TextDatumGetCString(value);
 	return result;
 }
@@ -86,8 +70,8 @@ mr_catalog_insert_window(Oid view, const MrWindow *window)
 
 	if (window->time_column != NULL)
 		values[3] = CStringGetTextDatum(window->time_column);
-	run("INSERT INTO millrace.view_window (view, sliding_window, step, time_column)"
-		" VALUES ($1, $2, $3, $4)", 4, types, values, window->time_column == NULL ? "   n" : NULL);
+	mr_catalog_run_alone("INSERT INTO millrace.view_window (view, sliding_window, step, time_column)"
+						 " VALUES ($1, $2, $3, $4)", 4, types, values, window->time_column == NULL ? "   n" : NULL);
 }
 
 /*
@@ -101,9 +85,9 @@ retention_from_row(uint64 row)
 	bool		isnull;
 	Datum		value;
 
-	result->column = DatumGetInt16(column(row, 1, &isnull));
+	result->column = DatumGetInt16(mr_catalog_column(row, 1, &isnull));
 	result->age = interval_column(row, 2);
-	value = column(row, 3, &isnull);
+	value = mr_catalog_column(row, 3, &isnull);
 	result->removed_before = isnull ? DT_NOBEGIN : DatumGetTimestamp(value);
 	return result;
 }
@@ -142,10 +126,10 @@ mr_catalog_set_retention(Oid view, const MrRetention *retention)
 		nulls[2] = 'n';
 	if (TIMESTAMP_IS_NOBEGIN(retention->removed_before))
 		nulls[3] = 'n';
-	run("INSERT INTO millrace.view_retention (view, column_number, retention, removed_before)"
-		" VALUES ($1, $2, $3, $4) ON CONFLICT (view, column_number)"
-		" DO UPDATE SET retention = excluded.retention, removed_before = excluded.removed_before",
-		4, types, values, nulls);
+	mr_catalog_run_alone("INSERT INTO millrace.view_retention (view, column_number, retention, removed_before)"
+						 " VALUES ($1, $2, $3, $4) ON CONFLICT (view, column_number)"
+						 " DO UPDATE SET retention = excluded.retention, removed_before = excluded.removed_before",
+						 4, types, values, nulls);
 }
 
 void
@@ -154,6 +138,6 @@ mr_catalog_count_late(Oid view, AttrNumber column, int64 messages)
 	Oid			types[] = {OIDOID, INT2OID, INT8OID};
 	Datum		values[] = {ObjectIdGetDatum(view), Int16GetDatum(column), Int64GetDatum(messages)};
 
-	run("UPDATE millrace.view_retention SET late_events = late_events + $3"
-		" WHERE view = $1 AND column_number = $2", 3, types, values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.view_retention SET late_events = late_events + $3"
+						 " WHERE view = $1 AND column_number = $2", 3, types, values, NULL);
 }

@@ -7,6 +7,9 @@
 
 #include "catalog.h"
 
+#include "nodes/pg_list.h"
+#include "utils/timestamp.h"
+
 /* One output column of a view, and which groups go by it. */
 typedef struct MrRetention
 {

@@ -9,7 +9,7 @@
 #ifndef MR_CATALOG_REBUILD_H
 #define MR_CATALOG_REBUILD_H
 
-#include "catalog.h"
+#include "catalog_view.h"
 
 #include "storage/lock.h"
 

@@ -27,7 +27,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog.h"
+#include "catalog_feed.h"
 #include "catalog/pg_database.h"
 #include "ingest/exchange.h"
 #include "ingest/worker.h"

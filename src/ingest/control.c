@@ -16,7 +16,7 @@
 #include "millrace.h"
 
 #include "access/table.h"
-#include "catalog.h"
+#include "catalog_view.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"

@@ -9,7 +9,7 @@
  */
 #include "millrace.h"
 
-#include "catalog.h"
+#include "catalog_feed.h"
 #include "ingest/dead_letter.h"
 #include "ingest/intake.h"
 #include "utils/memutils.h"

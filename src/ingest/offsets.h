@@ -5,7 +5,7 @@
 #ifndef MR_INGEST_OFFSETS_H
 #define MR_INGEST_OFFSETS_H
 
-#include "catalog.h"
+#include "catalog_feed.h"
 #include "kafka/consumer.h"
 
 /* One partition of a feed as its worker sees it. */

@@ -5,6 +5,7 @@
 #ifndef MR_INGEST_STEP_H
 #define MR_INGEST_STEP_H
 
+#include "catalog_view.h"
 #include "ingest/merge.h"
 #include "ingest/offsets.h"
 #include "stream/batch.h"

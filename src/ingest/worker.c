@@ -26,7 +26,6 @@
 #include "millrace.h"
 
 #include "access/xact.h"
-#include "catalog.h"
 #include "commands/dbcommands.h"
 #include "ingest/fault.h"
 #include "ingest/gap.h"

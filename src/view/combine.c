@@ -20,7 +20,7 @@
  */
 #include "millrace.h"
 
-#include "catalog.h"
+#include "catalog_view.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"

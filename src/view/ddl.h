@@ -5,7 +5,7 @@
 #ifndef MR_VIEW_DDL_H
 #define MR_VIEW_DDL_H
 
-#include "catalog.h"
+#include "catalog_view.h"
 #include "view/analyze.h"
 
 /* the declared query of a view, from its definition's rule; locks what it refers to */

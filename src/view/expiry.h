@@ -6,6 +6,7 @@
 #define MR_VIEW_EXPIRY_H
 
 #include "catalog_expiry.h"
+#include "catalog_view.h"
 #include "view/analyze.h"
 
 /* what the catalog says; NULL in the cases where nothing ever leaves */

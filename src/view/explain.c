@@ -7,7 +7,7 @@
  */
 #include "millrace.h"
 
-#include "catalog.h"
+#include "catalog_view.h"
 #include "commands/explain.h"
 #include "executor/executor.h"
 #include "funcapi.h"

@@ -5,7 +5,7 @@
 #ifndef MR_VIEW_SHADOW_H
 #define MR_VIEW_SHADOW_H
 
-#include "catalog.h"
+#include "catalog_view.h"
 
 /* give up what a view's rebuild has made so far; false: there is none */
 extern bool mr_shadow_drop(Oid view);

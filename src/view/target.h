@@ -5,7 +5,7 @@
 #ifndef MR_VIEW_TARGET_H
 #define MR_VIEW_TARGET_H
 
-#include "catalog.h"
+#include "catalog_view.h"
 
 #include "fmgr.h"
 

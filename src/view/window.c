@@ -25,6 +25,7 @@
 
 #include "access/sysattr.h"
 #include "access/xact.h"
+#include "catalog_view.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"

@@ -1,0 +1,564 @@
+/*
+ * catalog_feed.c
+ *		Feeds and their offsets in millrace's own tables; see catalog.c.
+ *
+ * Which feed is live, whose home it is, which Kafka cluster its offsets belong to, where it
+ * stands in each partition, and how feeds part and join.  Which views follow a feed is changed
+ * here, too, since that is what parting and joining are; everything else about views is
+ * catalog_view.c's.
+ *
+ * Locking: whoever changes which views follow a feed, or copies its position, holds the feed's
+ * heavyweight lock exclusively; a worker that moves its offsets has it in share mode.
+ */
+#include "millrace.h"
+
+#include "access/xlog.h"
+#include "catalog_feed.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+/* is a feed this database's?  Its row may have been copied here. */
+#define AT_HOME	"millrace.is_home(f.home_cluster, f.home_database, f.home_extension)"
+
+/* what makes a feed this database's */
+#define HERE \
+	Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId), \
+	ObjectIdGetDatum(mr_catalog_extension_oid())
+
+#define ADOPT \
+	"UPDATE millrace.feed f SET home_cluster = $2, home_database = $3, home_extension = $4," \
+	" generation = generation + 1"
+
+/* a feed's offsets go with it */
+#define DELETE_FEEDS(condition) \
+	"WITH d AS (DELETE FROM millrace.feed f WHERE " condition " RETURNING f.id)" \
+	" DELETE FROM millrace.feed_offset o USING d WHERE o.feed = d.id"
+
+void
+mr_catalog_forget_orphans(void)
+{
+	mr_catalog_run_alone(DELETE_FEEDS("NOT " AT_HOME
+									  " AND NOT EXISTS (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)"),
+						 0, NULL, NULL, NULL);
+}
+
+/* ---------- stopping, adopting, clusters ---------- */
+
+void
+mr_catalog_delete_stream(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+
+	mr_catalog_run_alone("DELETE FROM millrace.view_stream WHERE stream = $1", 1, types, values, NULL);
+	mr_catalog_run_alone(DELETE_FEEDS("f.stream = $1"), 1, types, values, NULL);
+	mr_catalog_run_alone("DELETE FROM millrace.stream_status WHERE stream = $1", 1, types, values, NULL);
+	mr_catalog_run_alone("DELETE FROM millrace.dead_letter WHERE stream = $1", 1, types, values, NULL);
+	mr_catalog_run_alone("DELETE FROM millrace.gap WHERE stream = $1", 1, types, values, NULL);
+}
+
+char *
+mr_catalog_feed_error(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+	MrCatalogScope scope;
+	char	   *result = NULL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT last_error FROM millrace.feed WHERE id = $1",
+				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+		result = mr_catalog_text(0, 1, scope.caller);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_catalog_stop_feed(const MrFeed *feed, const char *error)
+{
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(feed->id), CStringGetTextDatum(error)};
+
+	mr_catalog_run_alone("UPDATE millrace.feed SET stopped = true, last_error = $2, generation = generation + 1"
+						 " WHERE id = $1", 2, types, values, NULL);
+	mr_catalog_run_alone("INSERT INTO millrace.stream_status AS s (stream, last_error, last_error_at)"
+						 " SELECT stream, $2, clock_timestamp() FROM millrace.feed WHERE id = $1"
+						 " ON CONFLICT (stream) DO UPDATE SET last_error = excluded.last_error,"
+						 " last_error_at = excluded.last_error_at", 2, types, values, NULL);
+}
+
+void
+mr_catalog_restart_feed(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+
+	mr_catalog_run_alone("UPDATE millrace.feed SET stopped = false, last_error = NULL, generation = generation + 1"
+						 " WHERE id = $1", 1, types, values, NULL);
+}
+
+void
+mr_catalog_adopt_stream(Oid stream)
+{
+	Oid			types[] = {OIDOID, INT8OID, OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream), HERE};
+
+	mr_catalog_run_alone(ADOPT " WHERE f.stream = $1 AND NOT " AT_HOME, 4, types, values, NULL);
+}
+
+/* views that share the feed stay behind: nobody has asked for them */
+void
+mr_catalog_adopt_view(Oid view)
+{
+	Oid			types[] = {OIDOID, INT8OID, OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view), HERE};
+	ListCell   *lc;
+
+	mr_catalog_run_alone(ADOPT " WHERE NOT " AT_HOME " AND f.id IN (SELECT feed FROM millrace.view_stream WHERE view = $1)"
+						 " AND NOT EXISTS (SELECT FROM millrace.view_stream s WHERE s.feed = f.id AND s.view <> $1)",
+						 4, types, values, NULL);
+	foreach(lc, mr_catalog_streams_of_view(view))
+	{
+		const MrFeed *feed = lfirst(lc);
+
+		if (!feed->away)
+			continue;
+		mr_catalog_lock_feed(feed->id, ExclusiveLock);
+		(void) mr_catalog_split_view(view, feed->stream, feed->id);
+	}
+	mr_catalog_forget_orphans();
+}
+
+void
+mr_catalog_set_resume_offset(int64 feed, int32 partition, int64 offset)
+{
+	Oid			types[] = {INT8OID, INT4OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(partition), Int64GetDatum(offset)};
+
+	mr_catalog_run_alone("UPDATE millrace.feed_offset SET resume_offset = $3 WHERE feed = $1 AND partition = $2",
+						 3, types, values, NULL);
+}
+
+void
+mr_catalog_pass_gaps(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+
+	mr_catalog_run_alone("WITH o AS (UPDATE millrace.feed_offset o SET next_offset = resume_offset,"
+						 " resume_offset = NULL, last_offset = NULL, last_checksum = NULL,"
+						 " anchor_offset = NULL, anchor_checksum = NULL"
+						 " WHERE o.feed = $1 AND resume_offset IS NOT NULL RETURNING partition, next_offset)"
+						 " UPDATE millrace.gap g SET passed = true FROM o, millrace.feed f"
+						 " WHERE f.id = $1 AND g.stream = f.stream AND NOT g.passed"
+						 " AND g.partition = o.partition AND g.to_offset = o.next_offset",
+						 1, types, values, NULL);
+}
+
+MrFeedCluster *
+mr_catalog_feed_cluster(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+	MrFeedCluster *result = palloc0(sizeof(MrFeedCluster));
+	MrCatalogScope scope;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT cluster, other_cluster FROM millrace.feed WHERE id = $1",
+				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+	{
+		result->id = mr_catalog_text(0, 1, scope.caller);
+		result->other = mr_catalog_text(0, 2, scope.caller);
+	}
+	mr_catalog_end(&scope);
+	return result;
+}
+
+bool
+mr_catalog_set_cluster(int64 feed, const char *from, const char *to)
+{
+	Oid			types[] = {INT8OID, TEXTOID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(feed), from ? CStringGetTextDatum(from) : (Datum) 0,
+	CStringGetTextDatum(to)};
+	MrCatalogScope scope;
+	bool		result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("UPDATE millrace.feed SET cluster = $3, other_cluster = NULL"
+				   " WHERE id = $1 AND cluster IS NOT DISTINCT FROM $2",
+				   false, 3, types, values, from ? "   " : " n ");
+	result = SPI_processed == 1;
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_catalog_set_other_cluster(int64 feed, const char *other)
+{
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(feed), CStringGetTextDatum(other)};
+
+	mr_catalog_run_alone("UPDATE millrace.feed SET other_cluster = $2 WHERE id = $1", 2, types, values, NULL);
+}
+
+/* ---------- feeds ---------- */
+
+#define TOPIC_OF_STREAM \
+	"(SELECT o.option_value FROM pg_foreign_table t, pg_options_to_table(t.ftoptions) o" \
+	" WHERE t.ftrelid = $1 AND o.option_name = 'topic')"
+
+bool
+mr_catalog_topic_changed(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+	MrCatalogScope scope;
+	bool		result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT 1 FROM millrace.feed f JOIN millrace.view_stream s ON s.feed = f.id"
+				   " WHERE f.stream = $1 AND f.topic IS DISTINCT FROM " TOPIC_OF_STREAM,
+				   true, 1, types, values, NULL);
+	result = SPI_processed > 0;
+	mr_catalog_end(&scope);
+	return result;
+}
+
+int64
+mr_catalog_insert_feed(Oid stream)
+{
+	Oid			types[] = {OIDOID, INT8OID, OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream), HERE};
+	MrCatalogScope scope;
+	int64		result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("INSERT INTO millrace.feed (stream, topic, home_cluster, home_database, home_extension)"
+				   " VALUES ($1, " TOPIC_OF_STREAM ", $2, $3, $4) RETURNING id",
+				   false, 4, types, values, NULL);
+	result = DatumGetInt64(mr_catalog_value(0, 1));
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_catalog_insert_feed_offset(int64 feed, int32 partition, int64 next_offset)
+{
+	Oid			types[] = {INT8OID, INT4OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(partition), Int64GetDatum(next_offset)};
+
+	mr_catalog_run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset) VALUES ($1, $2, $3)",
+						 3, types, values, NULL);
+}
+
+void
+mr_catalog_bump_feed(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+
+	mr_catalog_run_alone("UPDATE millrace.feed SET generation = generation + 1 WHERE id = $1",
+						 1, types, values, NULL);
+}
+
+static List *
+feeds_from(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	MrCatalogScope scope;
+	List	   *result = NIL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run(sql, true, nargs, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(scope.caller);
+		MrFeed	   *feed = palloc(sizeof(MrFeed));
+
+		feed->id = DatumGetInt64(mr_catalog_value(i, 1));
+		feed->stream = DatumGetObjectId(mr_catalog_value(i, 2));
+		feed->live = DatumGetBool(mr_catalog_value(i, 3));
+		feed->generation = DatumGetInt64(mr_catalog_value(i, 4));
+		feed->stopped = DatumGetBool(mr_catalog_value(i, 5));
+		feed->away = DatumGetBool(mr_catalog_value(i, 6));
+		result = lappend(result, feed);
+		MemoryContextSwitchTo(old);
+	}
+	mr_catalog_end(&scope);
+	return result;
+}
+
+MrFeed *
+mr_catalog_feed(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
+								   " WHERE id = $1", 1, types, values);
+
+	return feeds == NIL ? NULL : linitial(feeds);
+}
+
+List *
+mr_catalog_feeds(void)
+{
+	return feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
+					  " WHERE EXISTS (SELECT FROM millrace.view_stream s"
+					  " JOIN millrace.continuous_view v USING (view)"
+					  " WHERE s.feed = f.id AND v.active AND NOT v.failed)"
+					  " AND NOT f.stopped AND " AT_HOME
+					  " ORDER BY f.live DESC, f.id", 0, NULL, NULL);
+}
+
+int64
+mr_catalog_live_feed(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
+								   " WHERE stream = $1 AND live", 1, types, values);
+
+	return feeds == NIL ? 0 : ((MrFeed *) linitial(feeds))->id;
+}
+
+int64
+mr_catalog_feed_of(Oid view, Oid stream)
+{
+	Oid			types[] = {OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
+	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
+								   " JOIN millrace.view_stream s ON s.feed = f.id"
+								   " WHERE s.view = $1 AND s.stream = $2", 2, types, values);
+
+	return feeds == NIL ? 0 : ((MrFeed *) linitial(feeds))->id;
+}
+
+List *
+mr_catalog_streams_of_view(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+
+	return feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
+					  " JOIN millrace.view_stream s ON s.feed = f.id WHERE s.view = $1"
+					  " ORDER BY f.stream::oid", 1, types, values);
+}
+
+static Oid
+feed_table(void)
+{
+	return get_relname_relid("feed", mr_catalog_schema_oid());
+}
+
+/* a heavyweight lock rather than one of the row: it queues, and costs no WAL */
+void
+mr_catalog_lock_feed(int64 feed, LOCKMODE mode)
+{
+	LockDatabaseObject(feed_table(), (Oid) feed, 0, mode);
+}
+
+/* from two columns; of all NULL, none */
+static MrRecord
+record_value(uint64 row, int col)
+{
+	MrRecord	result = MR_NO_RECORD;
+	bool		isnull;
+	Datum		offset = mr_catalog_column(row, col, &isnull);
+
+	if (!isnull)
+	{
+		result.offset = DatumGetInt64(offset);
+		result.checksum = (uint32) DatumGetInt64(mr_catalog_value(row, col + 1));
+	}
+	return result;
+}
+
+MrFeedOffset *
+mr_catalog_offsets(const MrCatalogScope *scope, int *n)
+{
+	MrFeedOffset *result = MemoryContextAlloc(scope->caller,
+											  sizeof(MrFeedOffset) * (SPI_processed + 1));
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		result[i].partition = DatumGetInt32(mr_catalog_value(i, 1));
+		result[i].next_offset = DatumGetInt64(mr_catalog_value(i, 2));
+		result[i].in_gap = SPI_tuptable->tupdesc->natts > 2 && DatumGetBool(mr_catalog_value(i, 3));
+		result[i].last = SPI_tuptable->tupdesc->natts > 2 ? record_value(i, 4) : MR_NO_RECORD;
+		result[i].anchor = SPI_tuptable->tupdesc->natts > 2 ? record_value(i, 6) : MR_NO_RECORD;
+	}
+	*n = (int) SPI_processed;
+	return result;
+}
+
+MrFeedOffset *
+mr_catalog_feed_offsets(int64 feed, bool lock, int *n)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+	MrCatalogScope scope;
+	MrFeedOffset *result;
+
+	if (lock)
+		mr_catalog_lock_feed(feed, ExclusiveLock);
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT partition, next_offset, resume_offset IS NOT NULL, last_offset, last_checksum,"
+				   " anchor_offset, anchor_checksum FROM millrace.feed_offset WHERE feed = $1"
+				   " ORDER BY partition", true, 1, types, values, NULL);
+	result = mr_catalog_offsets(&scope, n);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+/* whichever feed it is by the time we have the lock */
+static void
+lock_feed_of(Oid view, Oid stream)
+{
+	for (;;)
+	{
+		int64		feed = mr_catalog_feed_of(view, stream);
+
+		mr_catalog_lock_feed(feed, ExclusiveLock);
+		if (mr_catalog_feed_of(view, stream) == feed)
+			return;
+	}
+}
+
+List *
+mr_catalog_lock_feeds_of_view(Oid view)
+{
+	ListCell   *lc;
+
+	foreach(lc, mr_catalog_streams_of_view(view))
+		lock_feed_of(view, ((MrFeed *) lfirst(lc))->stream);
+	return mr_catalog_streams_of_view(view);
+}
+
+int64
+mr_catalog_split_view(Oid view, Oid stream, int64 feed)
+{
+	int64		result = mr_catalog_insert_feed(stream);
+	Oid			copy_types[] = {INT8OID, INT8OID};
+	Datum		copy_values[] = {Int64GetDatum(result), Int64GetDatum(feed)};
+	Oid			move_types[] = {INT8OID, OIDOID, OIDOID};
+	Datum		move_values[] = {Int64GetDatum(result), ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
+
+	mr_catalog_run_alone("UPDATE millrace.feed f SET cluster = o.cluster, other_cluster = o.other_cluster"
+						 " FROM millrace.feed o WHERE f.id = $1 AND o.id = $2",
+						 2, copy_types, copy_values, NULL);
+	mr_catalog_run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset, \"timestamp\", last_offset,"
+						 " last_checksum, anchor_offset, anchor_checksum, resume_offset)"
+						 " SELECT $1, partition, next_offset, \"timestamp\", last_offset,"
+						 " last_checksum, anchor_offset, anchor_checksum, resume_offset"
+						 " FROM millrace.feed_offset WHERE feed = $2",
+						 2, copy_types, copy_values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.view_stream SET feed = $1, reached = false WHERE view = $2 AND stream = $3",
+						 3, move_types, move_values, NULL);
+	mr_catalog_bump_feed(feed);
+	return result;
+}
+
+void
+mr_catalog_join_feeds(int64 from, int64 into)
+{
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(from), Int64GetDatum(into)};
+
+	mr_catalog_run_alone("UPDATE millrace.view_stream SET feed = $2,"
+						 " reached = (SELECT live FROM millrace.feed WHERE id = $2) WHERE feed = $1",
+						 2, types, values, NULL);
+	mr_catalog_run_alone(DELETE_FEEDS("f.id = $1"), 1, types, values, NULL);
+	mr_catalog_bump_feed(into);
+}
+
+void
+mr_catalog_tidy_feeds(void)
+{
+	MrCatalogScope scope;
+
+	mr_catalog_begin(&scope);
+	/* not what is away: a restore may be under way */
+	mr_catalog_run(DELETE_FEEDS(AT_HOME " AND NOT EXISTS"
+								" (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)"),
+				   false, 0, NULL, NULL, NULL);
+	mr_catalog_run("UPDATE millrace.feed f SET live = false, generation = generation + 1"
+				   " WHERE live AND NOT " AT_HOME, false, 0, NULL, NULL, NULL);
+	mr_catalog_run("UPDATE millrace.feed f SET live = true, generation = generation + 1 WHERE id IN"
+				   " (SELECT min(s.feed) FROM millrace.view_stream s"
+				   " JOIN millrace.feed f ON f.id = s.feed"
+				   " JOIN millrace.continuous_view v USING (view)"
+				   " WHERE " AT_HOME " AND v.active AND NOT v.failed AND (v.rebuilds IS NULL OR s.reached) AND NOT EXISTS"
+				   " (SELECT FROM millrace.feed l WHERE l.stream = s.stream AND l.live)"
+				   " GROUP BY s.stream)", false, 0, NULL, NULL, NULL);
+	mr_catalog_end(&scope);
+}
+
+/* feeds that wait, and pairs of (from, into) among them */
+#define WAITING_FEEDS \
+	"SELECT f.id FROM millrace.feed f WHERE NOT f.live AND NOT f.id = ANY ($1) AND " AT_HOME " ORDER BY f.id"
+#define WAITING_PAIRS \
+	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT o.partition || ':' || o.next_offset" \
+	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place," \
+	" f.cluster" \
+	" FROM millrace.feed f WHERE f.id = ANY ($1) AND NOT f.stopped" \
+	" AND (SELECT bool_and(v.active AND NOT v.failed) FROM millrace.view_stream s" \
+	" JOIN millrace.continuous_view v USING (view) WHERE s.feed = f.id)), " \
+	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, cluster, place) AS into FROM w)" \
+	" SELECT id, \"into\" FROM g WHERE id <> \"into\""
+
+static Datum
+int8_array(const int64 *values, int n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * (n + 1));
+
+	for (int i = 0; i < n; i++)
+		elems[i] = Int64GetDatum(values[i]);
+	return PointerGetDatum(construct_array(elems, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
+/* all columns of all rows, which are int8, row by row, in the caller's context */
+static int64 *
+int8_rows(const MrCatalogScope *scope, int ncolumns, int *nrows)
+{
+	int64	   *result = MemoryContextAlloc(scope->caller,
+											sizeof(int64) * (SPI_processed * ncolumns + 1));
+
+	*nrows = (int) SPI_processed;
+	for (int i = 0; i < *nrows; i++)
+		for (int c = 0; c < ncolumns; c++)
+			result[i * ncolumns + c] = DatumGetInt64(mr_catalog_value(i, c + 1));
+	return result;
+}
+
+void
+mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
+{
+	Oid			types[] = {INT8ARRAYOID};
+	Datum		values[1];
+	MrCatalogScope scope;
+	int64	   *waiting;
+	int64	   *pairs;
+	int			n;
+	int			nlocked = 0;
+
+	values[0] = int8_array(served, nserved);
+	mr_catalog_begin(&scope);
+	mr_catalog_run(WAITING_FEEDS, true, 1, types, values, NULL);
+	waiting = int8_rows(&scope, 1, &n);
+	/* those that somebody is changing are left alone */
+	for (int i = 0; i < n; i++)
+		if (ConditionalLockDatabaseObject(feed_table(), (Oid) waiting[i], 0, ExclusiveLock))
+			waiting[nlocked++] = waiting[i];
+	values[0] = int8_array(waiting, nlocked);
+	mr_catalog_run(WAITING_PAIRS, true, 1, types, values, NULL);
+	pairs = int8_rows(&scope, 2, &n);
+	mr_catalog_end(&scope);
+	for (int i = 0; i < n; i++)
+		mr_catalog_join_feeds(pairs[2 * i], pairs[2 * i + 1]);
+}

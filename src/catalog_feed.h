@@ -1,0 +1,132 @@
+/*
+ * catalog_feed.h
+ *		Feeds and their offsets in millrace's own tables; see catalog.h.
+ */
+#ifndef MR_CATALOG_FEED_H
+#define MR_CATALOG_FEED_H
+
+#include "catalog.h"
+
+#include "nodes/pg_list.h"
+#include "record.h"
+#include "storage/lockdefs.h"
+
+typedef struct MrFeed
+{
+	int64		id;
+	Oid			stream;
+	bool		live;
+	int64		generation;
+	bool		stopped;
+	bool		away;			/* of a database that this one is a copy of:
+								 * nobody moves it */
+} MrFeed;
+
+typedef struct MrFeedOffset
+{
+	int32		partition;
+	int64		next_offset;
+	/* of feeds only */
+	bool		in_gap;			/* stopped: it will go on elsewhere */
+	MrRecord	last;			/* message taken last */
+	MrRecord	anchor;			/* one taken some time before that */
+} MrFeedOffset;
+
+/* The Kafka cluster that a feed's offsets belong to. */
+typedef struct MrFeedCluster
+{
+	char	   *id;				/* NULL: not known yet */
+	char	   *other;			/* met at the address instead, and accepted if
+								 * the feed has not stopped; or NULL */
+} MrFeedCluster;
+
+/* everything about a stream that was dropped */
+extern void mr_catalog_delete_stream(Oid stream);
+
+/*
+ * A feed stops (on_error, on_gap) and is started again.  Stopped, it keeps its place and its
+ * being live; feeds behind it go on until they have reached it.
+ */
+extern void mr_catalog_stop_feed(const MrFeed *feed, const char *error);
+extern void mr_catalog_restart_feed(int64 feed);
+extern char *mr_catalog_feed_error(int64 feed); /* or NULL */
+
+/*
+ * Feeds that are away, because the database was restored or copied, become this database's:
+ * all feeds of a stream; those of one view, leaving other views where they are.
+ */
+extern void mr_catalog_adopt_stream(Oid stream);
+extern void mr_catalog_adopt_view(Oid view);
+
+/*
+ * A feed has stopped at a gap: where each partition goes on, once it is to.  The second lets
+ * it stand there.
+ */
+extern void mr_catalog_set_resume_offset(int64 feed, int32 partition, int64 offset);
+extern void mr_catalog_pass_gaps(int64 feed);
+
+/*
+ * Clusters.  _set_cluster: false when the feed's was not "from" (NULL: not known), but
+ * somebody else has set it.
+ */
+extern MrFeedCluster *mr_catalog_feed_cluster(int64 feed);
+extern bool mr_catalog_set_cluster(int64 feed, const char *from, const char *to);
+extern void mr_catalog_set_other_cluster(int64 feed, const char *other);
+
+/* Feeds */
+extern int64 mr_catalog_insert_feed(Oid stream);
+
+/* has the stream another topic than the one that its views' offsets belong to? */
+extern bool mr_catalog_topic_changed(Oid stream);
+extern void mr_catalog_insert_feed_offset(int64 feed, int32 partition, int64 next_offset);
+extern void mr_catalog_bump_feed(int64 feed);
+extern MrFeed *mr_catalog_feed(int64 feed); /* NULL: gone */
+extern List *mr_catalog_feeds(void);	/* of MrFeed *, with active views only */
+extern int64 mr_catalog_live_feed(Oid stream);	/* 0: none */
+extern int64 mr_catalog_feed_of(Oid view, Oid stream);	/* 0: none */
+extern List *mr_catalog_streams_of_view(Oid view);	/* of MrFeed *, the feed
+													 * per stream */
+
+/*
+ * Lock a feed until the end of the transaction: ShareLock to move its offsets, ExclusiveLock
+ * to change which views follow it or to copy its position.
+ */
+extern void mr_catalog_lock_feed(int64 feed, LOCKMODE mode);
+
+/* rows of (partition, offset), or of what MrFeedOffset has, as an array in the scope's caller */
+extern MrFeedOffset *mr_catalog_offsets(const MrCatalogScope *scope, int *n);
+
+/*
+ * Offsets of a feed, by partition.  lock: no worker moves them, and nobody changes which
+ * views follow the feed, until the end of the transaction.
+ */
+extern MrFeedOffset *mr_catalog_feed_offsets(int64 feed, bool lock, int *n);
+
+/*
+ * Lock the feeds that a view follows by now, one for each stream, as above.  List of
+ * MrFeed *.
+ */
+extern List *mr_catalog_lock_feeds_of_view(Oid view);
+
+/*
+ * Move a view to a feed of its own that stands where the given feed stands; that one must
+ * be locked by the caller.  Returns the new feed.
+ */
+extern int64 mr_catalog_split_view(Oid view, Oid stream, int64 feed);
+
+/* move all views of one feed to another that stands there, too, and forget the first */
+extern void mr_catalog_join_feeds(int64 from, int64 into);
+
+/* elect live feeds where there is none, and forget feeds that no view follows */
+extern void mr_catalog_tidy_feeds(void);
+
+/* forget feeds that are away, and that no view follows any more */
+extern void mr_catalog_forget_orphans(void);
+
+/*
+ * Let feeds that wait for a worker at the same place of the same stream become one; those in
+ * served have a worker and are left alone.
+ */
+extern void mr_catalog_merge_waiting_feeds(const int64 *served, int nserved);
+
+#endif							/* MR_CATALOG_FEED_H */

@@ -1,0 +1,271 @@
+/*
+ * catalog_view.c
+ *		Views in millrace's own tables, and the streams that they read; see catalog.c.
+ *
+ * What a view was declared as, its state, which attributes of which streams it reads, and where
+ * in them it began.  Where it stands by now is its feeds': catalog_feed.c.
+ */
+#include "millrace.h"
+
+#include "access/xact.h"
+#include "catalog_view.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#define VIEW_COLUMNS \
+	"v.view, v.matrel, v.definition, v.kind, v.query, v.settings, v.active, v.failed, v.last_error," \
+	" coalesce(v.rebuilds, v.view)"
+
+static List *
+text_array_to_list(Datum array)
+{
+	List	   *result = NIL;
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(array), TEXTOID, -1, false, TYPALIGN_INT,
+					  &elems, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		if (!nulls[i])
+			result = lappend(result, TextDatumGetCString(elems[i]));
+	return result;
+}
+
+static MrView *
+view_from_row(uint64 row, MemoryContext context)
+{
+	MemoryContext old = MemoryContextSwitchTo(context);
+	MrView	   *view = palloc0(sizeof(MrView));
+
+	view->view = DatumGetObjectId(mr_catalog_value(row, 1));
+	view->matrel = DatumGetObjectId(mr_catalog_value(row, 2));
+	view->definition = DatumGetObjectId(mr_catalog_value(row, 3));
+	view->kind = mr_catalog_text(row, 4, context);
+	view->query = mr_catalog_text(row, 5, context);
+	view->settings = text_array_to_list(mr_catalog_value(row, 6));
+	view->active = DatumGetBool(mr_catalog_value(row, 7));
+	view->failed = DatumGetBool(mr_catalog_value(row, 8));
+	view->last_error = mr_catalog_text(row, 9, context);
+	view->target = DatumGetObjectId(mr_catalog_value(row, 10));
+	MemoryContextSwitchTo(old);
+	return view;
+}
+
+static List *
+views_from(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	MrCatalogScope scope;
+	List	   *result = NIL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run(sql, true, nargs, types, values, NULL);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MrView	   *view = view_from_row(i, scope.caller);
+		MemoryContext old = MemoryContextSwitchTo(scope.caller);
+
+		result = lappend(result, view);
+		MemoryContextSwitchTo(old);
+	}
+	mr_catalog_end(&scope);
+	return result;
+}
+
+MrView *
+mr_catalog_view(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+	List	   *views = views_from("SELECT " VIEW_COLUMNS
+								   " FROM millrace.continuous_view v WHERE v.view = $1",
+								   1, types, values);
+
+	return views == NIL ? NULL : linitial(views);
+}
+
+bool
+mr_catalog_view_changed_here(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+	MrCatalogScope scope;
+	bool		result = false;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT xmin FROM millrace.continuous_view WHERE view = $1",
+				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+		result = TransactionIdIsCurrentTransactionId(DatumGetTransactionId(mr_catalog_value(0, 1)));
+	mr_catalog_end(&scope);
+	return result;
+}
+
+List *
+mr_catalog_views(void)
+{
+	return views_from("SELECT " VIEW_COLUMNS " FROM millrace.continuous_view v ORDER BY v.view::oid",
+					  0, NULL, NULL);
+}
+
+List *
+mr_catalog_views_of_feed(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+
+	return views_from("SELECT " VIEW_COLUMNS " FROM millrace.continuous_view v"
+					  " JOIN millrace.view_stream s USING (view) WHERE s.feed = $1"
+					  " ORDER BY v.view::oid", 1, types, values);
+}
+
+List *
+mr_catalog_views_of_stream(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+
+	return views_from("SELECT " VIEW_COLUMNS " FROM millrace.continuous_view v"
+					  " JOIN millrace.view_stream s USING (view) WHERE s.stream = $1"
+					  " ORDER BY v.view::oid", 1, types, values);
+}
+
+void
+mr_catalog_insert_view(const MrView *view, const char *start_at)
+{
+	Oid			types[] = {OIDOID, TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTARRAYOID, TEXTOID};
+	Datum		values[7];
+	Datum	   *elems = palloc(sizeof(Datum) * (list_length(view->settings) + 1));
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, view->settings)
+		elems[n++] = CStringGetTextDatum(lfirst(lc));
+	values[0] = ObjectIdGetDatum(view->view);
+	values[1] = CStringGetTextDatum(view->kind);
+	values[2] = ObjectIdGetDatum(view->matrel);
+	values[3] = ObjectIdGetDatum(view->definition);
+	values[4] = CStringGetTextDatum(view->query);
+	values[5] = PointerGetDatum(construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT));
+	values[6] = CStringGetTextDatum(start_at);
+	mr_catalog_run_alone("INSERT INTO millrace.continuous_view"
+						 " (view, kind, matrel, definition, query, settings, start_at)"
+						 " VALUES ($1, $2, $3, $4, $5, $6, $7)", 7, types, values, NULL);
+}
+
+void
+mr_catalog_delete_view(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+
+	mr_catalog_run_alone("WITH s AS (DELETE FROM millrace.view_stream WHERE view = $1 RETURNING feed),"
+						 " o AS (DELETE FROM millrace.view_start WHERE view = $1),"
+						 " d AS (DELETE FROM millrace.dead_letter WHERE view = $1),"
+						 " m AS (UPDATE millrace.dead_letter SET missed = array_remove(missed, $1::regclass)"
+						 " WHERE view IS NULL AND $1 = ANY (missed)),"
+						 " r AS (DELETE FROM millrace.view_retention WHERE view = $1),"
+						 " w AS (DELETE FROM millrace.view_window WHERE view = $1),"
+						 " v AS (DELETE FROM millrace.continuous_view WHERE view = $1)"
+						 " UPDATE millrace.feed f SET generation = generation + 1 FROM s WHERE s.feed = f.id",
+						 1, types, values, NULL);
+	mr_catalog_forget_orphans();
+}
+
+void
+mr_catalog_insert_view_stream(Oid view, Oid stream, int64 feed, const Bitmapset *attrs)
+{
+	Oid			types[] = {OIDOID, OIDOID, INT8OID, INT2ARRAYOID};
+	Datum		values[4];
+	Datum	   *elems = palloc(sizeof(Datum) * (bms_num_members(attrs) + 1));
+	int			n = 0;
+	int			attnum = -1;
+
+	while ((attnum = bms_next_member(attrs, attnum)) >= 0)
+		elems[n++] = Int16GetDatum((int16) attnum);
+	values[0] = ObjectIdGetDatum(view);
+	values[1] = ObjectIdGetDatum(stream);
+	values[2] = Int64GetDatum(feed);
+	values[3] = PointerGetDatum(construct_array(elems, n, INT2OID, 2, true, TYPALIGN_SHORT));
+	mr_catalog_run_alone("INSERT INTO millrace.view_stream (view, stream, feed, columns)"
+						 " VALUES ($1, $2, $3, $4)", 4, types, values, NULL);
+}
+
+void
+mr_catalog_insert_view_start(Oid view, Oid stream, int32 partition, int64 offset)
+{
+	Oid			types[] = {OIDOID, OIDOID, INT4OID, INT8OID};
+	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(stream),
+	Int32GetDatum(partition), Int64GetDatum(offset)};
+
+	mr_catalog_run_alone("INSERT INTO millrace.view_start (view, stream, partition, from_offset)"
+						 " VALUES ($1, $2, $3, $4)", 4, types, values, NULL);
+}
+
+MrFeedOffset *
+mr_catalog_view_start(Oid view, Oid stream, int *n)
+{
+	Oid			types[] = {OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
+	MrCatalogScope scope;
+	MrFeedOffset *result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT partition, from_offset FROM millrace.view_start"
+				   " WHERE view = $1 AND stream = $2 ORDER BY partition",
+				   true, 2, types, values, NULL);
+	result = mr_catalog_offsets(&scope, n);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error)
+{
+	Oid			types[] = {OIDOID, BOOLOID, BOOLOID, TEXTOID};
+	Datum		values[] = {ObjectIdGetDatum(view), BoolGetDatum(active), BoolGetDatum(failed),
+	error ? CStringGetTextDatum(error) : (Datum) 0};
+
+	mr_catalog_run_alone("UPDATE millrace.continuous_view SET active = $2, failed = $3, last_error = $4,"
+						 " last_error_at = CASE WHEN $4 IS NULL THEN NULL ELSE clock_timestamp() END"
+						 " WHERE view = $1", 4, types, values, error ? "    " : "   n");
+}
+
+Bitmapset *
+mr_catalog_stream_attrs(Oid stream)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(stream)};
+	MrCatalogScope scope;
+	Bitmapset  *result = NULL;
+	MemoryContext old;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT DISTINCT unnest(columns)::integer FROM millrace.view_stream"
+				   " WHERE stream = $1", true, 1, types, values, NULL);
+	old = MemoryContextSwitchTo(scope.caller);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		result = bms_add_member(result, DatumGetInt32(mr_catalog_value(i, 1)));
+	MemoryContextSwitchTo(old);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+Oid
+mr_catalog_view_of_part(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	MrCatalogScope scope;
+	Oid			result = InvalidOid;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT coalesce(rebuilds, view)::oid FROM millrace.continuous_view"
+				   " WHERE matrel = $1 OR definition = $1", true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+		result = DatumGetObjectId(mr_catalog_value(0, 1));
+	mr_catalog_end(&scope);
+	return result;
+}

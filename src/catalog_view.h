@@ -1,0 +1,53 @@
+/*
+ * catalog_view.h
+ *		Views in millrace's own tables; see catalog.h.
+ */
+#ifndef MR_CATALOG_VIEW_H
+#define MR_CATALOG_VIEW_H
+
+#include "catalog_feed.h"
+
+#include "nodes/bitmapset.h"
+
+typedef struct MrView
+{
+	Oid			view;
+	Oid			matrel;
+	Oid			definition;		/* internal view that holds the declared query */
+	char	   *kind;
+	char	   *query;
+	List	   *settings;		/* of char *: name=value */
+	bool		active;
+	bool		failed;
+	char	   *last_error;		/* or NULL */
+	Oid			target;			/* view itself; of a shadow, the view that
+								 * will get its contents */
+} MrView;
+
+/*
+ * Views.  mr_catalog_view: NULL when relid is no continuous view.  Lists contain shadows,
+ * too: see catalog_rebuild.h.
+ */
+extern MrView *mr_catalog_view(Oid view);
+extern bool mr_catalog_view_changed_here(Oid view); /* by the current
+													 * transaction */
+extern List *mr_catalog_views(void);	/* of MrView * */
+extern List *mr_catalog_views_of_feed(int64 feed);	/* of MrView *, by view */
+extern List *mr_catalog_views_of_stream(Oid stream);	/* of MrView *, by view */
+extern void mr_catalog_insert_view(const MrView *view, const char *start_at);
+extern void mr_catalog_delete_view(Oid view);
+extern void mr_catalog_insert_view_stream(Oid view, Oid stream, int64 feed,
+										  const Bitmapset *attrs);
+extern void mr_catalog_insert_view_start(Oid view, Oid stream, int32 partition, int64 offset);
+extern MrFeedOffset *mr_catalog_view_start(Oid view, Oid stream, int *n);
+extern void mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error);
+
+/* attributes that any view on the stream reads */
+extern Bitmapset *mr_catalog_stream_attrs(Oid stream);
+
+/* Relations of dropped or changed objects */
+extern Oid	mr_catalog_view_of_part(Oid relid); /* view whose matrel or
+												 * definition, or shadow's
+												 * matrel, this is */
+
+#endif							/* MR_CATALOG_VIEW_H */
