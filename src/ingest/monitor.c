@@ -14,7 +14,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "ingest/monitor.h"
-#include "kafka/consumer.h"
+#include "kafka/ask.h"
 #include "miscadmin.h"
 #include "stream/option.h"
 #include "utils/acl.h"

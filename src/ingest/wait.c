@@ -19,7 +19,7 @@
 #include "catalog_rebuild.h"
 #include "fmgr.h"
 #include "ingest/monitor.h"
-#include "kafka/consumer.h"
+#include "kafka/ask.h"
 #include "miscadmin.h"
 #include "shmem.h"
 #include "storage/lmgr.h"

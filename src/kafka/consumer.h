@@ -1,6 +1,6 @@
 /*
  * kafka/consumer.h
- *		Reading partitions of one topic, assigned explicitly, never subscribed.
+ *		Reading partitions of one topic, assigned explicitly (assign.h), never subscribed.
  *
  * No function here waits without checking for interrupts, and none may be called
  * with a lock held.  A consumer hangs on the memory context it was created in: its
@@ -38,14 +38,6 @@ typedef struct MrPartitionOffset
 	int64		offset;
 } MrPartitionOffset;
 
-/* Where to go on, and the message before, by which the log is recognized. */
-typedef struct MrPartitionResume
-{
-	int32		partition;
-	int64		offset;
-	MrRecord	last;
-} MrPartitionResume;
-
 /* What a partition told us besides messages, since the last time it was asked. */
 typedef struct MrPartitionStatus
 {
@@ -60,14 +52,6 @@ typedef struct MrPartitionStatus
 	bool		another;		/* the log is not the one that was read: no
 								 * more messages of it come */
 } MrPartitionStatus;
-
-/* What is found of a message that was taken before. */
-typedef enum MrRecall
-{
-	MR_RECALLED,				/* it is there */
-	MR_RECALLED_ANOTHER,		/* another one is in its place */
-	MR_RECALLED_NOTHING			/* nothing is: removed, which proves nothing */
-} MrRecall;
 
 typedef enum MrErrorKind
 {
@@ -94,30 +78,6 @@ extern void mr_consumer_destroy(MrConsumer *consumer);
  * version 2.2?  Its threads and sockets are freed when the process exits.
  */
 extern bool mr_consumer_any_stuck(void);
-
-/*
- * Start reading these partitions at these offsets (exact, no fallback); replaces any
- * former assignment.  Partitions can be added to a running one by _add, and one moved
- * to another offset by _seek.
- */
-extern void mr_consumer_assign(MrConsumer *consumer, const MrPartitionOffset *parts, int n);
-extern void mr_consumer_add(MrConsumer *consumer, const MrPartitionOffset *parts, int n);
-extern void mr_consumer_seek(MrConsumer *consumer, int32 partition, int64 offset);
-
-/*
- * As _add, but where a last message is given, the log is read from there, and nothing is
- * handed out before it was seen again.  If it has become another one, status tells.  Later
- * on _took says which message is the last: it is looked at again when messages come after a
- * pause, and _doubt lets that be done for all partitions.
- */
-extern void mr_consumer_resume(MrConsumer *consumer, const MrPartitionResume *parts, int n);
-extern void mr_consumer_took(MrConsumer *consumer, int32 partition, int64 next_offset,
-							 const MrRecord *last);
-extern void mr_consumer_doubt(MrConsumer *consumer);
-
-/* Look for a message taken before.  Throws when the broker does not answer in time. */
-extern MrRecall mr_consumer_recall(MrConsumer *consumer, int32 partition,
-								   const MrRecord *record, int timeout_ms);
 
 /*
  * Take up to max messages into msgs, waiting at most timeout_ms for the first one
@@ -150,33 +110,5 @@ extern const MrPartitionStatus *mr_consumer_status(MrConsumer *consumer, int *n)
  * broker answers again (a message, an end of partition).
  */
 extern MrErrorKind mr_consumer_error(MrConsumer *consumer, const char **message);
-
-/*
- * Questions to the broker.  They wait up to timeout_ms, checking for interrupts at
- * least every 100 ms, and throw ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION (with
- * librdkafka's reason) unless missing_ok / error_ok is said.
- *
- * mr_consumer_partitions: number of partitions, 0 when the topic does not exist, -1 on
- * other errors if error_ok (mr_consumer_error tells).
- * mr_consumer_watermarks: low and high (the last stable offset under read_committed)
- * for each partition given; false on failure if error_ok.
- * mr_consumer_offsets_for_time: first offset whose timestamp is >= the given one, the
- * end when there is none.
- */
-extern int	mr_consumer_partitions(MrConsumer *consumer, int timeout_ms, bool error_ok);
-extern bool mr_consumer_watermarks(MrConsumer *consumer, const int32 *partitions, int n,
-								   int64 *low, int64 *high, int timeout_ms, bool error_ok);
-extern void mr_consumer_offsets_for_time(MrConsumer *consumer, int64 timestamp_ms,
-										 MrPartitionOffset *parts, int n, int timeout_ms);
-
-/* watermarks as the last fetch answers told, without asking; -1 when not known */
-extern void mr_consumer_cached_watermarks(MrConsumer *consumer, int32 partition,
-										  int64 *low, int64 *high);
-
-/* tell the group coordinator, for lag tools only; asynchronous, errors ignored */
-extern void mr_consumer_commit_courtesy(MrConsumer *consumer, const MrPartitionOffset *parts, int n);
-
-/* id of the cluster that answered last, palloc'd; NULL when none has.  Does not ask. */
-extern char *mr_consumer_cluster_id(MrConsumer *consumer);
 
 #endif							/* MR_KAFKA_CONSUMER_H */

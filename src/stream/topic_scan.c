@@ -18,6 +18,8 @@
 
 #include "stream/topic_scan.h"
 
+#include "kafka/ask.h"
+#include "kafka/assign.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/memutils.h"

@@ -11,7 +11,7 @@
 #include "millrace.h"
 
 #include "datatype/timestamp.h"
-#include "kafka/consumer.h"
+#include "kafka/ask.h"
 #include "stream/option.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
