@@ -30,6 +30,7 @@
 #include "catalog_feed.h"
 #include "catalog/pg_database.h"
 #include "ingest/exchange.h"
+#include "ingest/session.h"
 #include "ingest/worker.h"
 #include "launcher.h"
 #include "miscadmin.h"
@@ -591,7 +592,7 @@ mr_supervisor_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	supervisor_attach(index);
-	mr_worker_session_settings();
+	mr_session_settings();
 
 	context = AllocSetContextCreate(TopMemoryContext, "millrace supervisor", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);

@@ -5,14 +5,7 @@
  * An attempt opens the feed and a consumer and then repeats: collect messages, take one
  * step, release them.  No transaction is open while it waits for the broker.  An attempt
  * ends when the catalog has changed (begin another one at once), or with an error: the
- * transaction is aborted, and either the error is a view's own, which gets the state failed
- * and leaves the others alone, or it is tried again after a wait that doubles up to
- * millrace.retry_max_interval.  The broker still has everything that was rolled back.
- *
- * An error that a message may have caused in a view is followed by careful steps: smaller
- * ones, of messages that are all in hand, in which the culprits are isolated
- * (ingest/isolate) and become dead letters of that view.  They go on until there were none
- * for a while.  So nothing is paid for it as long as all messages can be taken.
+ * transaction is aborted, and what happens then is recover.c's affair.
  *
  * When to commit: a stream that was idle commits its first message at once.  While
  * messages keep coming, a batch is closed when the time since the last commit is a few
@@ -27,9 +20,12 @@
 
 #include "access/xact.h"
 #include "commands/dbcommands.h"
-#include "ingest/fault.h"
 #include "ingest/gap.h"
+#include "ingest/partitions.h"
+#include "ingest/recover.h"
 #include "ingest/retention.h"
+#include "ingest/session.h"
+#include "ingest/slot.h"
 #include "ingest/step.h"
 #include "ingest/worker.h"
 #include "kafka/ask.h"
@@ -42,38 +38,18 @@
 #include "shmem.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
-#include "utils/guc.h"
-#include "utils/inval.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "wait_event.h"
-
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 
 #define POLL_CHUNK			10000	/* messages per call of the consumer */
 #define PORTION_MESSAGES	50000	/* messages in hand at a time */
 #define IDLE_WAIT_MS		1000	/* longest wait without a look around */
 #define METADATA_INTERVAL_MS	5000	/* between looks for new partitions */
-#define BROKER_TIMEOUT_MS	10000
-#define FIRST_ANSWER_MS		2000	/* after which a silent broker is a
-									 * trouble to show */
 #define EXPIRY_INTERVAL_MS	1000	/* between looks for rows that are too old */
-#define KEPT_BLOCK_MAX		(32 * 1024 * 1024)	/* as large as mallopt takes
-												 * it */
-#define FEWER_MS			10000	/* until it is believed that partitions
-									 * are gone: brokers learn of new ones one
-									 * after the other */
 #define PACE				4	/* commit when waiting took this many steps */
 #define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that
 								 * far */
-#define FIRST_RETRY_MS		100
-#define CAREFUL_STEPS		20	/* without a refused message, before steps are
-								 * ordinary again */
-#define ERRORS_MAX			3	/* of one view in a row that are no verdict by
-								 * themselves */
 
 typedef struct MrWorker
 {
@@ -90,50 +66,15 @@ typedef struct MrWorker
 	int64		taken;			/* messages of this step */
 	TimestampTz last_commit;
 	double		last_step_ms;
-	TimestampTz metadata_at;	/* when partitions were looked for */
 	TimestampTz courtesy_at;
 	TimestampTz expiry_at;		/* when to look for rows that are too old */
-	int			npartitions;
+	MrPartitions partitions;
 	bool		memory_kept;	/* a step was taken since memory was given
 								 * back */
-	TimestampTz fewer_since;	/* when there were fewer for the first time;
-								 * 0: there are not */
-	int			failures;		/* attempts since the last success */
 	int			nviews;			/* of the feed */
-	int			careful;		/* steps that are still to be careful */
 	int			portion;		/* messages to have in hand at most */
-	bool		internal_too;	/* careful about internal errors, too */
-	Oid			blamed;			/* view whose errors have been counted, in a
-								 * row */
-	int			blamed_errors;
+	MrRecovery	recovery;
 } MrWorker;
-
-/* ---------- state that others see ---------- */
-
-static void
-set_state(MrWorker *worker, MrWorkerState state, const char *error)
-{
-	MrWorkerSlot *slot = worker->slot;
-	bool		changed;
-
-	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
-	changed = slot->state != state || (error && strcmp(slot->last_error, error) != 0);
-	slot->state = state;
-	if (error)
-	{
-		strlcpy(slot->last_error, error, MR_ERROR_LENGTH);
-		slot->last_error_at = GetCurrentTimestamp();
-	}
-	LWLockRelease(mr_shared->lock);
-	if (changed)
-		ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
-}
-
-static MrWorkerState
-running_state(const MrWorker *worker)
-{
-	return worker->slot->catch_up ? MR_WORKER_CATCHING_UP : MR_WORKER_RUNNING;
-}
 
 static void
 report_phase(const MrWorker *worker, const char *phase, BackendState state)
@@ -145,145 +86,13 @@ report_phase(const MrWorker *worker, const char *phase, BackendState state)
 	pgstat_report_activity(state, activity);
 }
 
-/* ---------- process ---------- */
-
-void
-mr_worker_session_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"synchronous_commit", "off"},	/* the broker still has what a crash
-										 * loses */
-		{"default_transaction_isolation", "read committed"},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_deferrable", "off"},
-		{"statement_timeout", "0"},
-		{"lock_timeout", "0"},
-		{"idle_in_transaction_session_timeout", "0"},
-		{"transaction_timeout", "0"},	/* from 17 on */
-		{"restrict_nonsystem_relation_kind", ""},	/* from minor releases on */
-		{"session_replication_role", "origin"},
-		{"row_security", "on"},
-		{"jit", "off"},			/* costs more per batch than it gains */
-		{"max_parallel_workers_per_gather", "0"},
-		{"client_min_messages", "error"},
-		{"search_path", "pg_catalog, pg_temp"},
-	};
-
-	for (int i = 0; i < lengthof(settings); i++)
-		if (GetConfigOption(settings[i][0], true, false) != NULL)
-			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-
-	/* rows take one half of batch_memory, hashing and sorting a quarter each */
-	SetConfigOption("work_mem", psprintf("%d", mr_batch_memory / 4), PGC_SUSET, PGC_S_OVERRIDE);
-	SetConfigOption("hash_mem_multiplier", "1", PGC_SUSET, PGC_S_OVERRIDE);
-}
-
-static void
-worker_exit(int code, Datum arg)
-{
-	MrWorkerSlot *slot = &mr_shared->workers[DatumGetInt32(arg)];
-	TimestampTz now = GetCurrentTimestamp();
-
-	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
-	slot->pid = 0;
-	slot->latch = NULL;
-	slot->exit_code = code;
-	slot->not_before = code == 0 ? now : TimestampTzPlusMilliseconds(now, 1000);
-	slot->state = MR_WORKER_EXITED;
-	LWLockRelease(mr_shared->lock);
-	ConditionVariableBroadcast(&mr_shared->exits);
-	ConditionVariableBroadcast(&mr_shared->progress[0]);
-}
-
-static void
-attach(int index)
-{
-	MrWorkerSlot *slot = &mr_shared->workers[index];
-	bool		blocked;
-
-	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
-	slot->pid = MyProcPid;
-	slot->latch = MyLatch;
-	blocked = mr_shmem_is_blocked(slot->database);
-	LWLockRelease(mr_shared->lock);
-	before_shmem_exit(worker_exit, Int32GetDatum(index));
-	if (blocked)
-		proc_exit(0);
-	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
-	mr_worker_session_settings();
-}
-
-/*
- * Batches ask for the same large blocks again and again, and a kernel that has to clear their
- * pages anew each time takes a tenth of the worker's time.  So the C library keeps what was
- * freed, up to a batch's worth, until the stream is idle.
- */
-static void
-keep_freed_memory(void)
-{
-#ifdef __GLIBC__
-	(void) mallopt(M_MMAP_THRESHOLD, KEPT_BLOCK_MAX);
-	(void) mallopt(M_TRIM_THRESHOLD, Min(mr_batch_memory, INT_MAX / 1024) * 1024);
-#endif
-}
-
 static void
 give_memory_back(MrWorker *worker)
 {
 	if (!worker->memory_kept)
 		return;
 	worker->memory_kept = false;
-#ifdef __GLIBC__
-	(void) malloc_trim(0);
-#endif
-}
-
-/* interrupts, reloads, changes of the catalog; never with a transaction open */
-static void
-serve_interrupts(MrWorker *worker)
-{
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
-	AcceptInvalidationMessages();	/* DDL, while no transaction would hear of
-									 * it */
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-		mr_worker_session_settings();
-	}
-	if (!mr_enabled)
-		proc_exit(0);
-}
-
-static bool
-take_reload(MrWorker *worker)
-{
-	bool		result;
-
-	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
-	result = worker->slot->reload;
-	worker->slot->reload = false;
-	LWLockRelease(mr_shared->lock);
-	return result;
-}
-
-/* wait without a consumer to poll */
-static void
-nap(MrWorker *worker, long ms)
-{
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
-
-	for (;;)
-	{
-		long		rest = (long) TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
-
-		serve_interrupts(worker);
-		if (rest <= 0 || take_reload(worker))
-			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, rest,
-						 mr_wait_event(MR_WAIT_RETRY));
-	}
+	mr_session_give_memory_back();
 }
 
 /* ---------- opening ---------- */
@@ -297,8 +106,8 @@ close_attempt(MrWorker *worker)
 	worker->messages = NULL;
 	worker->nmessages = 0;
 	worker->capacity = 0;
-	worker->npartitions = 0;
-	worker->fewer_since = 0;
+	worker->partitions.n = 0;
+	worker->partitions.fewer_since = 0;
 	MemoryContextReset(worker->batch);
 	MemoryContextReset(worker->attempt);
 }
@@ -320,110 +129,6 @@ open_consumer(MrWorker *worker)
 	worker->consumer = mr_consumer_create(props, stream->topic,
 										  psprintf("millrace-%s-%s", database, stream->name));
 	MemoryContextSwitchTo(old);
-}
-
-/* partitions [worker->npartitions, n) that are ours and have no offset: their beginning */
-static void
-resolve_new_partitions(MrWorker *worker, int n)
-{
-	MrOffsets  *offsets = worker->ingest->offsets;
-
-	for (int32 p = 0; p < n; p++)
-	{
-		int64		low;
-		int64		high;
-		MemoryContext old;
-
-		if (p % offsets->nshards != offsets->shard || mr_offsets_find(offsets, p))
-			continue;
-		(void) mr_consumer_watermarks(worker->consumer, &p, 1, &low, &high, BROKER_TIMEOUT_MS, false);
-		old = MemoryContextSwitchTo(worker->ingest->context);
-		mr_offsets_add(offsets, p, low);
-		MemoryContextSwitchTo(old);
-	}
-}
-
-/* start reading our partitions that are new among those that there are */
-static void
-assign(MrWorker *worker, int from, int to)
-{
-	MrOffsets  *offsets = worker->ingest->offsets;
-	MrPartitionResume *parts = palloc(sizeof(MrPartitionResume) * (offsets->n + 1));
-	int			n = 0;
-
-	for (int i = 0; i < offsets->n; i++)
-	{
-		const MrPosition *position = &offsets->positions[i];
-
-		if (position->partition < from || position->partition >= to)
-			continue;
-		parts[n].partition = position->partition;
-		parts[n].offset = position->next_offset;
-		parts[n++].last = position->last;
-	}
-	if (n > 0)
-		mr_consumer_resume(worker->consumer, parts, n);
-	pfree(parts);
-}
-
-/* what a look for partitions found */
-typedef enum Found
-{
-	FOUND_ALL,
-	FOUND_NO_ANSWER,
-	FOUND_TOO_FEW,				/* no such topic, or without partitions that
-								 * were read */
-	FOUND_ANOTHER				/* the topic is another one: open anew */
-} Found;
-
-/*
- * Kafka never takes partitions away, so if some are missing for a while the topic is another
- * one.
- */
-static Found
-note_missing_partitions(MrWorker *worker, int n)
-{
-	set_state(worker, MR_WORKER_RETRYING,
-			  psprintf("topic \"%s\" has only %d partitions, fewer than were read",
-					   worker->ingest->stream->topic, n));
-	if (worker->fewer_since == 0)
-		worker->fewer_since = worker->metadata_at;
-	if (!TimestampDifferenceExceeds(worker->fewer_since, worker->metadata_at, FEWER_MS))
-		return FOUND_TOO_FEW;
-	if (mr_gap_check_cluster(worker->ingest, worker->consumer, n))
-		mr_gap_fewer_partitions(worker->ingest, worker->consumer, n);
-	return FOUND_ANOTHER;
-}
-
-/* look for partitions, and read those that are new */
-static Found
-find_partitions(MrWorker *worker)
-{
-	const char *error;
-	int			n = mr_consumer_partitions(worker->consumer,
-										   worker->slot->state == MR_WORKER_RETRYING
-										   ? BROKER_TIMEOUT_MS : FIRST_ANSWER_MS, true);
-
-	worker->metadata_at = GetCurrentTimestamp();
-	if (n <= 0)
-	{
-		if (n == 0)
-			error = psprintf("topic \"%s\" does not exist", worker->ingest->stream->topic);
-		else
-			(void) mr_consumer_error(worker->consumer, &error);
-		set_state(worker, MR_WORKER_RETRYING, error ? error : "the broker does not answer");
-		return n == 0 ? FOUND_TOO_FEW : FOUND_NO_ANSWER;
-	}
-	if (mr_gap_misses_partitions(worker->ingest, n))
-		return note_missing_partitions(worker, n);
-	worker->fewer_since = 0;
-	if (n > worker->npartitions)
-	{
-		resolve_new_partitions(worker, n);
-		assign(worker, worker->npartitions, n);
-		worker->npartitions = n;
-	}
-	return FOUND_ALL;
 }
 
 /* false: there is nothing to do for this process any more */
@@ -527,7 +232,7 @@ collect(MrWorker *worker)
 	{
 		int			n = poll_once(worker, timeout);
 
-		serve_interrupts(worker);
+		mr_session_serve_interrupts();
 		if (worker->nmessages == 0)
 			return;
 		timeout = time_left(worker, n == 0);
@@ -607,15 +312,15 @@ count_step(MrWorker *worker, int64 nmessages, TimestampTz began)
 
 	worker->last_commit = GetCurrentTimestamp();
 	worker->last_step_ms = TimestampDifferenceMilliseconds(began, worker->last_commit);
-	worker->failures = 0;
-	worker->blamed = InvalidOid;
+	worker->recovery.failures = 0;
+	worker->recovery.blamed = InvalidOid;
 	slot->batches++;
 	slot->messages += nmessages;
 	slot->decode_ms += ingest->decode_ms;
 	slot->aggregate_ms += ingest->aggregate_ms;
 	slot->merge_ms += ingest->merge_ms;
 	slot->commit_ms += ingest->commit_ms;
-	set_state(worker, running_state(worker), NULL);
+	mr_slot_set_state(worker->slot, mr_slot_running_state(worker->slot), NULL);
 	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
 	pgstat_report_stat(false);
 }
@@ -715,19 +420,19 @@ step_needed(MrWorker *worker)
 static void
 count_careful_step(MrWorker *worker)
 {
-	if (worker->careful == 0)
+	if (worker->recovery.careful == 0)
 		return;
 	if (worker->ingest->nmessages < worker->nmessages)
 		worker->portion = worker->ingest->nmessages;
 	else
 		worker->portion = Min(worker->portion * 2, PORTION_MESSAGES);
 	if (worker->ingest->nrefused > 0)
-		worker->careful = CAREFUL_STEPS;
+		worker->recovery.careful = CAREFUL_STEPS;
 	else
-		worker->careful--;
-	if (worker->careful > 0)
+		worker->recovery.careful--;
+	if (worker->recovery.careful > 0)
 		return;
-	worker->internal_too = false;
+	worker->recovery.internal_too = false;
 	worker->portion = PORTION_MESSAGES;
 }
 
@@ -760,8 +465,8 @@ take_step(MrWorker *worker)
 	report_phase(worker, "ingesting", STATE_RUNNING);
 	worker->memory_kept = true;
 	worker->taken = worker->nmessages;
-	worker->ingest->careful = worker->careful > 0;
-	worker->ingest->internal_too = worker->internal_too;
+	worker->ingest->careful = worker->recovery.careful > 0;
+	worker->ingest->internal_too = worker->recovery.internal_too;
 	result = mr_ingest_step(worker->ingest, worker->messages, worker->nmessages, &source,
 							worker->slot->catch_up);
 	if (result == MR_STEP_STALE)
@@ -790,31 +495,37 @@ check_broker(MrWorker *worker)
 
 	if (kind == MR_KAFKA_OK)
 	{
-		if (worker->slot->state != running_state(worker))
+		if (worker->slot->state != mr_slot_running_state(worker->slot))
 		{
-			set_state(worker, running_state(worker), NULL);
+			mr_slot_set_state(worker->slot, mr_slot_running_state(worker->slot), NULL);
 			mr_consumer_doubt(worker->consumer);
 		}
 		return;
 	}
-	set_state(worker, MR_WORKER_RETRYING, error);
+	mr_slot_set_state(worker->slot, MR_WORKER_RETRYING, error);
 	if (kind == MR_KAFKA_FATAL || kind == MR_KAFKA_AUTH)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
 				 errmsg("%s", error)));
 }
 
+static MrPartitionsFound
+find_partitions(MrWorker *worker)
+{
+	return mr_partitions_find(&worker->partitions, worker->slot, worker->ingest, worker->consumer);
+}
+
 /* wait until the topic is there; false when the feed should be opened anew */
 static bool
 await_topic(MrWorker *worker)
 {
-	Found		found;
+	MrPartitionsFound found;
 
-	while ((found = find_partitions(worker)) != FOUND_ALL)
+	while ((found = find_partitions(worker)) != MR_FOUND_ALL)
 	{
-		if (found == FOUND_ANOTHER)
+		if (found == MR_FOUND_ANOTHER)
 			return false;
-		nap(worker, IDLE_WAIT_MS);
+		mr_slot_nap(worker->slot, IDLE_WAIT_MS);
 		MemoryContextReset(worker->batch);
 		if (!mr_ingest_is_current(worker->ingest))
 			return false;
@@ -826,12 +537,12 @@ await_topic(MrWorker *worker)
 static bool
 look_around(MrWorker *worker)
 {
-	Found		found;
+	MrPartitionsFound found;
 
-	if (!TimestampDifferenceExceeds(worker->metadata_at, GetCurrentTimestamp(), METADATA_INTERVAL_MS))
+	if (!TimestampDifferenceExceeds(worker->partitions.looked_at, GetCurrentTimestamp(), METADATA_INTERVAL_MS))
 		return true;
 	found = find_partitions(worker);
-	return found == FOUND_ALL || found == FOUND_NO_ANSWER;
+	return found == MR_FOUND_ALL || found == MR_FOUND_NO_ANSWER;
 }
 
 /* returns when the feed should be opened anew */
@@ -843,12 +554,12 @@ ingest_until_stale(MrWorker *worker)
 	MemoryContextSwitchTo(worker->batch);
 	if (!await_topic(worker))
 		return;
-	set_state(worker, running_state(worker), NULL);
+	mr_slot_set_state(worker->slot, mr_slot_running_state(worker->slot), NULL);
 	for (;;)
 	{
 		MemoryContextReset(worker->batch);
 		if (mr_ingest_is_stale(worker->ingest) ||
-			(take_reload(worker) && !mr_ingest_is_current(worker->ingest)))
+			(mr_slot_take_reload(worker->slot) && !mr_ingest_is_current(worker->ingest)))
 			return;
 		if (!look_around(worker))
 			return;
@@ -856,103 +567,19 @@ ingest_until_stale(MrWorker *worker)
 		if (worker->nmessages == 0)
 			give_memory_back(worker);
 		check_broker(worker);
-		if (!mr_gap_check_cluster(worker->ingest, worker->consumer, worker->npartitions) ||
+		if (!mr_gap_check_cluster(worker->ingest, worker->consumer, worker->partitions.n) ||
 			!take_step(worker))
 			return;
 		expire(worker);
 		if (!mr_gap_check(worker->ingest, worker->consumer))
 		{
-			nap(worker, FIRST_RETRY_MS);
+			mr_slot_nap(worker->slot, FIRST_RETRY_MS);
 			return;
 		}
 	}
 }
 
 /* ---------- errors ---------- */
-
-/* in a transaction of its own: the view has failed, or only leaves the others in peace */
-static void
-part_with_view(MrWorker *worker, Oid view, const char *error, bool failed)
-{
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	if (failed)
-		mr_ingest_fail_view(view, error);
-	else
-		mr_ingest_leave_view(view);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	ConditionVariableBroadcast(mr_shmem_progress(worker->slot->stream));
-}
-
-/* errors of this view in a row, this one included */
-static int
-count_blame(MrWorker *worker, Oid view)
-{
-	if (worker->blamed != view)
-		worker->blamed_errors = 0;
-	worker->blamed = view;
-	return ++worker->blamed_errors;
-}
-
-static void
-wait_and_retry(MrWorker *worker, const char *error)
-{
-	long		wait = FIRST_RETRY_MS << Min(worker->failures++, 16);
-
-	set_state(worker, MR_WORKER_RETRYING, error);
-	nap(worker, Min(wait, mr_retry_max_interval));
-}
-
-/* what an owner reads in millrace.views */
-static char *
-error_text(const ErrorData *error)
-{
-	if (error->hint == NULL)
-		return pstrdup(error->message);
-	return psprintf("%s\nHINT:  %s", error->message, error->hint);
-}
-
-/*
- * After an error that came from running rows or merging: shall the messages that caused it be
- * looked for?  Not when that has just been tried.  An internal error has to come again and
- * again first.
- */
-static bool
-be_careful(MrWorker *worker, MrFault fault, bool again)
-{
-	bool		internal = fault == MR_FAULT_INTERNAL && again && !worker->internal_too;
-
-	if (!internal && (fault != MR_FAULT_MESSAGE || worker->careful == CAREFUL_STEPS))
-		return false;
-	worker->careful = CAREFUL_STEPS;
-	worker->internal_too = worker->internal_too || internal;
-	return true;
-}
-
-/*
- * After an error that happened in a view's plan or merge.  One that a message may have caused
- * is followed by careful steps.  An error of the view's own is a verdict at once.  An
- * internal error is one when it comes again and again.  One that may pass (a joined foreign
- * server is down) never is, but the other views need not wait for it: the view gets a feed of
- * its own, and a worker that goes on trying.
- */
-static void
-judge_view(MrWorker *worker, Oid view, const ErrorData *error, bool rows)
-{
-	MrFault		fault = mr_fault(error->sqlerrcode);
-	bool		again = count_blame(worker, view) >= ERRORS_MAX;
-	char	   *text = error_text(error);
-
-	if (rows && be_careful(worker, fault, again))
-		return;
-	if (fault != MR_FAULT_PASSING && (again || fault != MR_FAULT_INTERNAL))
-		part_with_view(worker, view, text, true);
-	else if (fault == MR_FAULT_PASSING && again && worker->nviews > 1)
-		part_with_view(worker, view, text, false);
-	else
-		wait_and_retry(worker, text);
-}
 
 /* after an error: report it, clean up, blame a view or wait for better times */
 static void
@@ -973,10 +600,7 @@ recover(MrWorker *worker)
 	close_attempt(worker);
 	RESUME_INTERRUPTS();
 
-	if (OidIsValid(view))
-		judge_view(worker, view, error, rows);
-	else
-		wait_and_retry(worker, error->message);
+	mr_recover(&worker->recovery, worker->slot, worker->nviews, view, error, rows);
 	FreeErrorData(error);
 }
 
@@ -988,8 +612,8 @@ mr_worker_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
-	attach(DatumGetInt32(arg));
-	keep_freed_memory();
+	mr_slot_attach(DatumGetInt32(arg));
+	mr_session_keep_memory();
 
 	worker = MemoryContextAllocZero(TopMemoryContext, sizeof(MrWorker));
 	worker->slot = &mr_shared->workers[DatumGetInt32(arg)];

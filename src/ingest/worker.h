@@ -12,7 +12,4 @@
 /* entry point for background workers; argument: index of its slot in shared memory */
 extern PGDLLEXPORT void mr_worker_main(Datum arg);
 
-/* settings that no ALTER DATABASE or ALTER SYSTEM may bend for our processes */
-extern void mr_worker_session_settings(void);
-
 #endif							/* MR_INGEST_WORKER_H */

@@ -1,0 +1,119 @@
+/*
+ * ingest/recover.c
+ *		What becomes of an attempt that ended with an error.
+ *
+ * Either the error is a view's own, which gets the state failed and leaves the others alone, or
+ * the next attempt is made after a wait that doubles up to millrace.retry_max_interval.  The
+ * broker still has everything that was rolled back.
+ *
+ * An error that a message may have caused in a view is followed by careful steps: smaller
+ * ones, of messages that are all in hand, in which the culprits are isolated
+ * (ingest/isolate) and become dead letters of that view.  They go on until there were none
+ * for a while.  So nothing is paid for it as long as all messages can be taken.
+ */
+#include "millrace.h"
+
+#include "access/xact.h"
+#include "ingest/fault.h"
+#include "ingest/recover.h"
+#include "ingest/slot.h"
+#include "ingest/step.h"
+#include "utils/snapmgr.h"
+
+#define ERRORS_MAX			3	/* of one view in a row that are no verdict by
+								 * themselves */
+
+/* in a transaction of its own: the view has failed, or only leaves the others in peace */
+static void
+part_with_view(MrWorkerSlot *slot, Oid view, const char *error, bool failed)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (failed)
+		mr_ingest_fail_view(view, error);
+	else
+		mr_ingest_leave_view(view);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
+}
+
+/* errors of this view in a row, this one included */
+static int
+count_blame(MrRecovery *recovery, Oid view)
+{
+	if (recovery->blamed != view)
+		recovery->blamed_errors = 0;
+	recovery->blamed = view;
+	return ++recovery->blamed_errors;
+}
+
+static void
+wait_and_retry(MrRecovery *recovery, MrWorkerSlot *slot, const char *error)
+{
+	long		wait = FIRST_RETRY_MS << Min(recovery->failures++, 16);
+
+	mr_slot_set_state(slot, MR_WORKER_RETRYING, error);
+	mr_slot_nap(slot, Min(wait, mr_retry_max_interval));
+}
+
+/* what an owner reads in millrace.views */
+static char *
+error_text(const ErrorData *error)
+{
+	if (error->hint == NULL)
+		return pstrdup(error->message);
+	return psprintf("%s\nHINT:  %s", error->message, error->hint);
+}
+
+/*
+ * After an error that came from running rows or merging: shall the messages that caused it be
+ * looked for?  Not when that has just been tried.  An internal error has to come again and
+ * again first.
+ */
+static bool
+be_careful(MrRecovery *recovery, MrFault fault, bool again)
+{
+	bool		internal = fault == MR_FAULT_INTERNAL && again && !recovery->internal_too;
+
+	if (!internal && (fault != MR_FAULT_MESSAGE || recovery->careful == CAREFUL_STEPS))
+		return false;
+	recovery->careful = CAREFUL_STEPS;
+	recovery->internal_too = recovery->internal_too || internal;
+	return true;
+}
+
+/*
+ * After an error that happened in a view's plan or merge.  One that a message may have caused
+ * is followed by careful steps.  An error of the view's own is a verdict at once.  An
+ * internal error is one when it comes again and again.  One that may pass (a joined foreign
+ * server is down) never is, but the other views need not wait for it: the view gets a feed of
+ * its own, and a worker that goes on trying.
+ */
+static void
+judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
+		   const ErrorData *error, bool rows)
+{
+	MrFault		fault = mr_fault(error->sqlerrcode);
+	bool		again = count_blame(recovery, view) >= ERRORS_MAX;
+	char	   *text = error_text(error);
+
+	if (rows && be_careful(recovery, fault, again))
+		return;
+	if (fault != MR_FAULT_PASSING && (again || fault != MR_FAULT_INTERNAL))
+		part_with_view(slot, view, text, true);
+	else if (fault == MR_FAULT_PASSING && again && nviews > 1)
+		part_with_view(slot, view, text, false);
+	else
+		wait_and_retry(recovery, slot, text);
+}
+
+void
+mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
+		   const ErrorData *error, bool rows)
+{
+	if (OidIsValid(view))
+		judge_view(recovery, slot, nviews, view, error, rows);
+	else
+		wait_and_retry(recovery, slot, error->message);
+}

@@ -1,0 +1,104 @@
+/*
+ * ingest/slot.c
+ *		A worker and its slot in shared memory: taken at the start, given back at exit, and
+ *		between them the state that others see.
+ *
+ * Locking: see shmem.h; counters, which need none, are worker.c's.
+ */
+#include "millrace.h"
+
+#include "ingest/session.h"
+#include "ingest/slot.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "utils/timestamp.h"
+#include "wait_event.h"
+
+static void
+worker_exit(int code, Datum arg)
+{
+	MrWorkerSlot *slot = &mr_shared->workers[DatumGetInt32(arg)];
+	TimestampTz now = GetCurrentTimestamp();
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	slot->pid = 0;
+	slot->latch = NULL;
+	slot->exit_code = code;
+	slot->not_before = code == 0 ? now : TimestampTzPlusMilliseconds(now, 1000);
+	slot->state = MR_WORKER_EXITED;
+	LWLockRelease(mr_shared->lock);
+	ConditionVariableBroadcast(&mr_shared->exits);
+	ConditionVariableBroadcast(&mr_shared->progress[0]);
+}
+
+void
+mr_slot_attach(int index)
+{
+	MrWorkerSlot *slot = &mr_shared->workers[index];
+	bool		blocked;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	slot->pid = MyProcPid;
+	slot->latch = MyLatch;
+	blocked = mr_shmem_is_blocked(slot->database);
+	LWLockRelease(mr_shared->lock);
+	before_shmem_exit(worker_exit, Int32GetDatum(index));
+	if (blocked)
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
+	mr_session_settings();
+}
+
+void
+mr_slot_set_state(MrWorkerSlot *slot, MrWorkerState state, const char *error)
+{
+	bool		changed;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	changed = slot->state != state || (error && strcmp(slot->last_error, error) != 0);
+	slot->state = state;
+	if (error)
+	{
+		strlcpy(slot->last_error, error, MR_ERROR_LENGTH);
+		slot->last_error_at = GetCurrentTimestamp();
+	}
+	LWLockRelease(mr_shared->lock);
+	if (changed)
+		ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
+}
+
+MrWorkerState
+mr_slot_running_state(const MrWorkerSlot *slot)
+{
+	return slot->catch_up ? MR_WORKER_CATCHING_UP : MR_WORKER_RUNNING;
+}
+
+bool
+mr_slot_take_reload(MrWorkerSlot *slot)
+{
+	bool		result;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	result = slot->reload;
+	slot->reload = false;
+	LWLockRelease(mr_shared->lock);
+	return result;
+}
+
+void
+mr_slot_nap(MrWorkerSlot *slot, long ms)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+
+	for (;;)
+	{
+		long		rest = (long) TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
+
+		mr_session_serve_interrupts();
+		if (rest <= 0 || mr_slot_take_reload(slot))
+			break;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, rest,
+						 mr_wait_event(MR_WAIT_RETRY));
+	}
+}
