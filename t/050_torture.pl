@@ -9,7 +9,8 @@
 #
 # Everything random is drawn when a round begins, from the seed and the number of
 # the round: the same seed gives the same views, operations and victims, whatever
-# the timing.  The seed and each round's plan are printed.
+# the timing.  The seed and each round's plan are in the test's log, and shown
+# when it fails.
 #
 #   MILLRACE_TORTURE_SEED=n      the seed; the time, if left out
 #   MILLRACE_TORTURE_ROUNDS=n    how many rounds (6, which is 12 kills)
@@ -47,6 +48,7 @@ my %views;									# name => query, refused, active
 my $view_number = 0;
 my ($inserted, $batch, %acknowledged, $inserting);
 my @bag;
+my @planned;								# the round's steps, in words
 
 sub active { return grep { $views{$_}{active} } sort keys %views }
 sub paused { return grep { !$views{$_}{active} } sort keys %views }
@@ -354,7 +356,8 @@ sub round
 	my ($round) = @_;
 	my $load_partitions = $partitions;
 	my @steps = plan_round();
-	note "round $round: " . describe($_) foreach @steps;
+	@planned = map { "round $round: " . describe($_) } @steps;
+	note $_ foreach @planned;
 	my $load = start_traffic($topic, broker => $broker, partitions => $load_partitions, from => $last + 1, chunk => 20, pause => 0.02);
 	$load->wait_more(100);
 	$inserting = 0;
@@ -373,6 +376,7 @@ sub show_state
 {
 	my ($round) = @_;
 	diag "MILLRACE_TORTURE_SEED=$seed, round $round, $last messages";
+	diag $_ foreach @planned;
 	diag(($node->psql('postgres', $_))[1]) foreach 'SELECT view, stream, state, rebuild, last_error FROM millrace.views',
 	  'SELECT * FROM millrace.workers', 'SELECT view, partition, next_offset, high_watermark FROM millrace.partitions',
 	  'SELECT view, error, count(*) FROM millrace.dead_letters GROUP BY 1, 2', 'SELECT * FROM millrace.gaps';
@@ -381,6 +385,7 @@ sub show_state
 foreach my $round (1 .. $rounds)
 {
 	srand($seed + 1000003 * $round);
+	@planned = ();
 	my $passed = eval {
 		if ($round % $rounds_per_stream == 1)
 		{
