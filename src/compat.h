@@ -177,6 +177,12 @@ mr_input_function_call(FmgrInfo *function, char *text, Oid ioparam, int32 typmod
 	index_beginscan(rel, index, snapshot, nkeys, 0)
 #endif
 
+/*
+ * Can an index be walked from a row comparison on?  On 18, whose scans treat row comparisons
+ * otherwise, keys that are there were not found.
+ */
+#define MR_INDEX_WALK	(PG_VERSION_NUM < 180000)
+
 /* which indexes need a new entry after an update; needs access/tableam.h */
 #if PG_VERSION_NUM >= 160000
 typedef TU_UpdateIndexes MrUpdateIndexes;

@@ -57,7 +57,8 @@ mr_fault(int sqlstate)
 	if (sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_OBJECT_IN_USE ||
 		is_class(state, passing, lengthof(passing)))
 		return MR_FAULT_PASSING;
-	if (is_class(state, definition, lengthof(definition)))
+	/* a matrel whose index is not right: no message is to pay for that */
+	if (sqlstate == ERRCODE_UNIQUE_VIOLATION || is_class(state, definition, lengthof(definition)))
 		return MR_FAULT_DEFINITION;
 	if (is_class(state, message, lengthof(message)) || is_parsing(sqlstate) ||
 		is_implementation_defined(state))

@@ -101,6 +101,8 @@ init_key(LookupKey *key, Relation rel, Relation index, int i)
 static bool
 may_walk(const MrLookup *lookup, Relation rel, Relation index)
 {
+	if (!MR_INDEX_WALK)
+		return false;
 	for (int i = 0; i < lookup->nkeys; i++)
 		if (lookup->keys[i].column != i + 1 || index->rd_indoption[i] != 0 ||
 			TupleDescAttr(RelationGetDescr(index), i)->atttypid !=
