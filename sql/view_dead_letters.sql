@@ -117,6 +117,8 @@ SELECT millrace.create_continuous_view('live.h_sum', 'SELECT count(*), sum(n) AS
 SELECT millrace.create_continuous_view('live.h_ratio', 'SELECT count(*), sum(100 / n) AS s FROM live.halting');
 INSERT INTO live.raw_halting VALUES ('1', '1'), ('2', '2');
 SELECT millrace.wait_for_latest('live.h_ratio', '60s'), millrace.wait_for_latest('live.h_sum', '60s');
+-- it is one feed that stops
+SELECT wait_until($$ (SELECT count(DISTINCT feed) = 1 FROM millrace.view_stream WHERE stream = 'live.halting'::regclass) $$);
 INSERT INTO live.raw_halting VALUES ('3', '3'), ('4', '0'), ('5', '5');
 SELECT wait_until($$ (SELECT bool_and(state = 'stopped') FROM millrace.views WHERE stream = 'live.halting'::regclass) $$);
 SELECT state, last_error FROM millrace.streams WHERE stream = 'live.halting'::regclass;
