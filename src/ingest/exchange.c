@@ -23,6 +23,7 @@
 #include "access/xact.h"
 #include "catalog_rebuild.h"
 #include "ingest/exchange.h"
+#include "ingest/fault.h"
 #include "ingest/step.h"
 #include "miscadmin.h"
 #include "shmem.h"
@@ -238,20 +239,6 @@ exchange(const MrView *shadow)
 	return true;
 }
 
-static bool
-is_passing(int sqlstate)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlstate))
-	{
-		case ERRCODE_TRANSACTION_ROLLBACK:
-		case ERRCODE_INSUFFICIENT_RESOURCES:
-		case ERRCODE_OPERATOR_INTERVENTION:
-		case ERRCODE_SYSTEM_ERROR:
-			return true;
-	}
-	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_OBJECT_IN_USE;
-}
-
 /* in a transaction of its own: the rebuild has failed, the view stays as it is */
 static void
 fail(const MrView *shadow, const char *error)
@@ -290,7 +277,7 @@ try_exchange(const MrView *shadow, MemoryContext context)
 			EmitErrorReport();
 		AbortCurrentTransaction();
 		FlushErrorState();
-		done = !is_passing(error->sqlerrcode);
+		done = mr_fault(error->sqlerrcode) != MR_FAULT_PASSING;
 		if (done)
 			fail(shadow, error->message);
 	}

@@ -55,7 +55,6 @@ typedef struct Truncated
 /* a value that is needed of each row */
 typedef struct Input
 {
-	Expr	   *expr;
 	AttrNumber	attnum;			/* of the row's slot, or InvalidAttrNumber: an
 								 * expression */
 	AttrNumber	truncated;		/* date_trunc() of this attribute */
@@ -269,7 +268,6 @@ truncated_column(const Expr *expr)
 static void
 init_input(Run *run, Input *input, Expr *expr)
 {
-	input->expr = expr;
 	input->values = palloc(sizeof(Datum) * BLOCK);
 	input->isnull = palloc(sizeof(bool) * BLOCK);
 	get_typlenbyval(exprType((Node *) expr), &input->len, &input->byval);

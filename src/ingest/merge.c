@@ -56,7 +56,6 @@ struct MrMerge
 {
 	Oid			view;
 	Oid			matrel;
-	MemoryContext life;
 	int			ncolumns;
 	int			nkeys;
 	bool		append;			/* no aggregates */
@@ -125,7 +124,6 @@ mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel)
 
 	merge->view = view;
 	merge->matrel = matrel;
-	merge->life = CurrentMemoryContext;
 	merge->ncolumns = list_length(analysis->columns);
 	merge->nkeys = analysis->nkeys;
 	merge->append = !analysis->has_aggregates && analysis->nkeys == 0;
