@@ -12,8 +12,11 @@
 
 EXTENSION = millrace
 MODULE_big = millrace
-DATA = millrace--0.1.sql
+DATA_built = millrace--0.1.sql
 PGFILEDESC = "millrace - continuous views over Kafka topics"
+
+# The extension's script is made of these, in this order.
+SCRIPT = extension/core.sql
 
 OBJS := $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c))) \
 	$(patsubst %.cpp,%.o,$(sort $(wildcard src/*/*.cpp)))
@@ -54,6 +57,9 @@ override CPPFLAGS += -MMD -MP
 -include $(wildcard $(DEPS))
 
 $(OBJS): Makefile
+
+millrace--0.1.sql: $(SCRIPT) Makefile
+	cat $(SCRIPT) >$@
 
 %.o: %.cpp
 	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -c -o $@ $<

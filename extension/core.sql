@@ -1,4 +1,4 @@
-/* millrace--0.1.sql */
+/* millrace--0.1.sql: extension/core.sql, then the other files that the Makefile names */
 
 -- complain if the script is sourced in psql rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION millrace" to load this file. \quit
