@@ -9,9 +9,12 @@
 
 #include "access/xact.h"
 #include "catalog_view.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #define VIEW_COLUMNS \
@@ -231,6 +234,13 @@ mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error)
 	mr_catalog_run_alone("UPDATE millrace.continuous_view SET active = $2, failed = $3, last_error = $4,"
 						 " last_error_at = CASE WHEN $4 IS NULL THEN NULL ELSE clock_timestamp() END"
 						 " WHERE view = $1", 4, types, values, error ? "    " : "   n");
+}
+
+void
+mr_catalog_lock_contents(Oid view)
+{
+	LockDatabaseObject(get_relname_relid("continuous_view", mr_catalog_schema_oid()), view, 0,
+					   ExclusiveLock);
 }
 
 Bitmapset *

@@ -40,6 +40,9 @@ extern void mr_catalog_insert_view_stream(Oid view, Oid stream, int64 feed,
 										  const Bitmapset *attrs);
 extern void mr_catalog_insert_view_start(Oid view, Oid stream, int32 partition, int64 offset);
 extern MrFeedOffset *mr_catalog_view_start(Oid view, Oid stream, int *n);
+
+/* let nobody else change the contents of a view's matrel until the transaction ends */
+extern void mr_catalog_lock_contents(Oid view);
 extern void mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error);
 
 /* attributes that any view on the stream reads */

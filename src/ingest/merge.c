@@ -23,17 +23,13 @@
  */
 #include "millrace.h"
 
-#include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "catalog.h"
-#include "catalog/namespace.h"
+#include "catalog_view.h"
 #include "executor/executor.h"
 #include "ingest/lookup.h"
 #include "ingest/merge.h"
-#include "nodes/makefuncs.h"
-#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -42,9 +38,8 @@
 #include "utils/typcache.h"
 #include "view/aggregate.h"
 #include "view/relations.h"
+#include "view/table.h"
 #include "miscadmin.h"
-
-#define INSERT_BUFFER	1000	/* rows per multi-insert */
 
 typedef struct MergeReceiver
 {
@@ -81,17 +76,12 @@ struct MrMerge
 								 * hand */
 	MemoryContext group;		/* rows of a group that were combined */
 	MrGroups   *groups;			/* instead of rows */
-	Relation	rel;
-	EState	   *estate;
-	ResultRelInfo *rinfo;
+	MrTable    *table;			/* the matrel */
 	MrLookup   *lookup;
 	TupleTableSlot *partial;
 	TupleTableSlot *sealed;		/* a partial row with its states sealed */
 	TupleTableSlot *found;
 	TupleTableSlot *changed;
-	TupleTableSlot **inserts;
-	int			ninserts;
-	BulkInsertState bulk;
 	uint64		rows;
 };
 
@@ -158,100 +148,22 @@ mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel)
 
 /* ---------- the matrel, opened for a batch ---------- */
 
-static RangeTblEntry *
-make_rte(Relation rel)
-{
-	RangeTblEntry *rte = makeNode(RangeTblEntry);
-
-	rte->rtekind = RTE_RELATION;
-	rte->relid = RelationGetRelid(rel);
-	rte->relkind = rel->rd_rel->relkind;
-	rte->rellockmode = RowExclusiveLock;
-	return rte;
-}
-
-/* an EState with a range table, which ExecInsertIndexTuples wants for updates */
+/* with slots whose rows live as long as the batch */
 static void
 open_matrel(MrMerge *merge)
 {
-	merge->rel = table_open(merge->matrel, RowExclusiveLock);
-	mr_relations_check_matrel(merge->rel, merge->columns);
-	merge->estate = CreateExecutorState();
-	mr_compat_init_range_table(merge->estate, make_rte(merge->rel));
-	merge->estate->es_output_cid = GetCurrentCommandId(true);
-	merge->rinfo = makeNode(ResultRelInfo);
-	InitResultRelInfo(merge->rinfo, merge->rel, 1, NULL, 0);
-	ExecOpenIndices(merge->rinfo, false);
-	merge->bulk = GetBulkInsertState();
-}
-
-/* slots whose rows live as long as the batch */
-static void
-make_slots(MrMerge *merge)
-{
-	TupleDesc	desc = RelationGetDescr(merge->rel);
-
-	merge->found = table_slot_create(merge->rel, NULL);
-	merge->changed = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
-	merge->inserts = palloc0(sizeof(TupleTableSlot *) * INSERT_BUFFER);
-	merge->ninserts = 0;
+	merge->table = mr_table_open(merge->matrel);
+	mr_relations_check_matrel(merge->table->rel, merge->columns);
+	merge->found = table_slot_create(merge->table->rel, NULL);
+	merge->changed = MakeSingleTupleTableSlot(RelationGetDescr(merge->table->rel), &TTSOpsVirtual);
 }
 
 static void
 close_matrel(MrMerge *merge)
 {
-	for (int i = 0; i < INSERT_BUFFER; i++)
-		if (merge->inserts[i])
-			ExecDropSingleTupleTableSlot(merge->inserts[i]);
 	ExecDropSingleTupleTableSlot(merge->found);
 	ExecDropSingleTupleTableSlot(merge->changed);
-	FreeBulkInsertState(merge->bulk);
-	ExecCloseIndices(merge->rinfo);
-	FreeExecutorState(merge->estate);
-	table_close(merge->rel, NoLock);
-}
-
-/* ---------- inserting ---------- */
-
-static void
-flush_inserts(MrMerge *merge)
-{
-	MemoryContext old;
-
-	if (merge->ninserts == 0)
-		return;
-	old = MemoryContextSwitchTo(GetPerTupleMemoryContext(merge->estate));
-	table_multi_insert(merge->rel, merge->inserts, merge->ninserts, merge->estate->es_output_cid,
-					   0, merge->bulk);
-	MemoryContextSwitchTo(old);
-	for (int i = 0; i < merge->ninserts; i++)
-	{
-		if (merge->rinfo->ri_NumIndices > 0)
-			list_free(mr_compat_insert_index_tuples(merge->rinfo, merge->inserts[i], merge->estate, false, false));
-		ExecClearTuple(merge->inserts[i]);
-		ResetPerTupleExprContext(merge->estate);
-	}
-	merge->ninserts = 0;
-}
-
-/* take a copy of a row for the next multi-insert */
-static void
-buffer_insert(MrMerge *merge, TupleTableSlot *row)
-{
-	TupleTableSlot **slot = &merge->inserts[merge->ninserts];
-
-	if (*slot == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(merge->batch);
-
-		*slot = table_slot_create(merge->rel, NULL);
-		MemoryContextSwitchTo(old);
-	}
-	ExecCopySlot(*slot, row);
-	(*slot)->tts_tableOid = RelationGetRelid(merge->rel);
-	merge->ninserts++;
-	if (merge->ninserts == INSERT_BUFFER)
-		flush_inserts(merge);
+	mr_table_close(merge->table);
 }
 
 /* ---------- receiving partial rows ---------- */
@@ -362,7 +274,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	if (merge->seals)
 		slot = seal_row(merge, slot);
 	if (merge->append)
-		buffer_insert(merge, slot);
+		mr_table_insert(merge->table, slot);
 	else if (merge->sort)
 		tuplesort_puttupleslot(merge->sort, slot);
 	else
@@ -441,7 +353,6 @@ mr_merge_begin(MrMerge *merge, int sort_memory)
 	{
 		old = MemoryContextSwitchTo(merge->batch);
 		open_matrel(merge);
-		make_slots(merge);
 		MemoryContextSwitchTo(old);
 	}
 	return &merge->receiver.pub;
@@ -546,15 +457,15 @@ update_row(MrMerge *merge, Snapshot snapshot)
 	LockTupleMode lock_mode;
 	MrUpdateIndexes indexes;
 
-	merge->changed->tts_tableOid = RelationGetRelid(merge->rel);
-	if (table_tuple_update(merge->rel, &tid, merge->changed, merge->estate->es_output_cid, snapshot,
+	merge->changed->tts_tableOid = RelationGetRelid(merge->table->rel);
+	if (table_tuple_update(merge->table->rel, &tid, merge->changed, merge->table->estate->es_output_cid, snapshot,
 						   InvalidSnapshot, true, &failure, &lock_mode, &indexes) != TM_Ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("a row of \"%s\" was changed by hand while it was merged",
-						RelationGetRelationName(merge->rel))));
+						RelationGetRelationName(merge->table->rel))));
 	if (!MR_UPDATE_NO_INDEXES(indexes))
-		list_free(mr_compat_insert_index_tuples(merge->rinfo, merge->changed, merge->estate, true,
+		list_free(mr_compat_insert_index_tuples(merge->table->rinfo, merge->changed, merge->table->estate, true,
 												MR_UPDATE_SUMMARIZING(indexes)));
 }
 
@@ -566,7 +477,7 @@ merge_row(MrMerge *merge, TupleTableSlot *partial, bool found, Snapshot snapshot
 
 	if (!found)
 	{
-		buffer_insert(merge, partial);
+		mr_table_insert(merge->table, partial);
 		return;
 	}
 	if (merge->ncolumns == merge->nkeys)
@@ -576,14 +487,14 @@ merge_row(MrMerge *merge, TupleTableSlot *partial, bool found, Snapshot snapshot
 	update_row(merge, snapshot);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(merge->row);
-	ResetPerTupleExprContext(merge->estate);
+	ResetPerTupleExprContext(merge->table->estate);
 }
 
 /* the view without GROUP BY has one row, and no index */
 static void
 fetch_only_row(MrMerge *merge, Snapshot snapshot)
 {
-	TableScanDesc scan = table_beginscan(merge->rel, snapshot, 0, NULL);
+	TableScanDesc scan = table_beginscan(merge->table->rel, snapshot, 0, NULL);
 
 	if (!table_scan_getnextslot(scan, ForwardScanDirection, merge->found))
 		ExecClearTuple(merge->found);
@@ -603,13 +514,13 @@ static void
 begin_lookups(MrMerge *merge, Snapshot snapshot)
 {
 	merge->lookup = NULL;
-	for (int i = 0; i < merge->rinfo->ri_NumIndices && merge->lookup == NULL; i++)
-		merge->lookup = mr_lookup_begin(merge->rel, merge->rinfo->ri_IndexRelationDescs[i],
+	for (int i = 0; i < merge->table->rinfo->ri_NumIndices && merge->lookup == NULL; i++)
+		merge->lookup = mr_lookup_begin(merge->table->rel, merge->table->rinfo->ri_IndexRelationDescs[i],
 										merge->nkeys, snapshot);
 	if (merge->lookup == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has lost its unique index", RelationGetRelationName(merge->rel)),
+				 errmsg("table \"%s\" has lost its unique index", RelationGetRelationName(merge->table->rel)),
 				 errhint("Drop the continuous view and create it again.")));
 }
 
@@ -639,18 +550,14 @@ merge_rows(MrMerge *merge)
 {
 	Snapshot	snapshot;
 
-	LockDatabaseObject(get_relname_relid("continuous_view", mr_catalog_schema_oid()), merge->view, 0,
-					   ExclusiveLock);
+	mr_catalog_lock_contents(merge->view);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);
 	open_matrel(merge);
-	make_slots(merge);
 	if (merge->nkeys > 0)
 		merge_groups(merge, snapshot);
 	else
 		merge_only_row(merge, snapshot);
-	flush_inserts(merge);
-	table_finish_bulk_insert(merge->rel, 0);
 	close_matrel(merge);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
@@ -675,11 +582,7 @@ mr_merge_finish(MrMerge *merge)
 	MemoryContext old = MemoryContextSwitchTo(merge->batch);
 
 	if (merge->append)
-	{
-		flush_inserts(merge);
-		table_finish_bulk_insert(merge->rel, 0);
 		close_matrel(merge);
-	}
 	else if (merge->rows > 0)
 		merge_rows(merge);
 	end_rows(merge);

@@ -15,7 +15,6 @@
 #include "millrace.h"
 
 #include "access/xact.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "ingest/retention.h"
 #include "miscadmin.h"
@@ -165,8 +164,7 @@ lock_view(const MrIngest *ingest, const MrView *view)
 		!ConditionalLockRelationOid(view->matrel, RowExclusiveLock) ||
 		mr_ingest_is_stale(ingest))
 		return false;
-	LockDatabaseObject(get_relname_relid("continuous_view", mr_catalog_schema_oid()), view->view, 0,
-					   ExclusiveLock);
+	mr_catalog_lock_contents(view->view);
 	return true;
 }
 
