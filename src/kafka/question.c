@@ -34,6 +34,13 @@
 #define FIRST_SLICE_MS	500
 #define LAST_SLICE_MS	2000
 
+/*
+ * How long offsets of an unknown partition are asked for.  Whoever asks has seen that partition:
+ * while a leader is elected, or a broker has come back and does not lead anything yet,
+ * librdkafka knows the topic with no partitions for a moment.
+ */
+#define UNKNOWN_PARTITION_MS	3000
+
 #define THREAD_STACK	(256 * 1024)
 
 /* How long to wait until a handle is destroyed. */
@@ -62,7 +69,8 @@ struct MrQuestion
 	int			refs;			/* the asker's, and its thread's */
 	bool		done;
 	bool		dropped;
-	int64		deadline;		/* milliseconds of the monotonic clock */
+	int64		started;		/* milliseconds of the monotonic clock */
+	int64		deadline;
 	int			wake_fd;
 
 	/* question and answer */
@@ -317,10 +325,13 @@ mr_question_offsets(const char *topic, const int32 *partitions, int n, int64 tim
 
 /* Can the same question have another answer a moment later? */
 static bool
-worth_asking_again(rd_kafka_resp_err_t err)
+worth_asking_again(const MrQuestion *question)
 {
-	switch (err)
+	switch (question->err)
 	{
+		case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+			return question->offsets != NULL && now_ms() - question->started < UNKNOWN_PARTITION_MS;
 		case RD_KAFKA_RESP_ERR__TIMED_OUT:
 		case RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE:
 		case RD_KAFKA_RESP_ERR__TRANSPORT:
@@ -367,7 +378,7 @@ ask_until_answered(MrQuestion *question)
 		if (slice > remaining)
 			slice = remaining < 1 ? 1 : (int) remaining;
 		question->err = question->ask(question, question->handle->rk, slice);
-		if (!worth_asking_again(question->err) || is_dropped(question) ||
+		if (!worth_asking_again(question) || is_dropped(question) ||
 			now_ms() >= question->deadline)
 			return;
 		slice = slice * 2 > LAST_SLICE_MS ? LAST_SLICE_MS : slice * 2;
@@ -411,7 +422,8 @@ mr_question_start(MrQuestion *question, MrHandle *handle, int timeout_ms, int wa
 
 	question->handle = handle;
 	question->wake_fd = wake_fd;
-	question->deadline = now_ms() + timeout_ms;
+	question->started = now_ms();
+	question->deadline = question->started + timeout_ms;
 
 	pthread_mutex_lock(&lock);
 	handle->refs++;
