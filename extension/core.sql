@@ -344,7 +344,7 @@ COMMENT ON FUNCTION millrace.on_drop() IS 'removes what belonged to dropped view
 
 CREATE FUNCTION millrace.on_ddl_start() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'mr_on_ddl_start';
-COMMENT ON FUNCTION millrace.on_ddl_start() IS 'refuses CREATE OR REPLACE VIEW and CREATE RULE on continuous views and their parts';
+COMMENT ON FUNCTION millrace.on_ddl_start() IS 'refuses CREATE OR REPLACE VIEW and CREATE RULE on continuous views and their parts, warns of a stream column''s new name';
 
 CREATE FUNCTION millrace.on_ddl_end() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'mr_on_ddl_end';
@@ -356,7 +356,7 @@ COMMENT ON FUNCTION millrace.refuse_write() IS 'trigger of continuous views: mes
 
 CREATE EVENT TRIGGER millrace_on_drop ON sql_drop EXECUTE FUNCTION millrace.on_drop();
 CREATE EVENT TRIGGER millrace_on_ddl_start ON ddl_command_start
-  WHEN TAG IN ('CREATE VIEW', 'CREATE RULE')
+  WHEN TAG IN ('CREATE VIEW', 'CREATE RULE', 'ALTER TABLE', 'ALTER FOREIGN TABLE')
   EXECUTE FUNCTION millrace.on_ddl_start();
 CREATE EVENT TRIGGER millrace_on_ddl_end ON ddl_command_end
   WHEN TAG IN ('ALTER VIEW', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER SCHEMA')

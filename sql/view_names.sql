@@ -98,8 +98,12 @@ ALTER VIEW common_a.in_a RENAME TO "In C";
 ALTER VIEW common_a."In C" SET SCHEMA "Common B";
 ALTER SCHEMA "Common B" RENAME TO common_c;
 ALTER FOREIGN TABLE live.wide RENAME TO broad;
-ALTER FOREIGN TABLE live.broad RENAME COLUMN id TO ident;
-ALTER FOREIGN TABLE live.broad ALTER COLUMN ident OPTIONS (ADD path 'id');
+-- a column without a path reads another field under another name, one with a path does not
+\set VERBOSITY default
+ALTER FOREIGN TABLE live.broad RENAME COLUMN id TO "Ident";
+\set VERBOSITY terse
+ALTER FOREIGN TABLE live.broad ALTER COLUMN "Ident" OPTIONS (ADD path 'id');
+ALTER TABLE live.broad RENAME COLUMN "Ident" TO ident;
 INSERT INTO live.broad (ident) SELECT generate_series(1000, 1019);
 SELECT v::regclass, millrace.wait_for_latest(v::regclass, '60s') FROM unnest(ARRAY['common_c."In C"', 'common_c."In B"', 'live.behind']) v;
 SELECT sum(count) FROM common_c."In C";

@@ -36,6 +36,8 @@ typedef struct MrColumn
 	MrMetadata	metadata;
 	List	   *path;			/* of char *: names from the outermost object
 								 * inwards */
+	bool		by_name;		/* path is the column's name, for want of the
+								 * option */
 } MrColumn;
 
 /*

@@ -560,7 +560,8 @@ read_column(MrStream *stream, Form_pg_attribute attr, MrColumn *column)
 			column->metadata = parse_word(def->defname, defGetString(def), metadata_words);
 	}
 
-	if (column->metadata == MR_META_NONE && column->path == NIL)
+	column->by_name = column->metadata == MR_META_NONE && column->path == NIL;
+	if (column->by_name)
 		column->path = list_make1(column->name);
 	check_metadata_type(stream, column);
 }

@@ -7,7 +7,8 @@
  * the server's own dependencies say so first, as long as the database was not restored
  * from a dump, which does not keep them.
  *
- * CREATE OR REPLACE: refused before it happens, by the event trigger on_ddl_start.
+ * CREATE OR REPLACE: refused before it happens, by the event trigger on_ddl_start.  It also
+ * warns of a column's new name where that names another field of the messages.
  *
  * ALTER: name, schema and owner of the parts follow the view, by the event trigger
  * on_ddl_end.  REASSIGN OWNED fires none: the utility hook and workers look as well.
@@ -404,6 +405,39 @@ replaced_relation(Node *stmt)
 	return InvalidOid;
 }
 
+/*
+ * RENAME COLUMN
+ */
+
+/* a stream's column without a path reads the field of its name, which changes now */
+static void
+warn_of_other_field(RenameStmt *stmt)
+{
+	Oid			relid;
+	MrStream   *stream;
+
+	if (stmt->renameType != OBJECT_COLUMN || stmt->relation == NULL)
+		return;
+	relid = RangeVarGetRelid(stmt->relation, NoLock, true);
+	if (!OidIsValid(relid) || !mr_is_stream(relid))
+		return;
+	stream = mr_stream_get(relid);
+	for (int i = 0; i < stream->natts; i++)
+	{
+		const MrColumn *column = &stream->columns[i];
+
+		if (column->attnum == InvalidAttrNumber || strcmp(column->name, stmt->subname) != 0 ||
+			!column->by_name)
+			continue;
+		ereport(WARNING,
+				errmsg("column \"%s\" of stream \"%s\" reads field \"%s\" of the messages from now on, no longer \"%s\"",
+					   stmt->newname, get_rel_name(relid), stmt->newname, stmt->subname),
+				strchr(stmt->subname, '.') ? 0 :
+				errhint("Use ALTER FOREIGN TABLE %s ALTER COLUMN %s OPTIONS (ADD path %s) to go on reading that.",
+						stream->name, quote_identifier(stmt->newname), quote_literal_cstr(stmt->subname)));
+	}
+}
+
 /* on_ddl_start(): event trigger for ddl_command_start */
 Datum
 mr_on_ddl_start(PG_FUNCTION_ARGS)
@@ -415,7 +449,10 @@ mr_on_ddl_start(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
 				errmsg("on_ddl_start() must be called as an event trigger"));
 	data = (EventTriggerData *) fcinfo->context;
-	if (OidIsValid(mr_catalog_owner()))
-		check_replaced(replaced_relation(data->parsetree));
+	if (!OidIsValid(mr_catalog_owner()))
+		PG_RETURN_NULL();
+	check_replaced(replaced_relation(data->parsetree));
+	if (IsA(data->parsetree, RenameStmt))
+		warn_of_other_field((RenameStmt *) data->parsetree);
 	PG_RETURN_NULL();
 }
