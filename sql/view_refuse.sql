@@ -85,7 +85,7 @@ SELECT refused('SELECT max(DISTINCT u) FROM s');
 SELECT refused('SELECT sum(u ORDER BY id) FROM s');
 SELECT refused('SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY f) FROM s');
 SELECT refused('SELECT mode() WITHIN GROUP (ORDER BY u) FROM s');
-SELECT refused('SELECT rank(5) WITHIN GROUP (ORDER BY u) FROM s');
+SELECT refused('SELECT dense_rank(5) WITHIN GROUP (ORDER BY u) FROM s');
 
 -- groups
 SELECT refused('SELECT u, b, count(*) FROM s GROUP BY ROLLUP (u, b)');

@@ -568,6 +568,7 @@ find_columns(MrSplit *split, bool window)
 	else
 	{
 		flatten_level(split->level);
+		mr_substitute_aggregates(split->level);
 		if (split->analysis.has_aggregates)
 			columns_of_groups(split, window);
 		else

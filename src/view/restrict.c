@@ -264,7 +264,7 @@ refuse_clock(const char *name, int location)
 			  errmsg("%s is not supported where a continuous view takes in messages",
 					 name),
 			  errdetail("It would be evaluated once, when a message arrives, and never again."),
-			  errhint("Use the message's timestamp (a column with OPTIONS (metadata 'timestamp')), or filter when selecting from the view."));
+			  errhint("Use the message's timestamp (a column with OPTIONS (metadata 'timestamp')); filter when selecting from the view; or show the last stretch of time only, by sliding_window."));
 }
 
 static void

@@ -56,6 +56,9 @@ extern void mr_restrict_column(const MrMatrelColumn *column, const Expr *expr);
 /* rewrite.c */
 extern AttrNumber mr_query_add_column(Query *query, Expr *expr, const char *name);
 
+/* substitute.c: other aggregates in the level's output for those that cannot be combined */
+extern void mr_substitute_aggregates(Query *level);
+
 /* stream_use.c */
 extern List *mr_stream_uses(Query *partial);
 
