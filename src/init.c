@@ -49,12 +49,14 @@ mr_preloaded(void)
 
 /*
  * The database that a statement wants without other sessions in it, InvalidOid if none:
- * our processes would keep it busy for ever.
+ * our processes would keep it busy for ever.  Of these statements only CREATE DATABASE can
+ * mean the one that it is given in.
  */
 static Oid
 database_wanted(Node *stmt)
 {
 	const char *name = NULL;
+	Oid			result;
 
 	if (IsA(stmt, DropdbStmt))
 		name = ((DropdbStmt *) stmt)->dbname;
@@ -80,7 +82,8 @@ database_wanted(Node *stmt)
 				name = strVal(option->arg);
 		}
 	}
-	return name ? get_database_oid(name, true) : InvalidOid;
+	result = name ? get_database_oid(name, true) : InvalidOid;
+	return result == MyDatabaseId && !IsA(stmt, CreatedbStmt) ? InvalidOid : result;
 }
 
 /* would the server let this user do it?  Nobody else may stop ingest by trying. */
@@ -113,11 +116,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUt
 				ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
 	Node	   *stmt = pstmt->utilityStmt;
-	Oid			database = InvalidOid;
+	const Oid	database = mr_shared != NULL && IsTransactionState() ? database_wanted(stmt) : InvalidOid;
 
-	if (mr_shared != NULL && IsTransactionState())
-		database = database_wanted(stmt);
-	if (!OidIsValid(database) || database == MyDatabaseId || !may_want(stmt, database))
+	if (!OidIsValid(database) || !may_want(stmt, database))
 	{
 		bool		probe = mr_shared != NULL &&
 		(IsA(stmt, CreatedbStmt) || IsA(stmt, CreateExtensionStmt) ||

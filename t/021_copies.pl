@@ -203,7 +203,8 @@ $elsewhere->stop;
 
 # --- a template ---------------------------------------------------------------
 
-sql('CREATE DATABASE twin TEMPLATE postgres', 'template1');
+# of the very database that the session is in
+sql('CREATE DATABASE twin TEMPLATE postgres');
 send_more(50);
 is_paused($node, 'twin', 'a copy of a template');
 all_exact($node, 'it stands still', 'twin', $n - 50);
