@@ -361,6 +361,10 @@ CREATE EVENT TRIGGER millrace_on_ddl_start ON ddl_command_start
 CREATE EVENT TRIGGER millrace_on_ddl_end ON ddl_command_end
   WHEN TAG IN ('ALTER VIEW', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER SCHEMA')
   EXECUTE FUNCTION millrace.on_ddl_end();
+-- also for sessions with session_replication_role = replica
+ALTER EVENT TRIGGER millrace_on_drop ENABLE ALWAYS;
+ALTER EVENT TRIGGER millrace_on_ddl_start ENABLE ALWAYS;
+ALTER EVENT TRIGGER millrace_on_ddl_end ENABLE ALWAYS;
 
 ------------------------------------------------------------------------------
 -- Monitoring
@@ -378,6 +382,11 @@ CREATE FUNCTION millrace.worker_slots(
   OUT merge_ms double precision, OUT commit_ms double precision)
 RETURNS SETOF record LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_worker_slots';
 COMMENT ON FUNCTION millrace.worker_slots() IS 'ingest processes of this database, from shared memory';
+
+CREATE FUNCTION millrace.worker_shortage() RETURNS text
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_worker_shortage';
+COMMENT ON FUNCTION millrace.worker_shortage()
+  IS 'why not all ingest processes of this database can be started; null when they can';
 
 CREATE FUNCTION millrace.view_counters(view regclass, OUT rows_in bigint, OUT rows_out bigint)
 RETURNS record LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'mr_view_counters';
@@ -409,7 +418,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
               WHEN v.failed THEN 'failed'
               WHEN NOT v.active OR f.away THEN 'paused'
               WHEN f.stopped OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
-              WHEN w.retrying THEN 'retrying'
+              WHEN w.retrying OR w.state IS NULL AND h.shortage IS NOT NULL THEN 'retrying'
               WHEN NOT f.live THEN 'catching up'
               ELSE coalesce(w.state, 'starting') END AS state,
          v.query,
@@ -419,6 +428,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
               WHEN f.away THEN 'the database was restored or copied; millrace.activate() starts ingest here'
               WHEN f.stopped THEN f.last_error
               WHEN w.retrying THEN w.last_error
+              WHEN w.state IS NULL AND h.shortage IS NOT NULL AND v.active THEN h.shortage
               WHEN b.failed THEN 'rebuild failed: ' || b.last_error
               WHEN b.retrying IS NOT NULL THEN 'rebuild: ' || b.retrying
               ELSE v.last_error END AS last_error,
@@ -459,6 +469,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
      WHERE t.view = v.view) e ON true
   LEFT JOIN millrace.view_window x ON x.view = v.view
   LEFT JOIN LATERAL millrace.view_counters(v.view) r ON true
+  CROSS JOIN millrace.worker_shortage() h(shortage)
   WHERE v.rebuilds IS NULL AND pg_catalog.has_table_privilege(v.view, 'SELECT');
 COMMENT ON VIEW millrace.views IS 'continuous views and what they do now';
 
@@ -468,10 +479,11 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
               WHEN n.views = 0 OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
               WHEN n.running = 0 AND n.failed > 0 THEN 'failed'
               WHEN n.running = 0 THEN 'paused'
-              WHEN w.retrying THEN 'retrying'
+              WHEN w.retrying OR w.state IS NULL AND h.shortage IS NOT NULL THEN 'retrying'
               ELSE coalesce(w.live_state, w.state, 'starting') END AS state,
          CASE WHEN n.running = 0 AND n.failed > 0 THEN n.last_error
               WHEN n.running = 0 AND n.away > 0 THEN 'the database was restored or copied; millrace.activate() starts ingest here'
+              WHEN n.running > 0 AND w.state IS NULL AND h.shortage IS NOT NULL THEN h.shortage
               WHEN w.last_error IS NULL THEN t.last_error
               WHEN t.last_error_at > w.last_error_at THEN t.last_error
               ELSE w.last_error END AS last_error,
@@ -515,6 +527,7 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
             pg_catalog.max(w.last_error_at) AS last_error_at
      FROM millrace.worker_slots() w LEFT JOIN millrace.feed f ON f.id = w.feed
      WHERE w.stream = s.stream) w ON true
+  CROSS JOIN millrace.worker_shortage() h(shortage)
   WHERE pg_catalog.has_table_privilege(s.stream, 'SELECT');
 COMMENT ON VIEW millrace.streams IS 'streams and what their ingest does now';
 

@@ -33,6 +33,7 @@
 #include "ingest/session.h"
 #include "ingest/worker.h"
 #include "launcher.h"
+#include "lock_wait.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -182,11 +183,30 @@ free_database_slot(int slot)
 	LWLockRelease(mr_shared->lock);
 }
 
-/* start a supervisor in each database that has none; those that exit free their slot */
+/* told in the log when it begins, and to whoever looks while it lasts */
+static void
+note_shortage(bool *shortage, bool now)
+{
+	bool		begins;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	begins = now && !*shortage;
+	*shortage = now;
+	LWLockRelease(mr_shared->lock);
+	if (begins)
+		ereport(WARNING,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("no background worker slot is free for millrace"),
+				 errhint("Raise max_worker_processes.")));
+}
+
+/*
+ * Start a supervisor in each database that has none; those that exit free their slot.  False:
+ * there was no background worker slot for one.
+ */
 static bool
 start_supervisors(List *databases)
 {
-	bool		complete = true;
 	ListCell   *lc;
 
 	foreach(lc, databases)
@@ -204,10 +224,6 @@ start_supervisors(List *databases)
 		if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 		{
 			free_database_slot(slot);
-			ereport(WARNING,
-					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					 errmsg("no background worker slot is free for millrace"),
-					 errhint("Raise max_worker_processes.")));
 			return false;
 		}
 		if (WaitForBackgroundWorkerStartup(handle, &pid) != BGWH_STARTED)
@@ -219,7 +235,7 @@ start_supervisors(List *databases)
 			LWLockRelease(mr_shared->lock);
 		}
 	}
-	return complete;
+	return true;
 }
 
 /* ask for a look, but not at once: what failed may fail again */
@@ -273,8 +289,14 @@ mr_launcher_main(Datum arg)
 	{
 		long		wait = probe_due();
 
-		if (wait == 0 && !start_supervisors(connectable_databases()))
-			probe_later();
+		if (wait == 0)
+		{
+			bool		shortage = !start_supervisors(connectable_databases());
+
+			note_shortage(&mr_shared->shortage, shortage);
+			if (shortage)
+				probe_later();
+		}
 		MemoryContextReset(context);
 		nap(wait == 0 ? 0 : wait, MR_WAIT_LAUNCHER_MAIN);
 	}
@@ -418,15 +440,15 @@ count_catch_up(void)
 		/* those that only wait for better times do not keep others from work */
 		if (slot->state != MR_WORKER_FREE && slot->state != MR_WORKER_EXITED &&
 			slot->state != MR_WORKER_RETRYING &&
-			slot->database == MyDatabaseId && slot->catch_up)
+			slot->database == MyDatabaseId && slot->catch_up && mr_lock_wait_since(slot->pid) == 0)
 			n++;
 	}
 	return n;
 }
 
-/* reserve a slot; -1 when it is served, must wait, or none is free */
+/* reserve a slot; -1 when it is served, must wait, or (*shortage) none is free */
 static int
-reserve_worker(const Wanted *wanted, long *nap_ms)
+reserve_worker(const Wanted *wanted, long *nap_ms, bool *shortage)
 {
 	int			result = -1;
 	TimestampTz now = GetCurrentTimestamp();
@@ -438,6 +460,7 @@ reserve_worker(const Wanted *wanted, long *nap_ms)
 		for (int i = 0; i < mr_shared->nslots && result < 0; i++)
 			if (mr_shared->workers[i].state == MR_WORKER_FREE)
 				result = i;
+		*shortage = *shortage || result < 0;
 	}
 	if (result >= 0)
 	{
@@ -472,13 +495,14 @@ release_unstarted(int slot_index, const char *error, long wait_ms)
 	LWLockRelease(mr_shared->lock);
 }
 
+/* *shortage: there was no slot for it */
 static void
-start_worker(const Wanted *wanted, long *nap_ms)
+start_worker(const Wanted *wanted, long *nap_ms, bool *shortage)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
 	pid_t		pid;
-	int			slot = reserve_worker(wanted, nap_ms);
+	int			slot = reserve_worker(wanted, nap_ms, shortage);
 
 	if (slot < 0)
 		return;
@@ -488,13 +512,13 @@ start_worker(const Wanted *wanted, long *nap_ms)
 	worker.bgw_notify_pid = MyProcPid;
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
-		release_unstarted(slot, "no background worker slot is free: raise max_worker_processes", 1000);
-		*nap_ms = Min(*nap_ms, 1000);
+		release_unstarted(slot, MR_SHORTAGE, RETRY_INTERVAL_MS);
+		*shortage = true;
 	}
 	else if (WaitForBackgroundWorkerStartup(handle, &pid) == BGWH_STOPPED)
 	{
-		release_unstarted(slot, "the worker ended before it could start", 1000);
-		*nap_ms = Min(*nap_ms, 1000);
+		release_unstarted(slot, "the worker ended before it could start", RETRY_INTERVAL_MS);
+		*nap_ms = Min(*nap_ms, RETRY_INTERVAL_MS);
 	}
 }
 
@@ -602,6 +626,7 @@ mr_supervisor_main(Datum arg)
 		bool		extension;
 		List	   *wanted = read_wanted(context, &extension);
 		long		nap_ms = LOOK_INTERVAL_MS;
+		bool		shortage = false;
 		ListCell   *lc;
 
 		if (changed || !extension)
@@ -610,7 +635,10 @@ mr_supervisor_main(Datum arg)
 			proc_exit(0);
 		free_unwanted_slots(wanted);
 		foreach(lc, wanted)
-			start_worker(lfirst(lc), &nap_ms);
+			start_worker(lfirst(lc), &nap_ms, &shortage);
+		note_shortage(&mr_shared->databases[index].shortage, shortage);
+		if (shortage)
+			nap_ms = Min(nap_ms, RETRY_INTERVAL_MS);
 		if (mr_enabled)
 			mr_exchange_shadows(&nap_ms);
 		MemoryContextSwitchTo(context);

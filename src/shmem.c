@@ -134,6 +134,30 @@ mr_shmem_wake(Oid database)
 		ConditionVariableBroadcast(&mr_shared->progress[i]);
 }
 
+bool
+mr_shmem_shortage(void)
+{
+	bool		supervised = false;
+	bool		result = false;
+
+	if (mr_shared == NULL)
+		return false;
+	LWLockAcquire(mr_shared->lock, LW_SHARED);
+	for (int i = 0; i < mr_shared->nslots; i++)
+	{
+		const MrDatabaseSlot *slot = &mr_shared->databases[i];
+
+		if (slot->database != MyDatabaseId || slot->pid == 0)
+			continue;
+		supervised = true;
+		result = slot->shortage;
+	}
+	if (!supervised)
+		result = mr_shared->shortage;
+	LWLockRelease(mr_shared->lock);
+	return result;
+}
+
 ConditionVariable *
 mr_shmem_progress(Oid stream)
 {

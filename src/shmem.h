@@ -16,6 +16,9 @@
 #define MR_ERROR_LENGTH		512
 #define MR_PROGRESS_VARIABLES	64
 
+/* as an error of what cannot be started for lack of a slot */
+#define MR_SHORTAGE "no background worker slot is free: raise max_worker_processes"
+
 typedef enum MrWorkerState
 {
 	MR_WORKER_FREE,				/* slot not in use */
@@ -64,6 +67,8 @@ typedef struct MrDatabaseSlot
 	pid_t		pid;			/* supervisor, 0: not running */
 	Latch	   *latch;
 	bool		changed;		/* catalog changed since the supervisor looked */
+	bool		shortage;		/* not all workers that it wants can be
+								 * started: no slot is free */
 } MrDatabaseSlot;
 
 /* A database that some command wants for itself. */
@@ -83,6 +88,7 @@ typedef struct MrShared
 	TimestampTz probe_after;	/* not before */
 	bool		probe;			/* look for the extension in all databases
 								 * again */
+	bool		shortage;		/* the launcher found no slot for a supervisor */
 	int			nslots;			/* length of databases and workers */
 	MrBlockedDatabase blocked[MR_MAX_BLOCKED];
 	ConditionVariable exits;	/* a supervisor or worker has exited */
@@ -114,6 +120,9 @@ extern void mr_shmem_wake_at_commit(Oid database);
 
 /* the same at once; who waits for a stream's progress looks again, too */
 extern void mr_shmem_wake(Oid database);
+
+/* is there no background worker slot free for all that should run in this database? */
+extern bool mr_shmem_shortage(void);
 
 /* waiting for what a stream's workers do: positions, states */
 extern ConditionVariable *mr_shmem_progress(Oid stream);

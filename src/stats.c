@@ -8,6 +8,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "lock_wait.h"
 #include "miscadmin.h"
 #include "shmem.h"
 #include "utils/acl.h"
@@ -18,6 +19,7 @@
 
 PG_FUNCTION_INFO_V1(mr_worker_slots);
 PG_FUNCTION_INFO_V1(mr_view_counters);
+PG_FUNCTION_INFO_V1(mr_worker_shortage);
 
 static const char *
 state_name(const MrWorkerSlot *slot)
@@ -72,6 +74,20 @@ fill_row(const MrWorkerSlot *slot, Datum *values, bool *nulls)
 	values[13] = Float8GetDatum(slot->commit_ms);
 }
 
+/* a worker that waits for a lock is in trouble, though it cannot say so itself */
+static void
+look_for_lock(MrWorkerSlot *slot)
+{
+	TimestampTz since = slot->state == MR_WORKER_EXITED ? 0 : mr_lock_wait_since(slot->pid);
+	char	   *text = since == 0 ? NULL : mr_lock_wait_describe(slot->pid);
+
+	if (text == NULL)
+		return;
+	slot->state = MR_WORKER_RETRYING;
+	strlcpy(slot->last_error, text, MR_ERROR_LENGTH);
+	slot->last_error_at = since;
+}
+
 /*
  * millrace.worker_slots(): ingest processes of this database, times in ms since the start of
  * each, errors of streams that the caller may read; no rows when the library is not preloaded.
@@ -95,6 +111,7 @@ mr_worker_slots(PG_FUNCTION_ARGS)
 		LWLockRelease(mr_shared->lock);
 		if (slot.state == MR_WORKER_FREE || slot.database != MyDatabaseId)
 			continue;
+		look_for_lock(&slot);
 		fill_row(&slot, values, nulls);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
@@ -119,4 +136,13 @@ mr_view_counters(PG_FUNCTION_ARGS)
 		nulls[0] = nulls[1] = false;
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+/* millrace.worker_shortage(): why workers that should run do not, or null */
+Datum
+mr_worker_shortage(PG_FUNCTION_ARGS)
+{
+	if (!mr_shmem_shortage())
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(MR_SHORTAGE));
 }

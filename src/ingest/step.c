@@ -28,6 +28,7 @@
 #include "ingest/careful.h"
 #include "ingest/catchup.h"
 #include "ingest/intake.h"
+#include "ingest/lock.h"
 #include "ingest/step.h"
 #include "ingest/take.h"
 #include "miscadmin.h"
@@ -45,15 +46,9 @@
 #include "view/guise.h"
 #include "view/relations.h"
 
-/* a lock that somebody else's is in the way of */
-typedef struct BusyRelation
-{
-	Oid			relid;
-	LOCKMODE	mode;
-} BusyRelation;
-
 /* what invalidation messages have told since the feed was opened */
 static MrIngest *opened = NULL;
+static int	opened_views = 0;	/* also while it is being opened */
 static bool stale = false;
 
 /* stream of the feed that is being opened */
@@ -135,38 +130,18 @@ mr_ingest_close(void)
 	opened = NULL;
 }
 
+int
+mr_ingest_nviews(void)
+{
+	return opened_views;
+}
+
 Oid
 mr_ingest_after_error(bool *rows)
 {
 	*rows = mr_take_phase() != MR_TAKE_OTHER;
 	mr_scan_source_set(NULL);
 	return mr_take_blamed();
-}
-
-/* ---------- locks ---------- */
-
-/*
- * Try to lock one relation; false and *busy when somebody has it.  Whatever a batch needs is
- * locked before the offset rows, and never waited for with other locks in hand, so DDL that
- * locks the same relations in another order cannot meet us in a deadlock.
- */
-static bool
-try_lock(Oid relid, LOCKMODE mode, BusyRelation *busy)
-{
-	if (ConditionalLockRelationOid(relid, mode))
-		return true;
-	busy->relid = relid;
-	busy->mode = mode;
-	return false;
-}
-
-/* with empty hands */
-static void
-wait_for_lock(const BusyRelation *busy)
-{
-	StartTransactionCommand();
-	LockRelationOid(busy->relid, busy->mode);
-	CommitTransactionCommand();
 }
 
 /* ---------- opening a feed ---------- */
@@ -244,28 +219,21 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 	return result;
 }
 
-/* so that nobody drops it while it is being opened */
 static bool
-try_lock_parts(const MrView *view, BusyRelation *busy)
-{
-	return try_lock(view->target, AccessShareLock, busy) &&
-		try_lock(view->definition, AccessShareLock, busy) &&
-		try_lock(view->matrel, AccessShareLock, busy);
-}
-
-static bool
-load_views(MrIngest *ingest, BusyRelation *busy)
+load_views(MrIngest *ingest, MrBusy *busy)
 {
 	Bitmapset  *attrs = mr_catalog_stream_attrs(ingest->stream->relid);
+	List	   *views = mr_catalog_views_of_feed(ingest->feed->id);
 	ListCell   *lc;
 
-	foreach(lc, mr_catalog_views_of_feed(ingest->feed->id))
+	opened_views = list_length(views);
+	foreach(lc, views)
 	{
 		MrView	   *view = lfirst(lc);
 
 		if (!view->active || view->failed)
 			continue;
-		if (!try_lock_parts(view, busy))
+		if (!mr_try_lock_to_open(view, busy))
 			return false;
 		/* one that has just been dropped has changed the generation, too */
 		if (get_rel_name(view->view) != NULL && get_rel_name(view->target) != NULL)
@@ -276,12 +244,12 @@ load_views(MrIngest *ingest, BusyRelation *busy)
 
 /* false: there is nothing to do, or *busy is in the way */
 static bool
-load_feed(MrIngest *ingest, int64 feed, int shard, int nshards, BusyRelation *busy)
+load_feed(MrIngest *ingest, int64 feed, int shard, int nshards, MrBusy *busy)
 {
 	if (!OidIsValid(mr_catalog_extension_oid()))
 		return false;
 	ingest->feed = mr_catalog_feed(feed);
-	if (ingest->feed == NULL || !try_lock(ingest->feed->stream, AccessShareLock, busy) ||
+	if (ingest->feed == NULL || !mr_try_lock(ingest->feed->stream, AccessShareLock, busy) ||
 		!mr_is_stream(ingest->feed->stream) || ingest->feed->stopped ||
 		ingest->feed->away)
 		return false;
@@ -294,7 +262,7 @@ load_feed(MrIngest *ingest, int64 feed, int shard, int nshards, BusyRelation *bu
 
 /* one attempt; NULL as mr_ingest_open, or because *busy is in the way */
 static MrIngest *
-try_open(int64 feed, int shard, int nshards, BusyRelation *busy)
+try_open(int64 feed, int shard, int nshards, MrBusy *busy)
 {
 	MemoryContext old = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(old, "millrace ingest", ALLOCSET_DEFAULT_SIZES);
@@ -322,10 +290,11 @@ try_open(int64 feed, int shard, int nshards, BusyRelation *busy)
 MrIngest *
 mr_ingest_open(int64 feed, int shard, int nshards)
 {
-	BusyRelation busy = {InvalidOid, NoLock};
+	MrBusy		busy = {InvalidOid, NoLock, InvalidOid};
 
 	watch_invalidations();
 	opened = NULL;
+	opened_views = 0;
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -334,7 +303,7 @@ mr_ingest_open(int64 feed, int shard, int nshards)
 		opened = try_open(feed, shard, nshards, &busy);
 		if (!OidIsValid(busy.relid))
 			break;
-		wait_for_lock(&busy);
+		mr_wait_for_lock(&busy, opened_views == 1);
 		busy.relid = InvalidOid;
 	}
 	opening = InvalidOid;
@@ -439,29 +408,14 @@ count_ends(MrIngest *ingest, const MrPartitionOffset *ends, int nends)
 }
 
 static bool
-try_lock_view(const MrIngestView *view, BusyRelation *busy)
+try_lock_all(MrIngest *ingest, MrBusy *busy)
 {
 	ListCell   *lc;
 
-	if (!try_lock(view->view->target, AccessShareLock, busy) ||
-		!try_lock(view->view->definition, AccessShareLock, busy) ||
-		!try_lock(view->view->matrel, RowExclusiveLock, busy))
-		return false;
-	foreach(lc, view->relations)
-		if (!try_lock(lfirst_oid(lc), AccessShareLock, busy))
-		return false;
-	return true;
-}
-
-static bool
-try_lock_all(MrIngest *ingest, BusyRelation *busy)
-{
-	ListCell   *lc;
-
-	if (!try_lock(ingest->stream->relid, AccessShareLock, busy))
+	if (!mr_try_lock(ingest->stream->relid, AccessShareLock, busy))
 		return false;
 	foreach(lc, ingest->views)
-		if (!try_lock_view(lfirst(lc), busy))
+		if (!mr_try_lock_to_take(lfirst(lc), busy))
 		return false;
 	return true;
 }
@@ -486,7 +440,7 @@ with_snapshot(bool (*lock) (MrOffsets *offsets), MrOffsets *offsets)
 static bool
 begin(MrIngest *ingest)
 {
-	BusyRelation busy;
+	MrBusy		busy;
 
 	mr_offsets_reset(ingest->offsets);
 	for (;;)
@@ -505,7 +459,7 @@ begin(MrIngest *ingest)
 			return true;
 		}
 		AbortCurrentTransaction();
-		wait_for_lock(&busy);
+		mr_wait_for_lock(&busy, opened_views == 1);
 	}
 	AbortCurrentTransaction();
 	return false;

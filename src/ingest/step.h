@@ -119,6 +119,9 @@ extern MrIngest *mr_ingest_open_views(Oid stream, List *views);
 /* what was opened is about to be thrown away */
 extern void mr_ingest_close(void);
 
+/* views of the feed that was opened last, or that an error kept from being opened */
+extern int	mr_ingest_nviews(void);
+
 /*
  * After an error: the view whose analysis, plan or merge was running, or InvalidOid; rows:
  * it came from running rows through the plan, or merging.  Ends the batch's claim on scans,

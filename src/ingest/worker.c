@@ -71,7 +71,6 @@ typedef struct MrWorker
 	MrPartitions partitions;
 	bool		memory_kept;	/* a step was taken since memory was given
 								 * back */
-	int			nviews;			/* of the feed */
 	int			portion;		/* messages to have in hand at most */
 	MrRecovery	recovery;
 } MrWorker;
@@ -141,7 +140,6 @@ open_attempt(MrWorker *worker)
 	worker->ingest = mr_ingest_open(slot->feed, slot->shard, slot->nshards);
 	if (worker->ingest == NULL)
 		return false;
-	worker->nviews = list_length(worker->ingest->views);
 	if (worker->ingest->feed->live == slot->catch_up ||
 		(worker->ingest->feed->live && worker->ingest->stream->workers != slot->nshards))
 		return false;
@@ -600,7 +598,7 @@ recover(MrWorker *worker)
 	close_attempt(worker);
 	RESUME_INTERRUPTS();
 
-	mr_recover(&worker->recovery, worker->slot, worker->nviews, view, error, rows);
+	mr_recover(&worker->recovery, worker->slot, mr_ingest_nviews(), view, error, rows);
 	FreeErrorData(error);
 }
 

@@ -21,7 +21,7 @@ use POSIX ();
 use PostgreSQL::Test::Utils;
 use MillraceTest;
 
-our @EXPORT = qw(start_traffic events event event_columns background wait_new_worker
+our @EXPORT = qw(start_traffic events event event_columns background open_transaction wait_new_worker
   kill_server restart_server wait_state);
 
 my $number = 0;
@@ -148,6 +148,26 @@ sub background
 	return $self;
 }
 
+# A transaction that is left open after this SQL: pid is its process, end (SQL, COMMIT)
+# ends it and the session.
+my @open;
+END { $_->{harness}->signal('KILL') foreach @open }
+
+sub open_transaction
+{
+	my ($node, $sql, $database) = @_;
+	my $self = bless { in => "BEGIN;\n$sql;\nSELECT 'is open', pg_backend_pid();\n", out => '', err => '' },
+	  'MillraceLoad::Transaction';
+	$self->{harness} = IPC::Run::start(
+		[ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr($database // 'postgres') ],
+		'<', \$self->{in}, '>', \$self->{out}, '2>', \$self->{err});
+	push @open, $self;
+	IPC::Run::pump($self->{harness}) until $self->{out} =~ /is open\|(\d+)/ || $self->{err} =~ /ERROR|FATAL/;
+	die "$sql: $self->{err}" if $self->{err} =~ /ERROR|FATAL/;
+	$self->{pid} = $1;
+	return $self;
+}
+
 # Waits until a stream has a worker that is none of these processes.
 sub wait_new_worker
 {
@@ -188,6 +208,18 @@ sub wait_state
 {
 	my ($node, $what, $name, $state) = @_;
 	wait_for($node, "SELECT state FROM millrace.${what}s WHERE $what = '$name'::regclass", $state);
+}
+
+package MillraceLoad::Transaction;
+
+sub pid { return $_[0]{pid} }
+
+sub end
+{
+	my ($self, $how) = @_;
+	$self->{in} .= ($how // 'COMMIT') . ";\n\\q\n";
+	IPC::Run::finish($self->{harness});
+	@open = grep { $_ != $self } @open;
 }
 
 package MillraceLoad::Session;

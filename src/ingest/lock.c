@@ -1,0 +1,145 @@
+/*
+ * ingest/lock.c
+ *		Locks that a step needs, tried with others in hand and waited for with none.
+ *
+ * Whatever a batch needs is locked before the offset rows, and never waited for with other
+ * locks in hand, so DDL that locks the same relations in another order cannot meet us in a
+ * deadlock.
+ *
+ * A lock that one view needs, and the others do not (on its matrel, or on a table that it
+ * joins), is an error of that view after a while, and one that may pass: when it comes again
+ * the view gets a feed and a worker of its own, which waits, and the others go on.
+ */
+#include "millrace.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "ingest/lock.h"
+#include "ingest/take.h"
+#include "lock_wait.h"
+#include "nodes/nodeFuncs.h"
+#include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+
+/* so long all views wait for a lock that one of them needs, three times */
+#define PATIENCE	"2s"
+
+bool
+mr_try_lock(Oid relid, LOCKMODE mode, MrBusy *busy)
+{
+	if (ConditionalLockRelationOid(relid, mode))
+		return true;
+	busy->relid = relid;
+	busy->mode = mode;
+	busy->view = InvalidOid;
+	return false;
+}
+
+/* the relations that a query reads, by name as it were: not what is behind views */
+static bool
+collect_relations(Node *node, List **relids)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, RangeTblEntry))
+	{
+		if (((RangeTblEntry *) node)->rtekind == RTE_RELATION)
+			*relids = list_append_unique_oid(*relids, ((RangeTblEntry *) node)->relid);
+		return false;
+	}
+	if (IsA(node, Query))
+		return query_tree_walker((Query *) node, collect_relations, relids, QTW_EXAMINE_RTES_BEFORE);
+	return expression_tree_walker(node, collect_relations, relids);
+}
+
+/* with the definition locked; it may have been dropped before */
+static List *
+relations_read(Oid definition)
+{
+	Relation	rel = try_relation_open(definition, NoLock);
+	List	   *result = NIL;
+
+	if (rel == NULL)
+		return NIL;
+	collect_relations((Node *) get_view_query(rel), &result);
+	relation_close(rel, NoLock);
+	return result;
+}
+
+static bool
+try_lock_relations(const List *relids, MrBusy *busy)
+{
+	ListCell   *lc;
+
+	foreach(lc, relids)
+		if (!mr_try_lock(lfirst_oid(lc), AccessShareLock, busy))
+		return false;
+	return true;
+}
+
+bool
+mr_try_lock_to_open(const MrView *view, MrBusy *busy)
+{
+	if (mr_try_lock(view->target, AccessShareLock, busy) &&
+		mr_try_lock(view->definition, AccessShareLock, busy) &&
+		mr_try_lock(view->matrel, AccessShareLock, busy) &&
+		try_lock_relations(relations_read(view->definition), busy))
+		return true;
+	busy->view = view->view;
+	return false;
+}
+
+bool
+mr_try_lock_to_take(const MrIngestView *view, MrBusy *busy)
+{
+	if (mr_try_lock(view->view->target, AccessShareLock, busy) &&
+		mr_try_lock(view->view->definition, AccessShareLock, busy) &&
+		mr_try_lock(view->view->matrel, RowExclusiveLock, busy) &&
+		try_lock_relations(view->relations, busy))
+		return true;
+	busy->view = view->view->view;
+	return false;
+}
+
+/* a timeout is an error that says what was waited for */
+static void
+lock_within(const MrBusy *busy, const char *timeout)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char	   *name = mr_lock_name(busy->relid, busy->mode);
+
+	(void) set_config_option("lock_timeout", timeout, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+	PG_TRY();
+	{
+		LockRelationOid(busy->relid, busy->mode);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("waited in vain for %s", name)));
+	}
+	PG_END_TRY();
+}
+
+void
+mr_wait_for_lock(const MrBusy *busy, bool only_view)
+{
+	StartTransactionCommand();
+	if (OidIsValid(busy->view) && !only_view)
+	{
+		mr_take_blame(busy->view);
+		lock_within(busy, PATIENCE);
+		mr_take_blame(InvalidOid);
+	}
+	else
+		LockRelationOid(busy->relid, busy->mode);
+	CommitTransactionCommand();
+}

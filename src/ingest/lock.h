@@ -1,0 +1,34 @@
+/*
+ * ingest/lock.h
+ *		Locks that a step needs, tried with others in hand and waited for with none.
+ */
+#ifndef MR_INGEST_LOCK_H
+#define MR_INGEST_LOCK_H
+
+#include "ingest/step.h"
+#include "storage/lockdefs.h"
+
+/* a lock that somebody else's is in the way of */
+typedef struct MrBusy
+{
+	Oid			relid;
+	LOCKMODE	mode;
+	Oid			view;			/* that needs it; InvalidOid: they all do */
+} MrBusy;
+
+/* each returns false, and *busy, when somebody is in the way */
+extern bool mr_try_lock(Oid relid, LOCKMODE mode, MrBusy *busy);
+
+/* what is read while a view is opened, so that nobody drops it meanwhile */
+extern bool mr_try_lock_to_open(const MrView *view, MrBusy *busy);
+
+/* what a view needs to take a batch */
+extern bool mr_try_lock_to_take(const MrIngestView *view, MrBusy *busy);
+
+/*
+ * Wait until nobody is in the way, with empty hands: outside of transactions.  Unless the view
+ * that needs the lock is the only one, ERROR when that takes long, and the view is to blame.
+ */
+extern void mr_wait_for_lock(const MrBusy *busy, bool only_view);
+
+#endif							/* MR_INGEST_LOCK_H */

@@ -1,0 +1,132 @@
+# Locks that others hold for long, and commands that need a table for themselves:
+# only what needs the lock waits, says what it waits for, and goes on by itself.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use MillraceTest;
+use MillraceLoad;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main', conf => "millrace.retry_max_interval = 1s\nautovacuum = off\nmillrace.catchup_workers = 1\n");
+my %topic = map { $_ => create_stream($node, $_, event_columns(), partitions => 2) } qw(clicks others);
+my %query = (
+	per_k => 'SELECT k, count(*) AS n, sum(id) AS ids FROM %s e GROUP BY k',
+	joined => 'SELECT name, count(*) AS n FROM %s e JOIN names USING (k) GROUP BY name',
+	total => 'SELECT count(*) AS n, sum(v) AS v FROM %s e');
+$node->safe_psql('postgres', q{CREATE TABLE names (k integer PRIMARY KEY, name text);
+	INSERT INTO names SELECT i, 'name ' || i % 3 FROM generate_series(0, 6) i});
+sub create
+{
+	my ($view, $sql) = @_;
+	$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('$view', \$\$$sql\$\$)");
+}
+create($_, sprintf $query{$_}, 'clicks') foreach sort keys %query;
+create('other_total', sprintf $query{total}, 'others');
+my $load = start_traffic($topic{clicks}, partitions => 2);
+my $other_load = start_traffic($topic{others}, partitions => 2);
+wait_latest($node, $_) foreach keys %query, 'other_total';
+wait_state($node, 'view', $_, 'running') foreach keys %query;
+
+# All messages sent so far reach a view while something is in the way of others.
+sub goes_on
+{
+	my ($view, $what) = @_;
+	($view eq 'other_total' ? $other_load : $load)->wait_more(50);
+	wait_latest($node, $view);
+	pass("$view goes on: $what");
+}
+
+# A view whose lock somebody has leaves the others, waits alone, and comes back.
+foreach my $case ([ per_k => 'LOCK TABLE per_k_mrel IN ACCESS EXCLUSIVE MODE', 'per_k_mrel', 'a lock on a matrel' ],
+	[ joined => 'ALTER TABLE names ADD more text', 'names', 'an ALTER TABLE of a joined table that is not committed' ])
+{
+	my ($view, $sql, $relation, $what) = @$case;
+	my $session = open_transaction($node, $sql);
+	wait_for($node, qq{SELECT state = 'retrying' AND last_error ~ 'waiting for .*$relation.* process @{[$session->pid]}'
+		FROM millrace.views WHERE view = '$view'::regclass AND NOT live});
+	pass("$what: the view says what it waits for, and who has it");
+	wait_for($node, qq{SELECT state = 'retrying' AND last_error ~ '$relation' FROM millrace.streams WHERE stream = 'clicks'::regclass});
+	goes_on($_, $what) foreach grep { $_ ne $view } sort keys %query;
+	goes_on('other_total', $what);
+	create('new_one', sprintf $query{total}, 'clicks');
+	wait_latest($node, 'new_one');
+	wait_state($node, 'view', 'new_one', 'running');
+	pass("$what: another view catches up, with one catch-up worker");
+	$node->safe_psql('postgres', 'DROP VIEW new_one');
+	$session->end('ROLLBACK');
+	goes_on($view, "after $what");
+	wait_state($node, 'view', $view, 'running');
+}
+
+# What holds up a whole stream, other streams do not notice.
+foreach my $case ([ "SELECT millrace.deactivate('per_k')", 'feed', 'a deactivate() that is not committed' ],
+	[ 'ALTER FOREIGN TABLE clicks ADD more text', 'clicks', 'an ALTER FOREIGN TABLE that is not committed' ])
+{
+	my ($sql, $relation, $what) = @$case;
+	my $session = open_transaction($node, $sql);
+	wait_for($node, qq{SELECT state = 'retrying' AND last_error ~ 'waiting for .*$relation.* process @{[$session->pid]}'
+		FROM millrace.streams WHERE stream = 'clicks'::regclass});
+	pass("$what: the stream says what it waits for, and who has it");
+	goes_on('other_total', $what);
+	$session->end('ROLLBACK');
+	goes_on($_, "after $what") foreach sort keys %query;
+}
+wait_state($node, 'stream', 'clicks', 'running');
+
+# A worker that starts while a joined table is locked
+{
+	my $session = open_transaction($node, 'LOCK TABLE names IN ACCESS EXCLUSIVE MODE');
+	$node->safe_psql('postgres', q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type ~ 'millrace .*worker'});
+	goes_on($_, 'a worker that starts beside a lock') foreach qw(per_k total);
+	$session->end();
+	goes_on('joined', 'after the lock');
+}
+
+# Long readers do not hold up ingest, nor does it hold up them.
+my $reader = open_transaction($node, 'SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM per_k');
+goes_on($_, 'a long reader') foreach sort keys %query;
+$reader->end();
+
+# Commands that rewrite or rebuild, under load
+my $place = PostgreSQL::Test::Utils::tempdir();
+$node->safe_psql('postgres', "CREATE TABLESPACE elsewhere LOCATION '$place'");
+my ($index) = $node->safe_psql('postgres', q{SELECT indexrelid::regclass FROM pg_index WHERE indrelid = 'per_k_mrel'::regclass});
+foreach my $command ('VACUUM per_k_mrel', 'VACUUM FULL per_k_mrel', "CLUSTER per_k_mrel USING $index", 'REINDEX TABLE per_k_mrel',
+	'REINDEX TABLE CONCURRENTLY per_k_mrel', 'ALTER TABLE per_k_mrel SET TABLESPACE elsewhere',
+	"ALTER INDEX $index SET TABLESPACE elsewhere", 'VACUUM FREEZE per_k_mrel', 'ANALYZE per_k_mrel', 'VACUUM FULL names',
+	'VACUUM FULL pg_class', 'VACUUM FULL millrace.feed_offset', 'VACUUM FULL millrace.continuous_view', 'REINDEX SCHEMA millrace',
+	'REINDEX SYSTEM postgres')
+{
+	$node->safe_psql('postgres', $command);
+	goes_on($_, $command) foreach qw(per_k joined);
+}
+
+# A worker without work keeps no snapshot, and nothing from being frozen.
+$other_load->stop;
+wait_latest($node, 'other_total');
+wait_for($node, q{SELECT bool_and(backend_xmin IS NULL AND backend_xid IS NULL) FROM pg_stat_activity
+	WHERE backend_type LIKE 'millrace %' AND pid IN
+		(SELECT pid FROM millrace.workers WHERE stream = 'others'::regclass
+		 UNION ALL SELECT pid FROM pg_stat_activity WHERE backend_type ~ 'millrace (supervisor|launcher)')});
+pass('idle processes hold back nothing');
+$node->safe_psql('postgres', 'CREATE TABLE consumed (); SELECT 1');
+$node->safe_psql('postgres', 'DO $$ BEGIN FOR i IN 1 .. 2000 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$');
+$node->safe_psql('postgres', 'VACUUM FREEZE');
+cmp_ok($node->safe_psql('postgres', q{SELECT age(datfrozenxid) FROM pg_database WHERE datname = 'postgres'}), '<', 2000,
+	'ages do not grow while ingest goes on');
+
+my $n = $load->stop;
+foreach my $view (sort keys %query)
+{
+	wait_latest($node, $view);
+	is_same($node, $view, sprintf($query{$view}, events($n)));
+	wait_state($node, 'view', $view, 'running');
+}
+my $others = $other_load->stop;
+is_same($node, 'other_total', sprintf($query{total}, events($others)));
+is($node->safe_psql('postgres', 'SELECT count(*) FROM millrace.dead_letters'), 0, 'no dead letters');
+
+done_testing();
