@@ -4,50 +4,7 @@
 \i sql/setup.inc
 \i sql/aggregates.inc
 
--- A continuous view with a window, and an ordinary one over the rows that are in it now.
-CREATE FUNCTION tools.create_window(name text, query text, condition text, sliding_window interval DEFAULT '1 hour',
-  time_column text DEFAULT 'event_time', step interval DEFAULT NULL) RETURNS text
-LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
-BEGIN
-  PERFORM set_config('search_path', 'plain, common', true);
-  EXECUTE format('CREATE VIEW plain.%I AS %s', name, regexp_replace(query, '/\*where\*/', condition, 'g'));
-  PERFORM set_config('search_path', 'live, common', true);
-  PERFORM millrace.create_continuous_view(format('live.%I', name), query, sliding_window => sliding_window, time_column => time_column, step => step);
-  INSERT INTO tools.made (name) VALUES (name);
-  RETURN name || ': created';
-EXCEPTION WHEN OTHERS THEN
-  RETURN format('%s: %s %s', name, sqlstate, sqlerrm);
-END $$;
-CREATE FUNCTION tools.refused(query text) RETURNS text
-LANGUAGE plpgsql SET search_path = live, common, tools AS $$
-DECLARE
-  hint text;
-BEGIN
-  EXECUTE query;
-  RETURN 'accepted';
-EXCEPTION WHEN OTHERS THEN
-  GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-  RETURN concat_ws(' | ', sqlstate, sqlerrm, nullif(hint, ''));
-END $$;
-CREATE FUNCTION tools.compare(label text, a text, b text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-BEGIN
-  EXECUTE 'CREATE TEMP VIEW a AS ' || a;
-  EXECUTE 'CREATE TEMP VIEW b AS ' || b;
-  RETURN QUERY SELECT label || ': ' || d FROM differences('pg_temp.a', 'pg_temp.b') d;
-  IF NOT FOUND THEN RETURN NEXT label || ': equal'; END IF;
-  DROP VIEW a, b;
-END $$;
--- wait_until(), but now() goes on.
-CREATE PROCEDURE tools.await(condition text, INOUT holds boolean DEFAULT false) LANGUAGE plpgsql AS $$
-BEGIN
-  FOR i IN 1 .. 600 LOOP
-    EXECUTE 'SELECT ' || condition INTO holds;
-    EXIT WHEN holds;
-    PERFORM pg_sleep(0.05);
-    COMMIT;
-  END LOOP;
-END $$;
-\set in 'WHERE event_time > now() - interval \'1 hour\' AND event_time <= now()'
+\i sql/window.inc
 
 -- Every aggregate, with and without groups, from several steps; late ones, future ones.
 SELECT DISTINCT left(regexp_replace(create_window('agg ' || proname, format('SELECT g, %s FROM events /*where*/ GROUP BY g', columns), :'in'), '.*: ', ''), 200)

@@ -32,6 +32,7 @@ int			mr_batch_messages = 1000000;
 int			mr_batch_memory = 128 * 1024;
 int			mr_retry_max_interval = 30000;
 int			mr_catchup_workers = 2;
+int			mr_state_memory = 1024 * 1024;
 bool		mr_executor_aggregation = false;
 
 static bool preloaded = false;
@@ -171,6 +172,11 @@ define_settings(void)
 	DefineCustomIntVariable("millrace.catchup_workers",
 							"Most processes per database that feed views which are behind.",
 							NULL, &mr_catchup_workers, 2, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("millrace.state_memory",
+							"Most memory that one state of an aggregate that keeps values may take.",
+							"A row that would make it larger is an error.",
+							&mr_state_memory, 1024 * 1024, 64, 1024 * 1024, PGC_USERSET,
+							GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomBoolVariable("millrace.executor_aggregation",
 							 "Aggregates batches by the executor's Agg node only.",
 							 "For comparison; results are the same.",

@@ -56,6 +56,8 @@ my %queries = (
 	none => 'SELECT count(*) AS n, sum(i) AS si, max(t) AS hi FROM %s WHERE i > 1000',
 	distinct_only => 'SELECT DISTINCT i, t FROM %s',
 	own => 'SELECT s, largest(t) AS lt, largest(i) AS li, largest(tz) AS lz FROM %s GROUP BY s',
+	keeping => 'SELECT s, millrace.first(t, id) AS f, millrace.last(n, tz) AS l, millrace.count_distinct(i) AS ci, millrace.count_distinct(n) AS cn, millrace.set_agg(t) AS st, millrace.string_agg(v, $q$,$q$, id) AS v, millrace.last(id, r, 3) AS l3 FROM %s GROUP BY s',
+	keeping_many => 'SELECT id %% 5000 AS k, millrace.array_agg(t, id) AS a, millrace.count_distinct(ct) AS c, millrace.max_by(t, f) AS m FROM %s GROUP BY 1',
 	many => 'SELECT id, t, count(*) AS n, avg(n) AS an, max(v) AS hi FROM %s GROUP BY id, t',
 	joined => 'SELECT name, e.t, count(*) AS n, max(name || e.v) AS hi, sum(e.n) AS sn FROM %s e JOIN names USING (i) GROUP BY name, e.t',
 	outer_joined => 'SELECT coalesce(name, $q$nobody$q$) AS who, count(name) AS n FROM %s e LEFT JOIN names ON names.i = e.i + 20 GROUP BY 1',
@@ -134,6 +136,20 @@ $node->safe_psql('postgres', q{
 	INSERT INTO sevens VALUES (1, 3), (1, 4), (1, 5), (2, 3), (2, NULL), (2, 5)});
 wait_latest($node, 'until');
 is($node->safe_psql('postgres', 'SELECT * FROM until ORDER BY k'), "1||3\n2|8|3", 'a state that became NULL stays NULL');
+
+# What a group may collect is bounded: messages that would add to it are dead letters of the view.
+setting('millrace.state_memory', "'64kB'");
+$node->safe_psql('postgres', q{
+	SELECT millrace.create_continuous_view('collected', 'SELECT k, millrace.count_distinct(v) AS n FROM sevens GROUP BY k');
+	INSERT INTO sevens SELECT 4, v FROM generate_series(1, 9000) v;
+	INSERT INTO sevens SELECT 5, v FROM generate_series(1, 10) v});
+wait_latest($node, 'collected');
+is($node->safe_psql('postgres', 'SELECT n FROM collected WHERE k = 5'), '10', 'other groups are not concerned');
+is($node->safe_psql('postgres', q{SELECT count(*) = 9000 - (SELECT n FROM collected WHERE k = 4), min(sqlstate), min(error), max(error)
+	FROM millrace.dead_letters WHERE view = 'collected'::regclass}),
+	't|54000|state of an aggregate exceeds the maximum of 64 kB|state of an aggregate exceeds the maximum of 64 kB',
+	'a group that is full');
+setting('millrace.state_memory', "'1GB'");
 
 # Privileges are looked at in every batch, as the executor does.
 $node->safe_psql('postgres', q{

@@ -137,6 +137,20 @@ resolve_types(AggregateInfo *info)
 														info->resulttype, false);
 }
 
+/* an internal state may hold values of any type that an argument can have */
+static bool
+has_polymorphic_argument(Oid aggfnoid)
+{
+	Oid		   *declared;
+	int			ndeclared;
+
+	(void) get_func_signature(aggfnoid, &declared, &ndeclared);
+	for (int i = 0; i < ndeclared; i++)
+		if (IsPolymorphicType(declared[i]) || declared[i] == ANYOID)
+			return true;
+	return false;
+}
+
 static void
 read_aggregate(AggregateInfo *info, Oid aggfnoid)
 {
@@ -145,7 +159,8 @@ read_aggregate(AggregateInfo *info, Oid aggfnoid)
 	read_pg_proc(info);
 	read_pg_aggregate(info);
 	info->polymorphic = IsPolymorphicType(info->transtype) ||
-		IsPolymorphicType(info->resulttype);
+		IsPolymorphicType(info->resulttype) ||
+		(info->transtype == INTERNALOID && has_polymorphic_argument(aggfnoid));
 }
 
 static void
@@ -212,7 +227,17 @@ refuse_uncombinable(const Aggref *aggref)
 	const char *full = format_procedure(aggref->aggfnoid);
 
 	if (name != NULL && (strcmp(name, "array_agg") == 0 || strcmp(name, "string_agg") == 0 ||
-						 strstr(name, "json") != NULL || strcmp(name, "xmlagg") == 0))
+						 strcmp(name, "jsonb_object_agg") == 0 || strcmp(name, "json_object_agg") == 0))
+		mr_refuse(aggref->location,
+				  errmsg("aggregate %s is not supported in a continuous view", full),
+				  errdetail("The aggregate has no combine function."),
+				  errhint("Use millrace.%s(), which has one.", name));
+	if (name != NULL && (strcmp(name, "json_agg") == 0 || strcmp(name, "jsonb_agg") == 0))
+		mr_refuse(aggref->location,
+				  errmsg("aggregate %s is not supported in a continuous view", full),
+				  errdetail("The aggregate has no combine function."),
+				  errhint("Use to_json(millrace.array_agg(x)) or to_jsonb(millrace.array_agg(x))."));
+	if (name != NULL && (strstr(name, "json") != NULL || strcmp(name, "xmlagg") == 0))
 		mr_refuse(aggref->location,
 				  errmsg("aggregate %s is not supported in a continuous view", full),
 				  errdetail("The aggregate has no combine function."),
@@ -221,6 +246,20 @@ refuse_uncombinable(const Aggref *aggref)
 			  errmsg("aggregate %s is not supported in a continuous view", full),
 			  errdetail("The aggregate has no combine function."),
 			  errhint("Use an aggregate with a combine function (CREATE AGGREGATE ... (COMBINEFUNC = ...)), or group by the value as well and aggregate when selecting from the view."));
+}
+
+/* a serialized state cannot hold what its type alone does not describe */
+static void
+check_argument_types(const AggregateInfo *info, const Aggref *aggref)
+{
+	if (info->transtype != INTERNALOID || !info->polymorphic)
+		return;
+	for (int i = 0; i < info->nargs; i++)
+		if (info->argtypes[i] == RECORDOID || info->argtypes[i] == RECORDARRAYOID)
+			mr_refuse(aggref->location,
+					  errmsg("argument of type %s of aggregate %s is not supported in a continuous view",
+							 format_type_be(info->argtypes[i]), format_procedure(info->aggfnoid)),
+					  errhint("Cast it to a composite type that was created, or use jsonb_build_array()."));
 }
 
 Oid
@@ -238,6 +277,7 @@ mr_aggregate_state_type(const Aggref *aggref)
 						 format_procedure(aggref->aggfnoid)),
 				  errdetail("Its state is of type internal, and it has no serialization functions."),
 				  errhint("Use an aggregate with serialization functions (CREATE AGGREGATE ... (SERIALFUNC = ..., DESERIALFUNC = ...))."));
+	check_argument_types(&info, aggref);
 	return info.statetype;
 }
 

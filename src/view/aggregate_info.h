@@ -21,7 +21,7 @@ typedef struct AggregateInfo
 	Oid			deserialfn;
 	bool		finalextra;
 	bool		finalmodify;	/* may write on the state */
-	bool		polymorphic;	/* transition or result type is */
+	bool		polymorphic;	/* states differ by the arguments' types */
 	int			nargs;
 	Oid			argtypes[FUNC_MAX_ARGS];
 	Oid			transfn;

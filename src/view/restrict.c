@@ -150,16 +150,50 @@ aggregate_name(const Aggref *aggref)
 	return format_procedure(aggref->aggfnoid);
 }
 
+/* an aggregate of ours that does what the server's does with DISTINCT, or ORDER BY */
+typedef struct Counterpart
+{
+	const char *name;
+	const char *instead;
+} Counterpart;
+
+static const Counterpart distinct_counterparts[] = {
+	{"count", "Use millrace.count_distinct(x), which keeps all distinct values, or millrace.approx_count_distinct(x)."},
+	{"array_agg", "Use millrace.set_agg(x)."},
+	{"string_agg", "Use array_to_string(millrace.set_agg(x), ',')."},
+	{"min", "Leave out DISTINCT; it does not change the result."},
+	{"max", "Leave out DISTINCT; it does not change the result."},
+};
+
+static const Counterpart order_counterparts[] = {
+	{"array_agg", "Use millrace.array_agg(value, order_by)."},
+	{"string_agg", "Use millrace.string_agg(value, delimiter, order_by)."},
+	{"jsonb_object_agg", "Use millrace.jsonb_object_agg(name, value, order_by)."},
+	{"json_object_agg", "Use millrace.json_object_agg(name, value, order_by)."},
+	{"percentile_cont", "Use millrace.approx_percentile(value, fraction)."},
+	{"percentile_disc", "Use millrace.approx_percentile(value, fraction)."},
+	{"mode", "Use millrace.topk(value, k)."},
+};
+
+static const char *
+find_counterpart(const Counterpart *table, int n, const char *name)
+{
+	for (int i = 0; i < n; i++)
+		if (strcmp(table[i].name, name) == 0)
+			return table[i].instead;
+	return NULL;
+}
+
 static void
 refuse_distinct(const Aggref *aggref)
 {
 	const char *name = get_func_name(aggref->aggfnoid);
+	const char *instead = find_counterpart(distinct_counterparts, lengthof(distinct_counterparts), name);
 
 	mr_refuse(aggref->location,
 			  errmsg("DISTINCT in aggregate %s is not supported in a continuous view",
 					 aggregate_name(aggref)),
-			  strcmp(name, "min") == 0 || strcmp(name, "max") == 0 ?
-			  errhint("Leave out DISTINCT; it does not change the result.") :
+			  instead != NULL ? errhint("%s", instead) :
 			  errhint("Aggregate over a subquery, as in SELECT g, %s(x) FROM (SELECT DISTINCT g, x FROM stream) AS d GROUP BY g.",
 					  quote_identifier(name)));
 }
@@ -167,14 +201,19 @@ refuse_distinct(const Aggref *aggref)
 static void
 refuse_ordered(const Aggref *aggref)
 {
+	const char *instead = find_counterpart(order_counterparts, lengthof(order_counterparts),
+										   get_func_name(aggref->aggfnoid));
+
 	if (aggref->aggkind != AGGKIND_NORMAL)
 		mr_refuse(aggref->location,
 				  errmsg("ordered-set aggregate %s is not supported in a continuous view",
 						 aggregate_name(aggref)),
+				  instead != NULL ? errhint("%s", instead) :
 				  errhint("Group by the value and count, then compute the aggregate when selecting from the view."));
 	mr_refuse(aggref->location,
 			  errmsg("ORDER BY in aggregate %s is not supported in a continuous view",
 					 aggregate_name(aggref)),
+			  instead != NULL ? errhint("%s", instead) :
 			  errhint("Leave out ORDER BY, or create a view without the aggregate and aggregate when selecting from it."));
 }
 

@@ -1,0 +1,22 @@
+/*
+ * aggregate/call.h
+ *		What the support functions of aggregates have in common.
+ */
+#ifndef MR_AGGREGATE_CALL_H
+#define MR_AGGREGATE_CALL_H
+
+#include "millrace.h"
+
+#include "fmgr.h"
+
+/* where the state of an aggregation lives; ERROR when a function is not called in one */
+extern MemoryContext mr_call_context(FunctionCallInfo fcinfo);
+
+/* an argument that must be the same for all rows of a group, and not null */
+extern int	mr_call_integer(FunctionCallInfo fcinfo, int arg, const char *name, int low, int high);
+extern double mr_call_fraction(FunctionCallInfo fcinfo, int arg, const char *name, bool with_ends);
+
+/* ERROR: such an argument has changed */
+extern void mr_call_changed(const char *name) pg_attribute_noreturn();
+
+#endif							/* MR_AGGREGATE_CALL_H */

@@ -1,0 +1,325 @@
+/*
+ * aggregate/value.c
+ *		Values of any type inside aggregates' states: copied, compared, written and read.
+ *
+ * How a value is written depends on its type.  Integers and what is made like them, and
+ * strings, of the server's own are written as they are; all others by their type's binary
+ * output function, or, if it has none, as text.  So whatever bytes a state is read from, the
+ * type's own input function judges them, and a value that was written before its type was
+ * altered is an error and not wild memory.
+ *
+ * A comparison is the one of the type's default btree operator class, so -0.0 equals 0.0,
+ * NaN equals NaN, 1.0 equals 1.00, and a nondeterministic collation decides for text.
+ */
+#include "millrace.h"
+
+#include "access/htup_details.h"
+#include "access/transam.h"
+#include "aggregate/value.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
+#include "libpq/pqformat.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+/* ---------- types ---------- */
+
+/* values of these are equal exactly when their bytes are, collations aside */
+static bool
+has_exact_equality(Oid type)
+{
+	switch (type)
+	{
+		case BOOLOID:
+		case CHAROID:
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case OIDOID:
+		case DATEOID:
+		case TIMEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+		case BYTEAOID:
+		case UUIDOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
+static MrEncoding
+choose_encoding(Oid type, char typtype, bool byval, bool has_binary)
+{
+	if (type == TEXTOID || type == VARCHAROID || type == BPCHAROID || type == BYTEAOID)
+		return MR_ENCODE_BYTES;
+	if (type < FirstGenbkiObjectId && byval && typtype == TYPTYPE_BASE)
+		return MR_ENCODE_INTEGER;
+	return has_binary ? MR_ENCODE_BINARY : MR_ENCODE_TEXT;
+}
+
+static void
+init_type(MrValueType *type, Oid typeid, MemoryContext context)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(typeid));
+	Form_pg_type form;
+	Oid			function;
+	bool		varlena;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_OBJECT),
+				errmsg("type with OID %u does not exist", typeid));
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	if (form->typtype == TYPTYPE_PSEUDO)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("values of type %s cannot be kept in an aggregate's state",
+					   format_type_be(typeid)),
+				errhint("Cast the value to a type that a table's column can have."));
+	type->entry = lookup_type_cache(typeid, TYPECACHE_CMP_PROC_FINFO);
+	type->ordered = OidIsValid(type->entry->cmp_proc_finfo.fn_oid);
+	type->exact = has_exact_equality(typeid);
+	type->encoding = choose_encoding(typeid, form->typtype, form->typbyval,
+									 OidIsValid(form->typsend) && OidIsValid(form->typreceive));
+	ReleaseSysCache(tuple);
+	if (type->encoding == MR_ENCODE_BINARY)
+	{
+		getTypeBinaryOutputInfo(typeid, &function, &varlena);
+		fmgr_info_cxt(function, &type->write, context);
+		getTypeBinaryInputInfo(typeid, &function, &type->ioparam);
+		fmgr_info_cxt(function, &type->read, context);
+	}
+	else if (type->encoding == MR_ENCODE_TEXT)
+	{
+		getTypeOutputInfo(typeid, &function, &varlena);
+		fmgr_info_cxt(function, &type->write, context);
+		getTypeInputInfo(typeid, &function, &type->ioparam);
+		fmgr_info_cxt(function, &type->read, context);
+	}
+}
+
+static bool
+is_row_type_of(const MrRowType *row, int ncolumns, const Oid *types)
+{
+	if (row == NULL || row->ncolumns != ncolumns)
+		return false;
+	for (int i = 0; i < ncolumns; i++)
+		if (row->columns[i].entry->type_id != types[i])
+			return false;
+	return true;
+}
+
+const MrRowType *
+mr_row_type(FmgrInfo *flinfo, int ncolumns, const Oid *types)
+{
+	MrRowType  *row = flinfo->fn_extra;
+
+	if (is_row_type_of(row, ncolumns, types))
+		return row;
+
+	/* states may point to one that was there before */
+	row = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(MrRowType));
+	row->ncolumns = ncolumns;
+	for (int i = 0; i < ncolumns; i++)
+		init_type(&row->columns[i], types[i], flinfo->fn_mcxt);
+	flinfo->fn_extra = row;
+	return row;
+}
+
+Oid
+mr_argument_type(FunctionCallInfo fcinfo, int arg)
+{
+	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, arg);
+
+	if (!OidIsValid(type))
+		ereport(ERROR,
+				errcode(ERRCODE_INDETERMINATE_DATATYPE),
+				errmsg("could not determine the type of an aggregate's argument"));
+	return type;
+}
+
+void
+mr_value_check_ordered(const MrValueType *type)
+{
+	if (!type->ordered)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_FUNCTION),
+				errmsg("could not identify an ordering operator for type %s",
+					   format_type_be(type->entry->type_id)),
+				errhint("Cast the value to a type that has one, for example to jsonb or text."));
+}
+
+/* ---------- copies ---------- */
+
+Datum
+mr_value_flat(const MrValueType *type, Datum value)
+{
+	if (type->entry->typlen != -1)
+		return value;
+	return PointerGetDatum(PG_DETOAST_DATUM_PACKED(value));
+}
+
+Size
+mr_value_size(const MrValueType *type, Datum value)
+{
+	if (type->entry->typbyval)
+		return 0;
+	return datumGetSize(value, false, type->entry->typlen);
+}
+
+Datum
+mr_value_copy(const MrValueType *type, Datum value, MemoryContext context, Size *size)
+{
+	char	   *copy;
+
+	*size = mr_value_size(type, value);
+	if (type->entry->typbyval)
+		return value;
+	copy = MemoryContextAllocHuge(context, *size);
+	memcpy(copy, DatumGetPointer(value), *size);
+	return PointerGetDatum(copy);
+}
+
+void
+mr_value_free(const MrValueType *type, Datum value)
+{
+	if (!type->entry->typbyval)
+		pfree(DatumGetPointer(value));
+}
+
+/* ---------- order ---------- */
+
+int
+mr_value_compare_bytes(const MrValueType *type, Datum a, Datum b)
+{
+	const char *a_bytes,
+			   *b_bytes;
+	Size		a_size,
+				b_size;
+	int			result;
+
+	if (type->entry->typbyval)
+		return a < b ? -1 : a > b;
+	if (type->entry->typlen == -1)
+	{
+		a_bytes = VARDATA_ANY(DatumGetPointer(a));
+		a_size = VARSIZE_ANY_EXHDR(DatumGetPointer(a));
+		b_bytes = VARDATA_ANY(DatumGetPointer(b));
+		b_size = VARSIZE_ANY_EXHDR(DatumGetPointer(b));
+	}
+	else
+	{
+		a_bytes = DatumGetPointer(a);
+		a_size = datumGetSize(a, false, type->entry->typlen);
+		b_bytes = DatumGetPointer(b);
+		b_size = datumGetSize(b, false, type->entry->typlen);
+	}
+	result = memcmp(a_bytes, b_bytes, Min(a_size, b_size));
+	return result != 0 ? result : a_size < b_size ? -1 : a_size > b_size;
+}
+
+int
+mr_value_compare(const MrValueType *type, Oid collation, Datum a, Datum b)
+{
+	switch (type->entry->type_id)
+	{
+		case INT8OID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+			return DatumGetInt64(a) < DatumGetInt64(b) ? -1 : DatumGetInt64(a) > DatumGetInt64(b);
+		case INT4OID:
+		case DATEOID:
+			return DatumGetInt32(a) < DatumGetInt32(b) ? -1 : DatumGetInt32(a) > DatumGetInt32(b);
+		default:
+			break;
+	}
+	if (!type->ordered)
+		return mr_value_compare_bytes(type, a, b);
+	return DatumGetInt32(FunctionCall2Coll(&type->entry->cmp_proc_finfo, collation, a, b));
+}
+
+/* ---------- bytes ---------- */
+
+static void
+write_bytes(StringInfo out, const char *bytes, Size size)
+{
+	pq_sendint32(out, size);
+	appendBinaryStringInfo(out, bytes, size);
+}
+
+void
+mr_value_write(const MrValueType *type, StringInfo out, Datum value)
+{
+	char	   *shown;
+	bytea	   *bytes;
+
+	switch (type->encoding)
+	{
+		case MR_ENCODE_INTEGER:
+			pq_sendint64(out, value);
+			break;
+		case MR_ENCODE_BYTES:
+			write_bytes(out, VARDATA_ANY(DatumGetPointer(value)),
+						VARSIZE_ANY_EXHDR(DatumGetPointer(value)));
+			break;
+		case MR_ENCODE_BINARY:
+			bytes = SendFunctionCall(unconstify(FmgrInfo *, &type->write), value);
+			write_bytes(out, VARDATA(bytes), VARSIZE(bytes) - VARHDRSZ);
+			pfree(bytes);
+			break;
+		case MR_ENCODE_TEXT:
+			shown = OutputFunctionCall(unconstify(FmgrInfo *, &type->write), value);
+			write_bytes(out, shown, strlen(shown));
+			pfree(shown);
+			break;
+	}
+}
+
+static void
+read_bytes(StringInfo in, StringInfo scratch)
+{
+	int			size = pq_getmsgint(in, 4);
+
+	if (size < 0 || size > in->len - in->cursor)
+		mr_bad_state("a value is longer than what is left");
+	resetStringInfo(scratch);
+	appendBinaryStringInfo(scratch, pq_getmsgbytes(in, size), size);
+}
+
+Datum
+mr_value_read(const MrValueType *type, StringInfo in, StringInfo scratch)
+{
+	if (type->encoding == MR_ENCODE_INTEGER)
+		return (Datum) pq_getmsgint64(in);
+	read_bytes(in, scratch);
+	switch (type->encoding)
+	{
+		case MR_ENCODE_BYTES:
+			return PointerGetDatum(cstring_to_text_with_len(scratch->data, scratch->len));
+		case MR_ENCODE_BINARY:
+			return ReceiveFunctionCall(unconstify(FmgrInfo *, &type->read), scratch, type->ioparam, -1);
+		default:
+			return InputFunctionCall(unconstify(FmgrInfo *, &type->read), scratch->data, type->ioparam, -1);
+	}
+}
+
+void
+mr_open_bytes(StringInfo in, const bytea *bytes)
+{
+	in->data = VARDATA_ANY(unconstify(bytea *, bytes));
+	in->len = VARSIZE_ANY_EXHDR(bytes);
+	in->maxlen = in->len;
+	in->cursor = 0;
+}
+
+void
+mr_bad_state(const char *what)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+			errmsg("invalid state of an aggregate: %s", what));
+}
