@@ -24,6 +24,8 @@
 #   N     count(*) only
 #   L     (minute, url): count, avg, max; about 6,000 groups
 #   H     (minute, user): count, sum, max; almost 600,000 groups
+#   Lc    L with a change feed
+#   Hc    H with a change feed
 #   J     L joined to a table of 10,000 rows
 #   W     20 aggregates over 10 columns by 5 keys, 157-byte messages
 #   M     five different views at once
@@ -49,7 +51,7 @@ set -uo pipefail
 
 PG_MAJOR=${PG_MAJOR:-15}
 BENCH=$MR_ROOT/bench
-ALL=(N L H J W W2 M copy py-L py-H ks-L ks-H flink-L flink-H C F U R S)
+ALL=(N L Lc H Hc J W W2 M copy py-L py-H ks-L ks-H flink-L flink-H C F U R S)
 
 quick=
 rounds=
@@ -282,7 +284,8 @@ record_worker() {
 # fails when the view does not get everything in time
 wait_sql() { echo "SELECT FROM (SELECT 1 / millrace.wait_for_latest('$1', timeout => '300s')::int) AS waited;"; }
 
-view_sql() { printf "SELECT FROM millrace.create_continuous_view('%s', \$\$ %s \$\$);\n" "$1" "$2"; }
+# view_options: more arguments
+view_sql() { printf "SELECT FROM millrace.create_continuous_view('%s', \$\$ %s \$\$%s);\n" "$1" "$2" "${view_options:-}"; }
 
 # WORKLOAD TOPIC COUNT, views by name in the array of the caller, [WORKERS]: how long
 # from creating them to having it all.
@@ -358,7 +361,7 @@ run_views() {
 	local workload=$1 topic=$2 count=$3 array=$4 check=$5
 	if measure_views "$workload" "$topic" "$count" "$array" "${6:-1}"; then
 		case $workload in
-			[LH]) check_truth "$workload" "$workload" "$check" ;;
+			[LH] | [LH]c) check_truth "$workload" "${workload%c}" "$check" ;;
 			*) check_hits "$workload" "$count" "$check" ;;
 		esac
 	fi
@@ -393,6 +396,20 @@ run_H() {
 	# shellcheck disable=SC2034
 	local -A views=([h]=$H_QUERY)
 	run_views H events "$EVENTS" views h
+}
+
+run_Lc() {
+	# shellcheck disable=SC2034
+	local -A views=([l]=$L_QUERY)
+	local view_options=", changes => true"
+	run_views Lc events "$EVENTS" views l
+}
+
+run_Hc() {
+	# shellcheck disable=SC2034
+	local -A views=([h]=$H_QUERY)
+	local view_options=", changes => true"
+	run_views Hc events "$EVENTS" views h
 }
 
 run_J() {
@@ -644,7 +661,7 @@ done
 [ -z "${have_topic[events]:-}" ] || "$S/bare_consumer" "$BROKER" events 4 >/dev/null
 
 for ((round = 1; round <= rounds; round++)); do
-	for workload in N L H J W W2 M copy py-L py-H ks-L ks-H flink-L flink-H; do
+	for workload in N L Lc H Hc J W W2 M copy py-L py-H ks-L ks-H flink-L flink-H; do
 		wanted "$workload" || continue
 		say "round $round of $rounds: $workload"
 		read -r name _ < <(topic_of "$workload")
