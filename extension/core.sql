@@ -126,6 +126,18 @@ CREATE TABLE millrace.view_window (
 );
 COMMENT ON TABLE millrace.view_window IS 'sliding windows of views';
 
+-- numbers of the last batch and the last change of each view that keeps them; who has the
+-- view's contents locked counts them on
+CREATE TABLE millrace.view_changes (
+  view        regclass PRIMARY KEY,
+  changes     regclass NOT NULL,              -- the table
+  retention   interval DEFAULT '7 days',      -- of changes; null: for ever
+  last_batch  bigint NOT NULL DEFAULT 0,
+  last_id     bigint NOT NULL DEFAULT 0,
+  last_transaction xid8                       -- that wrote the last batch
+) WITH (fillfactor = 10, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0);
+COMMENT ON TABLE millrace.view_changes IS 'views that keep a table of their changes, and how far those are numbered';
+
 CREATE TABLE millrace.stream_status (
   stream      regclass PRIMARY KEY,
   last_error  text,
@@ -172,6 +184,7 @@ SELECT pg_catalog.pg_extension_config_dump('millrace.view_stream', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_start', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_retention', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_window', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.view_changes', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.stream_status', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.dead_letter', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.dead_letter_id_seq', '');
@@ -256,6 +269,11 @@ CREATE FUNCTION millrace.set_retention(view regclass, retention interval, retent
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_set_retention';
 COMMENT ON FUNCTION millrace.set_retention(regclass, interval, text)
   IS 'groups whose output column is older are no longer shown, and removed; null, null: none';
+
+CREATE FUNCTION millrace.set_changes_retention(view regclass, retention interval) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_set_changes_retention';
+COMMENT ON FUNCTION millrace.set_changes_retention(regclass, interval)
+  IS 'how long the changes of a view are kept; null: for ever';
 
 -- many stored states of an aggregate into one: below combine() and sliding windows
 CREATE FUNCTION millrace.merge_states_transition(internal, regprocedure, anyelement, VARIADIC "any")
@@ -438,7 +456,8 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
               WHEN b.stopped OR b.active AND NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
               WHEN b.retrying IS NOT NULL THEN 'retrying'
               WHEN b.active THEN 'catching up' END AS rebuild,
-         e.retention, e.retention_column, e.late_events, x.sliding_window, x.step, x.time_column
+         e.retention, e.retention_column, e.late_events, x.sliding_window, x.step, x.time_column,
+         cf.changes, cf.retention AS changes_retention
   FROM millrace.continuous_view v
   JOIN pg_catalog.pg_class c ON c.oid = v.matrel
   LEFT JOIN LATERAL
@@ -468,6 +487,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
      FROM millrace.view_retention t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.view AND a.attnum = t.column_number
      WHERE t.view = v.view) e ON true
   LEFT JOIN millrace.view_window x ON x.view = v.view
+  LEFT JOIN millrace.view_changes cf ON cf.view = v.view
   LEFT JOIN LATERAL millrace.view_counters(v.view) r ON true
   CROSS JOIN millrace.worker_shortage() h(shortage)
   WHERE v.rebuilds IS NULL AND pg_catalog.has_table_privilege(v.view, 'SELECT');

@@ -171,6 +171,7 @@ mr_catalog_delete_view(Oid view)
 						 " WHERE view IS NULL AND $1 = ANY (missed)),"
 						 " r AS (DELETE FROM millrace.view_retention WHERE view = $1),"
 						 " w AS (DELETE FROM millrace.view_window WHERE view = $1),"
+						 " c AS (DELETE FROM millrace.view_changes WHERE view = $1),"
 						 " v AS (DELETE FROM millrace.continuous_view WHERE view = $1)"
 						 " UPDATE millrace.feed f SET generation = generation + 1 FROM s WHERE s.feed = f.id",
 						 1, types, values, NULL);
@@ -273,7 +274,9 @@ mr_catalog_view_of_part(Oid relid)
 
 	mr_catalog_begin(&scope);
 	mr_catalog_run("SELECT coalesce(rebuilds, view)::oid FROM millrace.continuous_view"
-				   " WHERE matrel = $1 OR definition = $1", true, 1, types, values, NULL);
+				   " WHERE matrel = $1 OR definition = $1"
+				   " UNION ALL SELECT view::oid FROM millrace.view_changes WHERE changes = $1",
+				   true, 1, types, values, NULL);
 	if (SPI_processed > 0)
 		result = DatumGetObjectId(mr_catalog_value(0, 1));
 	mr_catalog_end(&scope);

@@ -49,8 +49,8 @@ extern void mr_catalog_set_view_state(Oid view, bool active, bool failed, const 
 extern Bitmapset *mr_catalog_stream_attrs(Oid stream);
 
 /* Relations of dropped or changed objects */
-extern Oid	mr_catalog_view_of_part(Oid relid); /* view whose matrel or
-												 * definition, or shadow's
-												 * matrel, this is */
+extern Oid	mr_catalog_view_of_part(Oid relid); /* view whose matrel,
+												 * definition or changes, or
+												 * shadow's matrel, this is */
 
 #endif							/* MR_CATALOG_VIEW_H */

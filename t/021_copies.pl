@@ -25,9 +25,11 @@ my %query = (
 	per_k => 'SELECT k, s, count(*) AS n, avg(v) AS mean, max(id) AS last FROM %s e GROUP BY k, s',
 	in_all => 'SELECT count(*) AS n, sum(id) AS ids, stddev(v) AS deviation FROM %s e',
 	copied => 'SELECT id, s FROM %s e WHERE k = 1',
+	told => 'SELECT k, s, count(*) AS n, min(v) AS least FROM %s e GROUP BY k, s HAVING count(*) > 2',
 	'odd."A View"' => 'SELECT k, count(*) AS n, sum(id) AS ids FROM
 		(SELECT k, id FROM %s c UNION ALL SELECT k, id FROM %s v) u GROUP BY k');
 my %settings = (
+	told => q{, changes => true},
 	sliding => q{, sliding_window => '1 day'},
 	kept => q{, retention => '100 years', retention_column => 'day'});
 
@@ -54,6 +56,7 @@ sub all_exact
 		my ($first, $second) = (events($to // $n), events($visits));
 		my $oracle = $query{$view} =~ s/%s/$first/r =~ s/%s/$second/r;
 		is_same($where, $view, $oracle, "$what: $view", $database);
+		is_told($where, $view, "$what: its changes", $database) if $view eq 'told';
 	}
 }
 
@@ -140,7 +143,7 @@ wait_for($node, q{SELECT count(*) = 2 AND count(DISTINCT id) = 2 FROM millrace.d
 pass('sequences go on');
 my ($rc, $out, $err) = $node->psql('restored', 'DROP TABLE per_k_mrel');
 like($err, qr/per_k/, 'parts belong to their views again');
-sql('DROP VIEW above; DROP VIEW per_k, in_all, copied, sliding, kept; DROP SCHEMA odd CASCADE; DROP FOREIGN TABLE clicks, visits', 'restored');
+sql('DROP VIEW above; DROP VIEW per_k, in_all, copied, sliding, kept, told; DROP SCHEMA odd CASCADE; DROP FOREIGN TABLE clicks, visits', 'restored');
 is(sql(q{SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace}, 'restored'), '0', 'nothing is left of what is dropped');
 is(sql(q{SELECT count(*) FROM millrace.feed}, 'restored'), '0', 'nor of its feeds');
 sql('DROP DATABASE restored');

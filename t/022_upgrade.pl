@@ -15,7 +15,8 @@ my $node = new_node('main');
 my $topic = create_stream($node, 'clicks', event_columns(), partitions => 2);
 my %query = (
 	per_k => 'SELECT k, s, count(*) AS n, avg(v) AS mean, max(id) AS last FROM %s e GROUP BY k, s',
-	copied => 'SELECT id, s FROM %s e WHERE k = 1');
+	copied => 'SELECT id, s FROM %s e WHERE k = 1',
+	told => 'SELECT k, count(*) AS n FROM %s e GROUP BY k');
 
 sub all_exact
 {
@@ -25,9 +26,11 @@ sub all_exact
 		wait_latest($where, $view);
 		is_same($where, $view, sprintf($query{$view}, events($n)), "$what: $view");
 	}
+	is_told($where, 'told', "$what: the changes of told");
 }
 
-$node->safe_psql('postgres', qq{SELECT millrace.create_continuous_view('$_', \$\$@{[sprintf $query{$_}, 'clicks']}\$\$)})
+$node->safe_psql('postgres', qq{SELECT millrace.create_continuous_view('$_', \$\$@{[sprintf $query{$_}, 'clicks']}\$\$,
+	changes => '$_' = 'told')})
   foreach sort keys %query;
 
 # --- the next version of the extension ----------------------------------------
@@ -37,7 +40,7 @@ my ($sharedir) = run_command([ 'pg_config', '--sharedir' ]);
 my $script = "$sharedir/extension/millrace--0.1--0.1.next.sql";
 SKIP:
 {
-	skip 'the extension directory cannot be written', 7 unless -w "$sharedir/extension";
+	skip 'the extension directory cannot be written', 9 unless -w "$sharedir/extension";
 	append_to_file($script, q{
 		ALTER TABLE millrace.continuous_view ADD COLUMN note text DEFAULT 'new';
 		ALTER TABLE millrace.feed_offset ADD COLUMN more bigint NOT NULL DEFAULT 0;

@@ -34,6 +34,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
+#include "view/contents.h"
 #include "view/ddl.h"
 #include "view/guise.h"
 #include "view/relations.h"
@@ -166,6 +167,28 @@ truncate_matrel(Oid matrel)
 	table_close(rel, NoLock);
 }
 
+/* all rows go; a view without GROUP BY keeps its one */
+static void
+empty_matrel(const MrView *view, const MrViewAnalysis *analysis, MrChanges *changes)
+{
+	bool		one_row = analysis->has_aggregates && analysis->nkeys == 0;
+	TupleTableSlot *before = NULL;
+
+	if (changes)
+		mr_changes_begin(changes, work_mem);
+	if (changes && one_row)
+		before = mr_contents_only_row(view->matrel);
+	else if (changes)
+		mr_contents_note_all(changes, view->matrel, false);
+	truncate_matrel(view->matrel);
+	if (one_row)
+		mr_view_insert_initial_row(analysis, view->matrel);
+	if (changes && one_row)
+		mr_changes_note(changes, before, mr_contents_only_row(view->matrel));
+	if (changes)
+		mr_changes_write(changes, NULL);
+}
+
 Datum
 mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 {
@@ -175,13 +198,12 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 	MrGuise		guise;
 
 	mr_target_require_owner(relid);
-	truncate_matrel(view->matrel);
+	LockRelationOid(view->matrel, AccessExclusiveLock);
 	mr_dead_letter_forget(relid);
 	(void) mr_shadow_drop(view->view);	/* or all would come back */
 	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);
 	analysis = mr_view_reanalyze(view);
-	if (analysis->has_aggregates && analysis->nkeys == 0)
-		mr_view_insert_initial_row(analysis, view->matrel);
+	empty_matrel(view, analysis, mr_changes_create(view, analysis));
 	mr_guise_end(&guise);
 	PG_RETURN_VOID();
 }

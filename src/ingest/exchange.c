@@ -13,9 +13,12 @@
  * everybody who comes later waits behind us.  Where a long transaction is in the way, we try
  * again, less and less often; both contents are maintained until then.
  *
- * Locks: feeds, those that are not live first, as elsewhere; then the old matrel; these are
- * waited for with a timeout that is shorter than the deadlock detector's.  The view and the
- * shadow are only tried.
+ * Where the view keeps its changes, the two contents are compared before that, while the feeds
+ * are locked but readers are not: neither changes meanwhile.
+ *
+ * Locks: feeds, those that are not live first, as elsewhere; the view, which is only tried; the
+ * contents; then the old matrel.  What is waited for is waited for with a timeout that is
+ * shorter than the deadlock detector's.  The shadow is only tried.
  */
 #include "millrace.h"
 
@@ -35,6 +38,10 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "view/contents.h"
+#include "view/ddl.h"
+#include "view/guise.h"
+#include "view/relations.h"
 #include "view/shadow.h"
 
 #define FEED_LOCK_TIMEOUT	"500ms"
@@ -217,6 +224,43 @@ is_still_ready(const MrView *shadow, const List *feeds, const List *view_feeds)
 	return false;
 }
 
+/*
+ * What the exchange will change in the view, collected before anybody has to wait for it: with
+ * the feeds and the contents locked, both contents stay as they are.  NULL: nobody wants to
+ * know.
+ */
+static MrChanges *
+compare(const MrView *view, const MrView *shadow)
+{
+	MrChanges  *changes = NULL;
+	MrGuise		guise;
+
+	mr_guise_begin(&guise, mr_relation_owner(view->view), view->settings);
+	if (mr_catalog_change_feed(view->view) != NULL)
+	{
+		MrViewAnalysis *analysis = mr_view_reanalyze(view);
+
+		mr_catalog_lock_contents(view->view);
+		mr_catalog_lock_contents(shadow->view);
+		changes = mr_changes_create(view, analysis);
+		mr_changes_begin(changes, work_mem);
+		mr_contents_note_difference(changes, analysis, view->matrel, shadow->matrel);
+	}
+	mr_guise_end(&guise);
+	return changes;
+}
+
+/* where the view stands by now goes with the changes */
+static void
+tell_changes(const MrView *view, MrChanges *changes)
+{
+	MrGuise		guise;
+
+	mr_guise_begin(&guise, mr_relation_owner(view->view), view->settings);
+	mr_changes_write(changes, NULL);
+	mr_guise_end(&guise);
+}
+
 /* in a transaction; false, or ERROR 55P03, when somebody is in the way */
 static bool
 exchange(const MrView *shadow)
@@ -224,18 +268,24 @@ exchange(const MrView *shadow)
 	List	   *feeds = mr_catalog_streams_of_view(shadow->view);
 	List	   *view_feeds = mr_catalog_streams_of_view(shadow->target);
 	MrView	   *view = mr_catalog_view(shadow->target);
+	MrChanges  *changes;
 
 	if (view == NULL)
 		return false;
 	set_lock_timeout(FEED_LOCK_TIMEOUT);
 	lock_feeds(shadow);
+	if (!ConditionalLockRelationOid(shadow->target, ShareUpdateExclusiveLock) ||
+		!is_still_ready(shadow, feeds, view_feeds))
+		return false;
+	changes = compare(view, shadow);
 	set_lock_timeout(READ_LOCK_TIMEOUT);
 	LockRelationOid(view->matrel, AccessExclusiveLock);
-	if (!ConditionalLockRelationOid(shadow->target, ShareUpdateExclusiveLock) ||
-		!ConditionalLockRelationOid(shadow->matrel, AccessExclusiveLock) ||
+	if (!ConditionalLockRelationOid(shadow->matrel, AccessExclusiveLock) ||
 		!is_still_ready(shadow, feeds, view_feeds))
 		return false;
 	mr_shadow_exchange(shadow);
+	if (changes)
+		tell_changes(view, changes);
 	return true;
 }
 

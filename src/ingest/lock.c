@@ -97,6 +97,8 @@ mr_try_lock_to_take(const MrIngestView *view, MrBusy *busy)
 	if (mr_try_lock(view->view->target, AccessShareLock, busy) &&
 		mr_try_lock(view->view->definition, AccessShareLock, busy) &&
 		mr_try_lock(view->view->matrel, RowExclusiveLock, busy) &&
+		(view->changes == NULL ||
+		 mr_try_lock(mr_changes_table(view->changes), RowExclusiveLock, busy)) &&
 		try_lock_relations(view->relations, busy))
 		return true;
 	busy->view = view->view->view;

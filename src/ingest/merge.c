@@ -62,6 +62,7 @@ struct MrMerge
 	MrAggregate **aggregates;	/* per column, NULL for keys */
 	bool		seals;			/* some states must be sealed */
 	const List *columns;		/* of MrMatrelColumn * */
+	MrChanges  *changes;		/* to be told, or NULL */
 	MergeReceiver receiver;
 
 	/* of the batch */
@@ -106,7 +107,7 @@ static void receiver_shutdown(DestReceiver *self);
 static void receiver_destroy(DestReceiver *self);
 
 MrMerge *
-mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel)
+mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel, MrChanges *changes)
 {
 	MrMerge    *merge = palloc0(sizeof(MrMerge));
 	int			i = 0;
@@ -114,6 +115,7 @@ mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel)
 
 	merge->view = view;
 	merge->matrel = matrel;
+	merge->changes = changes;
 	merge->ncolumns = list_length(analysis->columns);
 	merge->nkeys = analysis->nkeys;
 	merge->append = !analysis->has_aggregates && analysis->nkeys == 0;
@@ -164,6 +166,14 @@ close_matrel(MrMerge *merge)
 	ExecDropSingleTupleTableSlot(merge->found);
 	ExecDropSingleTupleTableSlot(merge->changed);
 	mr_table_close(merge->table);
+}
+
+static void
+insert_row(MrMerge *merge, TupleTableSlot *row)
+{
+	if (merge->changes)
+		mr_changes_note(merge->changes, NULL, row);
+	mr_table_insert(merge->table, row);
 }
 
 /* ---------- receiving partial rows ---------- */
@@ -274,7 +284,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	if (merge->seals)
 		slot = seal_row(merge, slot);
 	if (merge->append)
-		mr_table_insert(merge->table, slot);
+		insert_row(merge, slot);
 	else if (merge->sort)
 		tuplesort_puttupleslot(merge->sort, slot);
 	else
@@ -477,13 +487,15 @@ merge_row(MrMerge *merge, TupleTableSlot *partial, bool found, Snapshot snapshot
 
 	if (!found)
 	{
-		mr_table_insert(merge->table, partial);
+		insert_row(merge, partial);
 		return;
 	}
 	if (merge->ncolumns == merge->nkeys)
 		return;					/* keys only: nothing to combine */
 	old = MemoryContextSwitchTo(merge->row);
 	combine_row(merge, partial);
+	if (merge->changes)
+		mr_changes_note(merge->changes, merge->found, merge->changed);
 	update_row(merge, snapshot);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(merge->row);

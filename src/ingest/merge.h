@@ -7,13 +7,18 @@
 
 #include "ingest/groups.h"
 #include "view/analyze.h"
+#include "view/changes.h"
 
 #include "tcop/dest.h"
 
 typedef struct MrMerge MrMerge;
 
-/* what a view's merges need; lives in the current context, usable for many batches */
-extern MrMerge *mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel);
+/*
+ * What a view's merges need; lives in the current context, usable for many batches.  changes:
+ * what is to be told of each change, or NULL; it must be collecting from _begin to _finish.
+ */
+extern MrMerge *mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel,
+								MrChanges *changes);
 
 /*
  * One batch: sort_memory in kB.  _begin gives the receiver for the partial plan's rows, which

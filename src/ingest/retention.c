@@ -23,6 +23,8 @@
 #include "parser/analyze.h"
 #include "parser/parser.h"
 #include "rewrite/rewriteHandler.h"
+#include "executor/executor.h"
+#include "executor/tstoreReceiver.h"
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
@@ -31,8 +33,11 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "utils/tuplestore.h"
 #include "view/expiry.h"
+#include "view/guise.h"
 #include "view/plan.h"
+#include "view/shown.h"
 
 #define REMOVE_ROWS		5000	/* most in one transaction */
 #define REMOVE_MS		100		/* then messages come first again */
@@ -106,18 +111,14 @@ relations_walker(Node *node, List **relids)
 }
 
 /*
- * The DELETE, analyzed.  It runs with the extension owner's rights, so it must be the matrel
- * that the name means: the schema's owner can make it mean a table with triggers of his own.
- * Nothing after this goes by name.
+ * A DELETE, analyzed: sql has the table's name wherever it says %s, and a parameter of the type
+ * given.  It runs with the extension owner's rights, so it must be the table that the name
+ * means: the schema's owner can make it mean a table with triggers of his own.  Nothing after
+ * this goes by name.
  */
 static Query *
-analyze_delete(Oid matrel, const char *column, Oid type)
+analyze_delete(Oid relid, const char *sql, Oid type)
 {
-	const char *name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(matrel)),
-												  get_rel_name(matrel));
-	char	   *sql = psprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY"
-							   "(SELECT ctid FROM %s WHERE %s < $1 LIMIT %d))",
-							   name, name, quote_identifier(column), REMOVE_ROWS);
 	RawStmt    *raw = linitial_node(RawStmt, raw_parser(sql, RAW_PARSE_DEFAULT));
 	Query	   *query = parse_analyze_fixedparams(raw, sql, &type, 1, NULL);
 	List	   *relids = NIL;
@@ -125,17 +126,24 @@ analyze_delete(Oid matrel, const char *column, Oid type)
 
 	(void) relations_walker((Node *) query, &relids);
 	foreach(lc, relids)
-		if (lfirst_oid(lc) != matrel)
+		if (lfirst_oid(lc) != relid)
 		ereport(ERROR,
 				errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				errmsg("schema of table \"%s\" was renamed while rows were removed from it",
-					   get_rel_name(matrel)));
+					   get_rel_name(relid)));
 	return query;
 }
 
-/* delete rows whose column is less than a bound; returns how many */
+static char *
+qualified_name(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+/* run such a DELETE; what it returns goes to dest.  Returns how many rows are gone. */
 static uint64
-delete_rows(Oid matrel, const char *column, Oid type, Datum horizon)
+run_delete(Oid relid, const char *sql, Oid type, Datum value, DestReceiver *dest)
 {
 	ParamListInfo params = makeParamList(1);
 	MrCatalogScope scope;
@@ -143,16 +151,59 @@ delete_rows(Oid matrel, const char *column, Oid type, Datum horizon)
 	PlannedStmt *plan;
 	uint64		result;
 
-	params->params[0].value = horizon;
+	params->params[0].value = value;
 	params->params[0].isnull = false;
 	params->params[0].pflags = PARAM_FLAG_CONST;
 	params->params[0].ptype = type;
 	mr_catalog_begin(&scope);
-	query = analyze_delete(matrel, column, type);
+	query = analyze_delete(relid, sql, type);
 	plan = pg_plan_query(linitial_node(Query, QueryRewrite(query)), "retention", 0, params);
-	result = mr_plan_run(plan, None_Receiver, params);
+	result = mr_plan_run(plan, dest, params);
 	CommandCounterIncrement();
 	mr_catalog_end(&scope);
+	return result;
+}
+
+/* tell the change feed of rows of the matrel that are gone */
+static void
+tell_removed(const MrIngestView *view, Tuplestorestate *removed)
+{
+	MrGuise		guise;
+	TupleTableSlot *row;
+
+	mr_guise_begin(&guise, view->owner, view->view->settings);
+	row = MakeSingleTupleTableSlot(mr_matrel_desc(view->analysis), &TTSOpsMinimalTuple);
+	mr_changes_begin(view->changes, work_mem);
+	while (tuplestore_gettupleslot(removed, true, false, row))
+		mr_changes_note(view->changes, row, NULL);
+	mr_changes_write(view->changes, NULL);
+	ExecDropSingleTupleTableSlot(row);
+	mr_guise_end(&guise);
+}
+
+/* delete rows whose column is less than a bound; returns how many */
+static uint64
+delete_rows(const MrIngestView *view, const char *column, Oid type, Datum horizon)
+{
+	Oid			matrel = view->view->matrel;
+	char	   *name = qualified_name(matrel);
+	char	   *sql = psprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY"
+							   "(SELECT ctid FROM %s WHERE %s < $1 LIMIT %d))%s",
+							   name, name, quote_identifier(column), REMOVE_ROWS,
+							   view->changes ? " RETURNING *" : "");
+	Tuplestorestate *removed;
+	DestReceiver *dest;
+	uint64		result;
+
+	if (view->changes == NULL)
+		return run_delete(matrel, sql, type, horizon, None_Receiver);
+	removed = tuplestore_begin_heap(false, false, work_mem);
+	dest = CreateDestReceiver(DestTuplestore);
+	SetTuplestoreDestReceiverParams(dest, removed, CurrentMemoryContext, true, NULL, NULL);
+	result = run_delete(matrel, sql, type, horizon, dest);
+	dest->rDestroy(dest);
+	tell_removed(view, removed);
+	tuplestore_end(removed);
 	return result;
 }
 
@@ -187,7 +238,7 @@ remove_some(const MrIngest *ingest, const MrIngestView *view, const MrBound *bou
 
 		/* with the lock, a snapshot that shows what others have merged */
 		PushActiveSnapshot(GetLatestSnapshot());
-		removed = delete_rows(view->view->matrel, column->name, type, value);
+		removed = delete_rows(view, column->name, type, value);
 		PopActiveSnapshot();
 	}
 	PopActiveSnapshot();
@@ -196,29 +247,78 @@ remove_some(const MrIngest *ingest, const MrIngestView *view, const MrBound *bou
 	return removed == REMOVE_ROWS;
 }
 
+/* one transaction: changes that are too old; true when it may have left some */
+static bool
+remove_changes(const MrIngest *ingest, const MrIngestView *view)
+{
+	MemoryContext old = CurrentMemoryContext;
+	Oid			table = mr_changes_table(view->changes);
+	MrChangeFeed *feed;
+	uint64		removed = 0;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (ConditionalLockRelationOid(table, RowExclusiveLock) && !mr_ingest_is_stale(ingest) &&
+		(feed = mr_catalog_change_feed(view->view->view)) != NULL && feed->retention != NULL)
+	{
+		char	   *name = qualified_name(table);
+
+		/*
+		 * the oldest are the first; what is gone already is passed over by
+		 * the index
+		 */
+		removed = run_delete(table,
+							 psprintf("DELETE FROM %s WHERE id = ANY (ARRAY(SELECT id FROM"
+									  " (SELECT id, changed_at FROM %s ORDER BY id LIMIT %d) o"
+									  " WHERE changed_at < pg_catalog.now() - $1))",
+									  name, name, REMOVE_ROWS),
+							 INTERVALOID, IntervalPGetDatum(feed->retention), None_Receiver);
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	return removed == REMOVE_ROWS;
+}
+
+/* true when the view may have rows left that are too old */
+static bool
+remove_from_view(const MrIngest *ingest, const MrIngestView *view, TimestampTz until)
+{
+	bool		more = false;
+	bool		left;
+	ListCell   *lc;
+
+	foreach(lc, view->analysis->bounds)
+	{
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			left = remove_some(ingest, view, lfirst(lc));
+		} while (left && GetCurrentTimestamp() < until);
+		more = more || left;
+	}
+	if (view->changes && view->view->target == view->view->view)
+	{
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			left = remove_changes(ingest, view);
+		} while (left && GetCurrentTimestamp() < until);
+		more = more || left;
+	}
+	return more;
+}
+
 bool
 mr_retention_remove(MrIngest *ingest)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REMOVE_MS);
 	bool		more = false;
 	ListCell   *lc;
-	ListCell   *lb;
 
 	foreach(lc, ingest->views)
-	{
-		MrIngestView *view = lfirst(lc);
-
-		foreach(lb, view->analysis->bounds)
-		{
-			bool		left;
-
-			do
-			{
-				CHECK_FOR_INTERRUPTS();
-				left = remove_some(ingest, view, lfirst(lb));
-			} while (left && GetCurrentTimestamp() < until);
-			more = more || left;
-		}
-	}
+		if (remove_from_view(ingest, lfirst(lc), until))
+		more = true;
 	return more;
 }

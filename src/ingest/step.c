@@ -211,7 +211,8 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 
 	mr_guise_begin(&guise, result->owner, view->settings);
 	result->analysis = mr_view_reanalyze(view);
-	result->merge = mr_merge_create(result->analysis, view->view, view->matrel);
+	result->changes = mr_changes_create(view, result->analysis);
+	result->merge = mr_merge_create(result->analysis, view->view, view->matrel, result->changes);
 	result->plan_context = AllocSetContextCreate(ingest->context, "millrace plan", ALLOCSET_DEFAULT_SIZES);
 	mr_take_plan(result);		/* now, to know which relations to lock */
 	mr_guise_end(&guise);

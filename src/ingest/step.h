@@ -36,6 +36,7 @@ typedef struct MrIngestView
 									 * plan */
 	List	   *relations;		/* of Oid: what the last plan reads */
 	MrMerge    *merge;
+	MrChanges  *changes;		/* or NULL */
 	MrProfile  *profile;
 	int64	   *start;			/* by partition: messages before are not the
 								 * view's */

@@ -147,6 +147,8 @@ aggregate(MrIngest *ingest, MrIngestView *view)
 	DestReceiver *dest = mr_merge_begin(view->merge, sort_memory);
 	PlannedStmt *plan = valid_plan(view);
 
+	if (view->changes)
+		mr_changes_begin(view->changes, sort_memory);
 	mr_retention_begin(view);
 	phase = MR_TAKE_PLAN;
 	if (view->grouping != NULL && !mr_executor_aggregation)
@@ -244,11 +246,35 @@ prepare(MrIngest *ingest, MrIngestView *view)
 	(void) valid_plan(view);
 }
 
+/* where the step at hand leaves the feed; NULL: it moves none */
+static const MrStand *
+stand_after(const MrIngest *ingest, MrStand *stand)
+{
+	const MrOffsets *offsets = ingest->offsets;
+
+	if (offsets == NULL)
+		return NULL;
+	stand->stream = ingest->stream->relid;
+	stand->n = offsets->n;
+	stand->partitions = palloc(sizeof(Datum) * (offsets->n + 1));
+	stand->offsets = palloc(sizeof(Datum) * (offsets->n + 1));
+	for (int i = 0; i < offsets->n; i++)
+	{
+		stand->partitions[i] = Int32GetDatum(offsets->positions[i].partition);
+		stand->offsets[i] = Int64GetDatum(offsets->positions[i].new_offset);
+	}
+	return stand;
+}
+
 static void
 merge(MrIngest *ingest, MrIngestView *view)
 {
+	MrStand		stand;
+
 	phase = MR_TAKE_MERGE;
 	view->rows_out += mr_merge_finish(view->merge);
+	if (view->changes)
+		mr_changes_write(view->changes, stand_after(ingest, &stand));
 	mr_retention_count(view);
 }
 

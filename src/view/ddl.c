@@ -33,6 +33,8 @@
 #include "utils/varlena.h"
 
 #include "view/aggregate.h"
+#include "view/change_table.h"
+#include "view/contents.h"
 #include "view/expiry.h"
 #include "view/plan.h"
 #include "view/relations.h"
@@ -48,6 +50,7 @@ typedef struct CreateArgs
 	MrWindow   *window;			/* or NULL */
 	Interval   *retention;		/* or NULL */
 	char	   *retention_column;	/* or NULL */
+	bool		changes;		/* keep them */
 } CreateArgs;
 
 /* whose text an error's position is in */
@@ -86,16 +89,6 @@ PG_FUNCTION_INFO_V1(mr_create_continuous_view);
  * Arguments
  */
 
-static void
-refuse_argument(FunctionCallInfo fcinfo, int i, const char *name)
-{
-	if (!PG_ARGISNULL(i))
-		ereport(ERROR,
-				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				errmsg("argument \"%s\" of create_continuous_view() is not supported yet", name),
-				errhint("Leave it out."));
-}
-
 static char *
 text_argument(FunctionCallInfo fcinfo, int i, const char *name)
 {
@@ -117,8 +110,7 @@ read_args(FunctionCallInfo fcinfo, CreateArgs *args)
 											PG_ARGISNULL(5) ? NULL : PG_GETARG_INTERVAL_P(5));
 	args->retention = PG_ARGISNULL(6) ? NULL : PG_GETARG_INTERVAL_P(6);
 	args->retention_column = PG_ARGISNULL(7) ? NULL : text_argument(fcinfo, 7, "retention_column");
-	if (!PG_ARGISNULL(8) && PG_GETARG_BOOL(8))
-		refuse_argument(fcinfo, 8, "changes");
+	args->changes = !PG_ARGISNULL(8) && PG_GETARG_BOOL(8);
 	mr_start_at_check(args->start_at);
 }
 
@@ -285,6 +277,7 @@ create_relations(MrView *view, const char *name, Oid namespace, MrViewAnalysis *
 	view->matrel = mr_relations_create_matrel(name, namespace, analysis);
 	view->view = mr_relations_create_reader(name, namespace,
 											mr_view_reader_query(analysis, view->matrel));
+	view->target = view->view;
 	mr_relations_depend(view);
 	CommandCounterIncrement();
 }
@@ -364,6 +357,20 @@ register_expiry(const MrView *view, const MrViewAnalysis *analysis, const MrExpi
 	}
 }
 
+/* the table of changes, and the first of them */
+static void
+create_changes(const MrView *view, const MrViewAnalysis *analysis)
+{
+	QueryText	where = {.sql = view->query,.in_bytes = true};
+	ErrorContextCallback callback = {.callback = query_error_callback,.arg = &where};
+
+	mr_catalog_insert_change_feed(view->view, mr_change_table_create(view));
+	callback.previous = error_context_stack;
+	error_context_stack = &callback;
+	mr_contents_note_first(view, analysis);
+	error_context_stack = callback.previous;
+}
+
 /* create_continuous_view(name, query, start_at, ...); see INTERFACE */
 Datum
 mr_create_continuous_view(PG_FUNCTION_ARGS)
@@ -391,6 +398,8 @@ mr_create_continuous_view(PG_FUNCTION_ARGS)
 		mr_view_insert_initial_row(analysis, view.matrel);
 	register_view(&view, analysis, args.start_at);
 	register_expiry(&view, analysis, expiry);
+	if (args.changes)
+		create_changes(&view, analysis);
 	PG_RETURN_OID(view.view);
 }
 

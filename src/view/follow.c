@@ -36,6 +36,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "view/change_table.h"
 #include "view/relations.h"
 #include "view/split.h"
 #include "view/window.h"
@@ -104,9 +105,12 @@ drop_rest_of_view(const MrView *view)
 {
 	ObjectAddresses *objects = new_object_addresses();
 	MrView	   *shadow = mr_catalog_shadow_of(view->view);
+	MrChangeFeed *changes = mr_catalog_change_feed(view->view);
 
 	add_if_exists(objects, view->definition);
 	add_if_exists(objects, view->matrel);
+	if (changes)
+		add_if_exists(objects, changes->table);
 	if (shadow)
 		add_if_exists(objects, shadow->matrel);
 	performMultipleDeletions(objects, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
@@ -198,11 +202,11 @@ follow_name(Oid relid, const char *view, const char *label, bool is_index)
 	CommandCounterIncrement();
 }
 
-/* the matrel's only unique index, its key; InvalidOid when there is none */
+/* a table's only unique index, its key; InvalidOid when there is none */
 static Oid
-key_index(Oid matrel)
+key_index(Oid relid)
 {
-	Relation	rel = table_open(matrel, AccessShareLock);
+	Relation	rel = table_open(relid, AccessShareLock);
 	Oid			result = InvalidOid;
 	ListCell   *lc;
 
@@ -219,8 +223,23 @@ key_index(Oid matrel)
 	return result;
 }
 
+/* a table of the view, and its key */
 static void
-follow_owner(const MrView *view)
+follow_table(Oid relid, const MrView *view, const char *label, const char *key_label)
+{
+	const char *name = get_rel_name(view->view);
+	Oid			index;
+
+	follow_schema(relid, get_rel_namespace(view->view));
+	follow_name(relid, name, label, false);
+	index = key_index(relid);
+	if (OidIsValid(index))
+		follow_name(index, name, key_label, true);
+	mr_relations_depend_table(relid, view->view);
+}
+
+static void
+follow_owner(const MrView *view, const MrChangeFeed *changes)
 {
 	Oid			owner = mr_relation_owner(view->view);
 	Oid			former = mr_relation_owner(view->definition);
@@ -229,18 +248,19 @@ follow_owner(const MrView *view)
 	{
 		ATExecChangeOwner(view->definition, owner, true, AccessExclusiveLock);
 		CommandCounterIncrement();
-		mr_relations_grant_select(view->matrel, former, false);
+		mr_relations_grant_select(view->matrel, former, false, false);
 	}
 	if (pg_class_aclcheck(view->matrel, owner, ACL_SELECT) != ACLCHECK_OK)
-		mr_relations_grant_select(view->matrel, owner, true);
+		mr_relations_grant_select(view->matrel, owner, true, false);
+	if (changes)
+		mr_change_table_follow_owner(changes->table, former, owner);
 }
 
 void
 mr_view_sync(const MrView *view)
 {
 	const char *name = get_rel_name(view->view);
-	Oid			namespace = get_rel_namespace(view->view);
-	Oid			index;
+	MrChangeFeed *changes;
 	MrOwnerScope scope;
 
 	if (name == NULL || !relation_exists(view->matrel) || !relation_exists(view->definition))
@@ -251,15 +271,14 @@ mr_view_sync(const MrView *view)
 			mr_relations_depend_shadow(view);
 		return;
 	}
+	changes = mr_catalog_change_feed(view->view);
 	mr_owner_enter(&scope);
-	follow_schema(view->matrel, namespace);
-	follow_schema(view->definition, namespace);
-	follow_name(view->matrel, name, "mrel", false);
+	follow_table(view->matrel, view, "mrel", "mrel_key");
+	if (changes)
+		follow_table(changes->table, view, "changes", "changes_pkey");
+	follow_schema(view->definition, get_rel_namespace(view->view));
 	follow_name(view->definition, name, "def", false);
-	index = key_index(view->matrel);
-	if (OidIsValid(index))
-		follow_name(index, name, "mrel_key", true);
-	follow_owner(view);
+	follow_owner(view, changes);
 	mr_relations_depend(view);
 	mr_owner_leave(&scope);
 }
@@ -276,23 +295,35 @@ mr_view_sync_all(void)
 	mr_catalog_changed();
 }
 
+/* what a part of the view is called after; NULL: it is none */
+static const char *
+label_of_part(Oid relid, const MrView *view)
+{
+	MrChangeFeed *changes = mr_catalog_change_feed(view->view);
+
+	if (relid == view->matrel)
+		return "mrel";
+	if (relid == view->definition)
+		return "def";
+	return changes && relid == changes->table ? "changes" : NULL;
+}
+
 /* a part was altered by hand: only what the view does not decide may change */
 static void
 check_part_altered(const Touched *touched, Oid viewid)
 {
 	MrView	   *view = mr_catalog_view(viewid);
-	bool		is_matrel;
+	const char *label;
 	char	   *name;
 
 	if (view == NULL || !relation_exists(viewid) ||
-		(touched->relid != view->matrel && touched->relid != view->definition))
+		(label = label_of_part(touched->relid, view)) == NULL)
 		return;
-	is_matrel = view->matrel == touched->relid;
-	name = mr_relations_part_name(get_rel_name(viewid), is_matrel ? "mrel" : "def",
-								  get_rel_namespace(viewid), touched->relid);
+	name = mr_relations_part_name(get_rel_name(viewid), label, get_rel_namespace(viewid), touched->relid);
 	if (get_rel_namespace(touched->relid) != get_rel_namespace(viewid) ||
 		strcmp(name, get_rel_name(touched->relid)) != 0 ||
-		(!is_matrel && mr_relation_owner(touched->relid) != mr_relation_owner(viewid)))
+		(touched->relid == view->definition &&
+		 mr_relation_owner(touched->relid) != mr_relation_owner(viewid)))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("cannot alter a part of continuous view \"%s\"", get_rel_name(viewid)),

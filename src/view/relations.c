@@ -371,7 +371,7 @@ mr_relations_create_matrel(const char *view, Oid namespace, const MrViewAnalysis
 		create_key_index(view, namespace, address.objectId, analysis);
 	limit_analyze(address.objectId);
 	mr_owner_leave(&scope);
-	mr_relations_grant_select(address.objectId, GetUserId(), true);
+	mr_relations_grant_select(address.objectId, GetUserId(), true, false);
 	return address.objectId;
 }
 
@@ -452,9 +452,7 @@ mr_relations_create_shadow(const char *view, Oid matrel)
 void
 mr_relations_depend_shadow(const MrView *shadow)
 {
-	depend_once(shadow->matrel, RelationRelationId, shadow->target, DEPENDENCY_INTERNAL);
-	depend_once(shadow->matrel, ForeignDataWrapperRelationId,
-				get_foreign_data_wrapper_oid(MR_FDW, false), DEPENDENCY_NORMAL);
+	mr_relations_depend_table(shadow->matrel, shadow->target);
 }
 
 void
@@ -494,7 +492,7 @@ mr_relations_check_matrel(Relation matrel, const List *columns)
 }
 
 void
-mr_relations_grant_select(Oid matrel, Oid role, bool grant)
+mr_relations_grant_select(Oid relid, Oid role, bool grant, bool option)
 {
 	GrantStmt  *stmt = makeNode(GrantStmt);
 	AccessPriv *privilege = makeNode(AccessPriv);
@@ -508,17 +506,18 @@ mr_relations_grant_select(Oid matrel, Oid role, bool grant)
 	stmt->is_grant = grant;
 	stmt->targtype = ACL_TARGET_OBJECT;
 	stmt->objtype = OBJECT_TABLE;
-	stmt->objects = list_make1(makeRangeVar(get_namespace_name(get_rel_namespace(matrel)),
-											get_rel_name(matrel), -1));
+	stmt->objects = list_make1(makeRangeVar(get_namespace_name(get_rel_namespace(relid)),
+											get_rel_name(relid), -1));
 	stmt->privileges = list_make1(privilege);
 	stmt->grantees = list_make1(grantee);
+	stmt->grant_option = option;
 	stmt->behavior = DROP_RESTRICT;
 	mr_owner_enter(&scope);
 	ExecuteGrantStmt(stmt);
 	mr_owner_leave(&scope);
 	CommandCounterIncrement();
-	if (grant && pg_class_aclcheck(matrel, role, ACL_SELECT) != ACLCHECK_OK)
-		refuse_renamed(matrel);
+	if (grant && pg_class_aclcheck(relid, role, ACL_SELECT) != ACLCHECK_OK)
+		refuse_renamed(relid);
 }
 
 /*
@@ -572,7 +571,13 @@ void
 mr_relations_depend(const MrView *view)
 {
 	depend_once(view->definition, RelationRelationId, view->view, DEPENDENCY_INTERNAL);
-	depend_once(view->matrel, RelationRelationId, view->view, DEPENDENCY_INTERNAL);
-	depend_once(view->matrel, ForeignDataWrapperRelationId,
+	mr_relations_depend_table(view->matrel, view->view);
+}
+
+void
+mr_relations_depend_table(Oid table, Oid view)
+{
+	depend_once(table, RelationRelationId, view, DEPENDENCY_INTERNAL);
+	depend_once(table, ForeignDataWrapperRelationId,
 				get_foreign_data_wrapper_oid(MR_FDW, false), DEPENDENCY_NORMAL);
 }

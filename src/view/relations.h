@@ -44,11 +44,14 @@ extern void mr_relations_drop_shadow(const MrView *shadow);
  */
 extern void mr_relations_check_matrel(Relation matrel, const List *columns);
 
-/* let a role read the matrel, or no longer */
-extern void mr_relations_grant_select(Oid matrel, Oid role, bool grant);
+/* let a role read the matrel or the changes (and let others), or no longer */
+extern void mr_relations_grant_select(Oid relid, Oid role, bool grant, bool option);
 
 /* definition and matrel go with the reader, the matrel with the extension, too */
 extern void mr_relations_depend(const MrView *view);
+
+/* the same of one table of a view */
+extern void mr_relations_depend_table(Oid table, Oid view);
 
 /* name that a part of the view should have; own: the relation that asks for it */
 extern char *mr_relations_part_name(const char *view, const char *label, Oid namespace, Oid own);

@@ -42,6 +42,7 @@ typedef struct PartialContext
 	List	   *queries;		/* around, innermost first */
 	int			location;		/* of the innermost expression that knows its
 								 * own */
+	bool		shown;			/* it is a reader's, of a view with changes */
 } PartialContext;
 
 /* functions that are no more than stable, but whose result is not the query's alone */
@@ -296,9 +297,22 @@ mr_restrict_column(const MrMatrelColumn *column, const Expr *expr)
  * What every batch evaluates
  */
 
+/* a view with changes shows what was so when the row last changed */
 static void
-refuse_clock(const char *name, int location)
+refuse_shown(const char *name, int location)
 {
+	mr_refuse(location,
+			  errmsg("%s above the aggregation is not supported in a continuous view with changes",
+					 name),
+			  errdetail("What the view shows could change without a message."),
+			  errhint("Use it when selecting from the view, or leave out \"changes\"."));
+}
+
+static void
+refuse_clock(const PartialContext *context, const char *name, int location)
+{
+	if (context->shown)
+		refuse_shown(name, location);
 	mr_refuse(location,
 			  errmsg("%s is not supported where a continuous view takes in messages",
 					 name),
@@ -307,13 +321,26 @@ refuse_clock(const char *name, int location)
 }
 
 static void
-refuse_session(const char *name, int location)
+refuse_session(const PartialContext *context, const char *name, int location)
 {
+	if (context->shown)
+		refuse_shown(name, location);
 	mr_refuse(location,
 			  errmsg("%s is not supported where a continuous view takes in messages",
 					 name),
 			  errdetail("Ingest runs in a session of its own."),
 			  errhint("Use it when selecting from the view."));
+}
+
+static void
+refuse_volatile(const PartialContext *context, Oid funcid, int location)
+{
+	if (context->shown)
+		refuse_shown(psprintf("volatile function %s", format_procedure(funcid)), location);
+	mr_refuse(location,
+			  errmsg("volatile function %s is not supported where a continuous view takes in messages",
+					 format_procedure(funcid)),
+			  errhint("Evaluate it when selecting from the view. If its result depends on its arguments only, mark it IMMUTABLE or STABLE."));
 }
 
 static bool
@@ -326,51 +353,48 @@ function_checker(Oid funcid, void *context)
 		if (ambient_functions[i].funcid != funcid)
 			continue;
 		if (ambient_functions[i].is_clock)
-			refuse_clock(ambient_functions[i].name, location);
-		refuse_session(ambient_functions[i].name, location);
+			refuse_clock(context, ambient_functions[i].name, location);
+		refuse_session(context, ambient_functions[i].name, location);
 	}
 	if (func_volatile(funcid) == PROVOLATILE_VOLATILE)
-		mr_refuse(location,
-				  errmsg("volatile function %s is not supported where a continuous view takes in messages",
-						 format_procedure(funcid)),
-				  errhint("Evaluate it when selecting from the view. If its result depends on its arguments only, mark it IMMUTABLE or STABLE."));
+		refuse_volatile(context, funcid, location);
 	return false;
 }
 
 static void
-check_sql_value(const SQLValueFunction *function)
+check_sql_value(const PartialContext *context, const SQLValueFunction *function)
 {
 	switch (function->op)
 	{
 		case SVFOP_CURRENT_DATE:
-			refuse_clock("CURRENT_DATE", function->location);
+			refuse_clock(context, "CURRENT_DATE", function->location);
 			break;
 		case SVFOP_CURRENT_TIME:
 		case SVFOP_CURRENT_TIME_N:
-			refuse_clock("CURRENT_TIME", function->location);
+			refuse_clock(context, "CURRENT_TIME", function->location);
 			break;
 		case SVFOP_CURRENT_TIMESTAMP:
 		case SVFOP_CURRENT_TIMESTAMP_N:
-			refuse_clock("CURRENT_TIMESTAMP", function->location);
+			refuse_clock(context, "CURRENT_TIMESTAMP", function->location);
 			break;
 		case SVFOP_LOCALTIME:
 		case SVFOP_LOCALTIME_N:
-			refuse_clock("LOCALTIME", function->location);
+			refuse_clock(context, "LOCALTIME", function->location);
 			break;
 		case SVFOP_LOCALTIMESTAMP:
 		case SVFOP_LOCALTIMESTAMP_N:
-			refuse_clock("LOCALTIMESTAMP", function->location);
+			refuse_clock(context, "LOCALTIMESTAMP", function->location);
 			break;
 		case SVFOP_CURRENT_ROLE:
 		case SVFOP_CURRENT_USER:
 		case SVFOP_USER:
-			refuse_session("CURRENT_USER", function->location);
+			refuse_session(context, "CURRENT_USER", function->location);
 			break;
 		case SVFOP_SESSION_USER:
-			refuse_session("SESSION_USER", function->location);
+			refuse_session(context, "SESSION_USER", function->location);
 			break;
 		case SVFOP_CURRENT_SCHEMA:
-			refuse_session("CURRENT_SCHEMA", function->location);
+			refuse_session(context, "CURRENT_SCHEMA", function->location);
 			break;
 		case SVFOP_CURRENT_CATALOG:
 			break;
@@ -470,7 +494,7 @@ partial_walker(Node *node, PartialContext *context)
 	else if (IsA(node, Aggref))
 		check_outer_reference(&inner, ((Aggref *) node)->agglevelsup, location);
 	else if (IsA(node, SQLValueFunction))
-		check_sql_value((SQLValueFunction *) node);
+		check_sql_value(&inner, (SQLValueFunction *) node);
 	else if (IsA(node, NextValueExpr))
 		(void) function_checker(F_NEXTVAL, &inner);
 	else
@@ -500,8 +524,40 @@ view_walker(Node *node, Query *query)
 void
 mr_restrict_partial(Query *partial)
 {
-	PartialContext context = {NIL, -1};
+	PartialContext context = {NIL, -1, false};
 
 	partial_query(partial, &context);
 	view_walker((Node *) partial, NULL);
+}
+
+/* what a reader evaluates */
+static bool
+shown_walker(Node *node, PartialContext *context)
+{
+	PartialContext inner = *context;
+	int			location;
+
+	if (node == NULL)
+		return false;
+	location = exprLocation(node);
+	if (location >= 0)
+		inner.location = location;
+	if (IsA(node, SQLValueFunction))
+		check_sql_value(&inner, (SQLValueFunction *) node);
+	else if (IsA(node, NextValueExpr))
+		(void) function_checker(F_NEXTVAL, &inner);
+	else
+		check_functions_in_node(node, function_checker, &inner);
+	return expression_tree_walker(node, shown_walker, &inner);
+}
+
+/*
+ * The reader's half of a view with changes: expressions without subqueries.
+ */
+void
+mr_restrict_shown(Node *exprs)
+{
+	PartialContext context = {NIL, -1, true};
+
+	shown_walker(exprs, &context);
 }

@@ -49,6 +49,7 @@ extern int	mr_split_output_column(const MrSplit *split, AttrNumber attno);
 /* restrict.c */
 extern void mr_restrict_declared(Query *query);
 extern void mr_restrict_partial(Query *partial);
+extern void mr_restrict_shown(Node *exprs);
 extern void mr_restrict_aggref(const Aggref *aggref);
 extern void mr_restrict_level(const Query *level);
 extern void mr_restrict_column(const MrMatrelColumn *column, const Expr *expr);

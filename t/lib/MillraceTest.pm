@@ -27,7 +27,7 @@ use Test::More;
 our @EXPORT = qw(
   new_node create_server topic_name create_topic create_stream
   bootstrap client producer produce produce_transaction watermarks
-  wait_for wait_latest is_same worker_pid kill_process own_broker
+  wait_for wait_latest is_same differences_told is_told worker_pid kill_process own_broker
 );
 
 my @brokers;
@@ -200,6 +200,34 @@ sub is_same
 		(SELECT 'missing', * FROM
 			(SELECT * FROM expected EXCEPT ALL SELECT * FROM shown) d LIMIT 20)});
 	return is($differences, '', $name);
+}
+
+# The oracle of change feeds, a query: what replaying all changes of a view from
+# nothing gives, compared with the view, as of one snapshot.  No rows: the same.
+sub differences_told
+{
+	my ($view) = @_;
+	my $changes = $view =~ s/("?)$/_changes$1/r;
+	return qq{
+		WITH told_steps AS MATERIALIZED
+			(SELECT id, id * 2 AS at, old::text AS r, -1 AS d FROM $changes WHERE old IS DISTINCT FROM NULL
+			UNION ALL SELECT id, id * 2 + 1, new::text, 1 FROM $changes WHERE new IS DISTINCT FROM NULL),
+		told_rows AS (SELECT r, sum(d) AS n FROM told_steps GROUP BY r HAVING sum(d) <> 0),
+		shown_rows AS (SELECT v::text AS r, count(*) AS n FROM $view v GROUP BY 1)
+		SELECT 'told ' || coalesce(t.n, 0) || ' times, shown ' || coalesce(s.n, 0) || ' times: ' || coalesce(r, '')
+			FROM told_rows t FULL JOIN shown_rows s USING (r) WHERE s.n IS DISTINCT FROM t.n
+		UNION ALL SELECT 'went without having come: ' || r FROM
+			(SELECT r, sum(d) OVER (PARTITION BY r ORDER BY at) AS there FROM told_steps) s WHERE there < 0
+		UNION ALL SELECT 'numbers have holes' FROM $changes HAVING max(id) <> count(*) OR max(batch) <> count(DISTINCT batch)};
+}
+
+# A test that the changes tell exactly what the view shows.
+sub is_told
+{
+	my ($node, $view, $name, $database) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return is($node->safe_psql($database // 'postgres', 'SELECT * FROM (' . differences_told($view) . ') d LIMIT 20'),
+		'', $name // "the changes of $view tell what it shows");
 }
 
 # The process that ingests a stream.
