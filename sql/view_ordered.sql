@@ -1,13 +1,13 @@
 --
--- Aggregates over an order: rank(), percent_rank() and cume_dist() of a row that is not there are
--- counts, and are kept as such.
+-- Aggregates that cannot be combined themselves, but are had from others: ranks of a given row,
+-- percentiles, distinct values, lists.
 --
 \i sql/setup.inc
 \i sql/aggregates.inc
 
--- the three of them, for a row and an order
+-- ranks of all kinds, for a row and an order
 CREATE FUNCTION tools.ranks(given text, columns text) RETURNS text LANGUAGE sql RETURN format(
-  'rank(%1$s) WITHIN GROUP (ORDER BY %2$s) AS r, percent_rank(%1$s) WITHIN GROUP (ORDER BY %2$s) AS p, cume_dist(%1$s) WITHIN GROUP (ORDER BY %2$s) AS c',
+  'rank(%1$s) WITHIN GROUP (ORDER BY %2$s) AS r, percent_rank(%1$s) WITHIN GROUP (ORDER BY %2$s) AS p, cume_dist(%1$s) WITHIN GROUP (ORDER BY %2$s) AS c, dense_rank(%1$s) WITHIN GROUP (ORDER BY %2$s) AS d',
   given, columns);
 CREATE FUNCTION tools.ranked(name text, given text, columns text) RETURNS SETOF text LANGUAGE sql AS $$
   SELECT create_view(name, format('SELECT g, %s FROM events GROUP BY g', ranks(given, columns)))
@@ -34,7 +34,45 @@ SELECT create_view('null of group', format('SELECT g, %s FROM events GROUP BY g'
 SELECT ranked('two', '3, 10', 'i4 % 7, i2 % 20');
 SELECT ranked('three', $$2, NULL, 'happy'$$, 'i4 % 5 DESC, b NULLS FIRST, e');
 SELECT ranked('nulls everywhere', 'NULL, 5, NULL', 'b, i2 % 10 DESC NULLS LAST, i8 % 10 NULLS FIRST');
-SELECT ranked('record', '(3, 10)', '(i4 % 7, i2 % 20)');
+SELECT create_view('record', 'SELECT rank((3, 10)) WITHIN GROUP (ORDER BY (i4 % 7, i2 % 20)), cume_dist((3, 10)) WITHIN GROUP (ORDER BY (i4 % 7, i2 % 20) DESC) FROM events');
+COMMIT;
+
+-- percentiles
+BEGIN;
+SELECT create_view('percentiles', $$
+  SELECT g, percentile_cont(0.3) WITHIN GROUP (ORDER BY i4) AS i, percentile_cont(0.75) WITHIN GROUP (ORDER BY f8 DESC) AS f, percentile_cont(0.5) WITHIN GROUP (ORDER BY n) AS n,
+         percentile_cont(0.1) WITHIN GROUP (ORDER BY iv) AS iv, percentile_cont(ARRAY[0, 0.5, NULL, 1]) WITHIN GROUP (ORDER BY i8 DESC) AS list,
+         percentile_cont(ARRAY[0.2, 0.9]) WITHIN GROUP (ORDER BY iv DESC) AS ivs, percentile_cont(g / 10.0) WITHIN GROUP (ORDER BY i2) AS own,
+         percentile_cont(NULL) WITHIN GROUP (ORDER BY i2) AS nothing, percentile_cont(0.5) WITHIN GROUP (ORDER BY x8) AS x8
+  FROM events GROUP BY g $$);
+SELECT create_view('discrete', $$
+  SELECT g, percentile_disc(0.3) WITHIN GROUP (ORDER BY n) AS n, percentile_disc(0.5) WITHIN GROUP (ORDER BY t COLLATE "C" DESC) AS t, percentile_disc(0.9) WITHIN GROUP (ORDER BY e) AS e,
+         percentile_disc(ARRAY[0.25, 0.75]) WITHIN GROUP (ORDER BY tstz DESC) AS times, percentile_disc(1) WITHIN GROUP (ORDER BY b) AS b, percentile_disc(0.5) WITHIN GROUP (ORDER BY u) AS u
+  FROM events GROUP BY g $$);
+SELECT create_view('modes', $$
+  SELECT g, mode() WITHIN GROUP (ORDER BY i4 % 9) AS i, mode() WITHIN GROUP (ORDER BY i4 % 9 DESC) AS last, mode() WITHIN GROUP (ORDER BY left(t, 1) COLLATE "C") AS t, mode() WITHIN GROUP (ORDER BY e) AS e
+  FROM events GROUP BY g $$);
+SELECT create_view('quantiles of all', $$
+  SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY i4) FILTER (WHERE b) - percentile_cont(0.25) WITHIN GROUP (ORDER BY i4) AS width, mode() WITHIN GROUP (ORDER BY g),
+         percentile_disc(0.5) WITHIN GROUP (ORDER BY t) FILTER (WHERE false) AS none
+  FROM events HAVING percentile_cont(0.5) WITHIN GROUP (ORDER BY i4) IS NOT NULL $$);
+COMMIT;
+
+-- distinct values, and lists
+BEGIN;
+SELECT create_view('distinct', $$
+  SELECT g, count(DISTINCT i4 % 10) AS i4, count(DISTINCT n) AS n, count(DISTINCT x8) AS x8, count(DISTINCT left(t, 1)) AS t, count(DISTINCT c) AS c, count(DISTINCT b) AS b, count(DISTINCT e) AS e,
+         count(DISTINCT tstz::date) AS d, count(DISTINCT iv) AS iv, count(DISTINCT a) AS a, count(DISTINCT r) AS r, count(DISTINCT y) AS y, count(DISTINCT id) FILTER (WHERE b) AS f, count(DISTINCT g) AS g1
+  FROM events GROUP BY g $$);
+SELECT create_view('distinct of all', $$ SELECT count(DISTINCT g), count(DISTINCT i2) * 100 / greatest(count(*), 1) AS share, count(id) AS n, count(DISTINCT n::text) AS texts FROM events $$);
+SELECT create_view('lists', $$
+  SELECT g, array_agg(DISTINCT i4 % 10) AS i, array_agg(DISTINCT left(t, 1) ORDER BY left(t, 1)) AS t, array_agg(t ORDER BY id) AS ts, string_agg(t, '|' ORDER BY id) AS s, string_agg(y, '\x00' ORDER BY id) AS y,
+         json_agg(i4 ORDER BY id) AS j, jsonb_agg(t ORDER BY id) FILTER (WHERE b) AS jb, json_agg(DISTINCT e) AS je
+  FROM events GROUP BY g $$);
+CREATE FUNCTION common.sorted(anyarray) RETURNS anyarray LANGUAGE sql IMMUTABLE AS $$ SELECT array_agg(x ORDER BY x) FROM unnest($1) x $$;
+SELECT create_view('lists without order', $$
+  SELECT g, sorted(array_agg(i4)) AS i, sorted(array_agg(t)) AS t, length(string_agg(t, '|')) AS s, length(string_agg(y, NULL)) AS y, jsonb_array_length(jsonb_agg(iv)) AS j, json_array_length(json_agg(t)) AS jt
+  FROM events GROUP BY g $$);
 COMMIT;
 
 -- what is around them
@@ -65,11 +103,14 @@ SELECT count(*) AS views FROM made;
 
 -- combined, and in a window
 SELECT millrace.combine(r) = (SELECT r FROM plain."two of all") AS r, millrace.combine(p) = (SELECT p FROM plain."two of all") AS p,
-       millrace.combine(c) = (SELECT c FROM plain."two of all") AS c
+       millrace.combine(c) = (SELECT c FROM plain."two of all") AS c, millrace.combine(d) = (SELECT d FROM plain."two of all") AS d
 FROM live.two;
+SELECT millrace.combine(i) = (SELECT percentile_cont(0.3) WITHIN GROUP (ORDER BY i4) FROM plain.events) AS i FROM live.percentiles;
+SELECT millrace.combine(t) = (SELECT count(DISTINCT left(t, 1)) FROM plain.events) AS t FROM live.distinct;
 SET search_path = live, common, tools;
-SELECT millrace.create_continuous_view('recent', 'SELECT g, ' || ranks('3, 10', 'i4 % 7, i2 % 20') || ' FROM events GROUP BY g', sliding_window => '1 hour', time_column => 'event_time');
-SELECT 'SELECT g, ' || ranks('3, 10', 'i4 % 7, i2 % 20') ||
+SELECT 'SELECT g, percentile_cont(0.4) WITHIN GROUP (ORDER BY i4), count(DISTINCT i2), array_agg(DISTINCT e), ' || ranks('3, 10', 'i4 % 7, i2 % 20') AS output \gset
+SELECT millrace.create_continuous_view('recent', :'output' || ' FROM events GROUP BY g', sliding_window => '1 hour', time_column => 'event_time');
+SELECT :'output' ||
        $$ FROM events WHERE event_time > now() - interval '1 hour' AND event_time <= now() GROUP BY g $$ AS oracle \gset
 SET search_path = plain, common, tools;
 CREATE VIEW plain.recent AS :oracle;
@@ -77,5 +118,12 @@ SELECT check_view('recent');
 
 -- what is written down is read again
 SET search_path = tools;
-SELECT pg_get_viewdef('live."null first of all"'::regclass);
+SELECT format('CREATE VIEW tools.%I AS %s', relname, pg_get_viewdef(oid)) FROM pg_class
+WHERE oid IN ('live."null first"'::regclass, 'live.modes'::regclass, 'live.lists'::regclass) ORDER BY relname \gexec
+SELECT d FROM unnest(ARRAY['"null first"', 'modes', 'lists']) v, differences('tools.' || v, 'live.' || v) d;
+-- What stands in another order than values do is refused.
+SELECT create_view('descending list', $$ SELECT array_agg(i4 ORDER BY id DESC) FROM events $$);
+SELECT create_view('list of arrays', $$ SELECT array_agg(a) FROM events $$);
+SELECT create_view('dense rank', $$ SELECT dense_rank(1, 1) WITHIN GROUP (ORDER BY n, f8) FROM events $$);
+SELECT create_view('sum', $$ SELECT sum(DISTINCT i4) FROM events $$);
 \i sql/teardown.inc

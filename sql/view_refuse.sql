@@ -79,13 +79,18 @@ SELECT refused('SELECT count(*) FROM s JOIN parent USING (u)');
 -- aggregates
 SELECT refused('SELECT uncombined(u) FROM s');
 SELECT refused('SELECT unserialized(n) FROM s');
-SELECT refused('SELECT json_agg(u) FROM s');
-SELECT refused('SELECT count(DISTINCT u) FROM s');
+SELECT refused('SELECT json_agg(a) FROM s');
+SELECT refused('SELECT jsonb_object_agg(t, u) FROM s');
+SELECT refused('SELECT array_agg(a) FROM s');
+SELECT refused('SELECT array_agg(u ORDER BY id DESC) FROM s');
+SELECT refused('SELECT count(DISTINCT (u, b)) FROM s');
+SELECT refused('SELECT sum(DISTINCT u) FROM s');
+SELECT refused('SELECT string_agg(DISTINCT t, $$,$$) FROM s');
 SELECT refused('SELECT max(DISTINCT u) FROM s');
 SELECT refused('SELECT sum(u ORDER BY id) FROM s');
-SELECT refused('SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY f) FROM s');
-SELECT refused('SELECT mode() WITHIN GROUP (ORDER BY u) FROM s');
-SELECT refused('SELECT dense_rank(5) WITHIN GROUP (ORDER BY u) FROM s');
+SELECT refused('SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY a) FROM s');
+SELECT refused('SELECT mode() WITHIN GROUP (ORDER BY a) FROM s');
+SELECT refused('SELECT dense_rank(5, 0) WITHIN GROUP (ORDER BY u, f) FROM s');
 
 -- groups
 SELECT refused('SELECT u, b, count(*) FROM s GROUP BY ROLLUP (u, b)');

@@ -226,17 +226,15 @@ refuse_uncombinable(const Aggref *aggref)
 	const char *name = get_func_name(aggref->aggfnoid);
 	const char *full = format_procedure(aggref->aggfnoid);
 
-	if (name != NULL && (strcmp(name, "array_agg") == 0 || strcmp(name, "string_agg") == 0 ||
-						 strcmp(name, "jsonb_object_agg") == 0 || strcmp(name, "json_object_agg") == 0))
+	if (name != NULL && (strcmp(name, "jsonb_object_agg") == 0 || strcmp(name, "json_object_agg") == 0))
 		mr_refuse(aggref->location,
 				  errmsg("aggregate %s is not supported in a continuous view", full),
 				  errdetail("The aggregate has no combine function."),
 				  errhint("Use millrace.%s(), which has one.", name));
-	if (name != NULL && (strcmp(name, "json_agg") == 0 || strcmp(name, "jsonb_agg") == 0))
+	if (name != NULL && (strcmp(name, "array_agg") == 0 || strcmp(name, "json_agg") == 0 || strcmp(name, "jsonb_agg") == 0))
 		mr_refuse(aggref->location,
-				  errmsg("aggregate %s is not supported in a continuous view", full),
-				  errdetail("The aggregate has no combine function."),
-				  errhint("Use to_json(millrace.array_agg(x)) or to_jsonb(millrace.array_agg(x))."));
+				  errmsg("aggregate %s of arrays is not supported in a continuous view", full),
+				  errhint("Collect them as jsonb, as in %s(to_jsonb(x)).", name));
 	if (name != NULL && (strstr(name, "json") != NULL || strcmp(name, "xmlagg") == 0))
 		mr_refuse(aggref->location,
 				  errmsg("aggregate %s is not supported in a continuous view", full),

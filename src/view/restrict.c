@@ -159,21 +159,21 @@ typedef struct Counterpart
 } Counterpart;
 
 static const Counterpart distinct_counterparts[] = {
-	{"count", "Use millrace.count_distinct(x), which keeps all distinct values, or millrace.approx_count_distinct(x)."},
 	{"array_agg", "Use millrace.set_agg(x)."},
+	{"json_agg", "Use to_json(millrace.set_agg(x))."},
+	{"jsonb_agg", "Use to_jsonb(millrace.set_agg(x))."},
 	{"string_agg", "Use array_to_string(millrace.set_agg(x), ',')."},
 	{"min", "Leave out DISTINCT; it does not change the result."},
 	{"max", "Leave out DISTINCT; it does not change the result."},
 };
 
 static const Counterpart order_counterparts[] = {
-	{"array_agg", "Use millrace.array_agg(value, order_by)."},
-	{"string_agg", "Use millrace.string_agg(value, delimiter, order_by)."},
+	{"array_agg", "Order by one expression, ascending and nulls last, as in array_agg(x ORDER BY -y)."},
+	{"string_agg", "Order by one expression, ascending and nulls last, as in string_agg(x, ',' ORDER BY -y)."},
+	{"json_agg", "Order by one expression, ascending and nulls last, as in json_agg(x ORDER BY -y)."},
+	{"jsonb_agg", "Order by one expression, ascending and nulls last, as in jsonb_agg(x ORDER BY -y)."},
 	{"jsonb_object_agg", "Use millrace.jsonb_object_agg(name, value, order_by)."},
 	{"json_object_agg", "Use millrace.json_object_agg(name, value, order_by)."},
-	{"percentile_cont", "Use millrace.approx_percentile(value, fraction)."},
-	{"percentile_disc", "Use millrace.approx_percentile(value, fraction)."},
-	{"mode", "Use millrace.topk(value, k)."},
 };
 
 static const char *

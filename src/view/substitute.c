@@ -4,17 +4,23 @@
  *
  * A hypothetical-set aggregate asks how many rows come before one that it is given: rank(),
  * percent_rank() and cume_dist() are counts of rows that a condition holds for, exact and as
- * small as any count.  What replaces the call is a function of such counts (extension/
- * ordered.sql), in the declared query's own terms, so everything behind the analysis sees
- * ordinary aggregates only: sliding windows and combine() follow.
+ * small as any count; dense_rank() is a count of distinct values.  The condition is the sort
+ * order's, written out column by column: a row comes before another where the first column
+ * that differs says so, nulls where NULLS FIRST or LAST puts them.
  *
- * The condition is the sort order's, written out column by column: a row comes before another
- * where the first column that differs says so, nulls where NULLS FIRST or LAST puts them.
+ * The others need their input whole.  It is kept by the aggregates of our own that collect
+ * values, count_distinct(), set_agg(), array_agg() and string_agg(), and what is left to do is
+ * done at read (extension/ordered.sql).
+ *
+ * A call is replaced in the declared query's own terms, so everything behind the analysis
+ * sees ordinary aggregates only: sliding windows and combine() follow.  What is not
+ * replaced is refused where its state would be made (view/restrict.c).
  */
 #include "millrace.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_aggregate.h"
-#include "catalog/pg_operator.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -24,6 +30,7 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "view/split.h"
 
@@ -72,18 +79,30 @@ compare(Oid operator, const OrderColumn *column)
 						 InvalidOid, exprCollation((Node *) column->value));
 }
 
-static Expr *
-extension_call(const char *name, Oid result, List *args)
+static Oid
+extension_function(const char *name, int nargs, const Oid *types)
 {
-	Oid			types[2];
+	return LookupFuncName(list_make2(makeString(MR_SCHEMA), makeString(pstrdup(name))), nargs, types, false);
+}
+
+/* call of a function that is declared with the very types of its arguments, or with the given ones */
+static Expr *
+extension_call(const char *name, Oid result, List *args, const Oid *declared)
+{
+	Oid			types[3];
+	Oid			collation = InvalidOid;
 	ListCell   *lc;
 
-	Assert(list_length(args) <= lengthof(types));
 	foreach(lc, args)
-		types[foreach_current_index(lc)] = exprType(lfirst(lc));
-	return (Expr *) makeFuncExpr(LookupFuncName(list_make2(makeString(MR_SCHEMA), makeString(pstrdup(name))),
-												list_length(args), types, false),
-								 result, args, InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	{
+		if (declared == NULL)
+			types[foreach_current_index(lc)] = exprType(lfirst(lc));
+		if (OidIsValid(exprCollation(lfirst(lc))))
+			collation = exprCollation(lfirst(lc));
+	}
+	return (Expr *) makeFuncExpr(extension_function(name, list_length(args), declared ? declared : types),
+								 result, args, type_is_collatable(result) ? collation : InvalidOid,
+								 collation, COERCE_EXPLICIT_CALL);
 }
 
 /*
@@ -155,51 +174,389 @@ order_of(const Aggref *aggref)
 }
 
 /*
- * The aggregates
+ * The aggregates that take a call's place
  */
 
-/* count(*), of the rows that the call looks at and the condition holds for */
+/* over the rows that the call looks at, and the condition holds for */
+static Aggref *
+make_aggregate(const Aggref *call, Oid function, Oid type, Expr *condition)
+{
+	Aggref	   *result = makeNode(Aggref);
+
+	result->aggfnoid = function;
+	result->aggtype = type;
+	result->aggtranstype = InvalidOid;
+	result->aggkind = AGGKIND_NORMAL;
+	result->agglevelsup = call->agglevelsup;
+	result->aggsplit = AGGSPLIT_SIMPLE;
+	result->aggno = -1;
+	result->aggtransno = -1;
+	result->location = call->location;
+	result->aggfilter = copyObject(call->aggfilter);
+	if (result->aggfilter == NULL)
+		result->aggfilter = condition;
+	else if (condition != NULL)
+		result->aggfilter = both(result->aggfilter, condition);
+	return result;
+}
+
 static Expr *
 count_rows(const Aggref *call, Expr *condition)
 {
-	Aggref	   *count = makeNode(Aggref);
+	Aggref	   *count = make_aggregate(call, F_COUNT_, INT8OID, condition);
 
-	count->aggfnoid = F_COUNT_;
-	count->aggtype = INT8OID;
-	count->aggtranstype = InvalidOid;
 	count->aggstar = true;
-	count->aggkind = AGGKIND_NORMAL;
-	count->agglevelsup = call->agglevelsup;
-	count->aggsplit = AGGSPLIT_SIMPLE;
-	count->aggno = -1;
-	count->aggtransno = -1;
-	count->location = call->location;
-	count->aggfilter = copyObject(call->aggfilter);
-	if (count->aggfilter == NULL)
-		count->aggfilter = condition;
-	else if (condition != NULL)
-		count->aggfilter = both(count->aggfilter, condition);
 	return (Expr *) count;
 }
 
-/* what a call is replaced by, or NULL */
+/* an aggregate of the extension's, by its declared types, over expressions */
 static Expr *
-substitute_hypothetical(const Aggref *call)
+collect(const Aggref *call, const char *name, const Oid *declared, Oid type, List *exprs, Expr *condition)
 {
-	switch (call->aggfnoid)
+	Aggref	   *result = make_aggregate(call, extension_function(name, list_length(exprs), declared), type, condition);
+	ListCell   *lc;
+
+	foreach(lc, exprs)
 	{
-		case F_RANK_ANY:
-			return extension_call("rank_after", INT8OID,
-								  list_make1(count_rows(call, row_before(order_of(call), false))));
-		case F_PERCENT_RANK_ANY:
-			return extension_call("percent_rank_after", FLOAT8OID,
-								  list_make2(count_rows(call, row_before(order_of(call), false)), count_rows(call, NULL)));
-		case F_CUME_DIST_ANY:
-			return extension_call("cume_dist_after", FLOAT8OID,
-								  list_make2(count_rows(call, row_before(order_of(call), true)), count_rows(call, NULL)));
-		default:
-			return NULL;
+		Expr	   *expr = copyObject(lfirst(lc));
+
+		result->aggargtypes = lappend_oid(result->aggargtypes, exprType((Node *) expr));
+		result->args = lappend(result->args,
+							   makeTargetEntry(expr, foreach_current_index(lc) + 1, NULL, false));
+		if (!OidIsValid(result->inputcollid))
+			result->inputcollid = exprCollation((Node *) expr);
 	}
+	if (type_is_collatable(type))
+		result->aggcollid = result->inputcollid;
+	return (Expr *) result;
+}
+
+static Expr *
+count_distinct(const Aggref *call, Expr *value, Expr *condition)
+{
+	static const Oid declared[] = {ANYELEMENTOID};
+
+	return collect(call, "count_distinct", declared, INT8OID, list_make1(value), condition);
+}
+
+/* all values but nulls, as an array; NULL where they cannot be kept so */
+static Expr *
+all_values(const Aggref *call, Expr *value)
+{
+	static const Oid declared[] = {ANYNONARRAYOID};
+	Oid			type = exprType((Node *) value);
+	Oid			array = get_array_type(type);
+
+	if (!OidIsValid(array) || OidIsValid(get_element_type(getBaseType(type))))
+		return NULL;
+	return collect(call, "array_agg", declared, array, list_make1(value), is_null(value, false));
+}
+
+static Expr *
+argument(const Aggref *call, int i)
+{
+	return list_nth_node(TargetEntry, call->args, i)->expr;
+}
+
+/*
+ * Hypothetical-set aggregates
+ */
+
+static Expr *
+rank_of(const Aggref *call)
+{
+	return extension_call("rank_after", INT8OID, list_make1(count_rows(call, row_before(order_of(call), false))), NULL);
+}
+
+static Expr *
+percent_rank_of(const Aggref *call)
+{
+	return extension_call("percent_rank_after", FLOAT8OID,
+						  list_make2(count_rows(call, row_before(order_of(call), false)), count_rows(call, NULL)), NULL);
+}
+
+static Expr *
+cume_dist_of(const Aggref *call)
+{
+	return extension_call("cume_dist_after", FLOAT8OID,
+						  list_make2(count_rows(call, row_before(order_of(call), true)), count_rows(call, NULL)), NULL);
+}
+
+/* are values of the type equal just where their text is? */
+static bool
+is_equal_as_text(Oid type, Oid collation)
+{
+	switch (type)
+	{
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+		case OIDOID:
+		case BOOLOID:
+		case DATEOID:
+		case TIMESTAMPOID:
+		case TIMESTAMPTZOID:
+		case UUIDOID:
+		case BYTEAOID:
+			return true;
+		case TEXTOID:
+		case VARCHAROID:
+			return get_collation_isdeterministic(collation);
+		default:
+			return type_is_enum(type);
+	}
+}
+
+/* several columns as one text; NULL where that would not tell which are distinct */
+static Expr *
+row_text(const List *order)
+{
+	RowExpr    *row = makeNode(RowExpr);
+	CoerceViaIO *text = makeNode(CoerceViaIO);
+	ListCell   *lc;
+
+	foreach(lc, order)
+	{
+		Expr	   *value = ((OrderColumn *) lfirst(lc))->value;
+
+		if (!is_equal_as_text(exprType((Node *) value), exprCollation((Node *) value)))
+			return NULL;
+		row->args = lappend(row->args, copyObject(value));
+		row->colnames = lappend(row->colnames, makeString(psprintf("f%d", foreach_current_index(lc) + 1)));
+	}
+	row->row_typeid = RECORDOID;
+	row->row_format = COERCE_EXPLICIT_CALL;
+	row->location = -1;
+	text	  ->arg = (Expr *) row;
+	text	  ->resulttype = TEXTOID;
+	text	  ->resultcollid = C_COLLATION_OID;
+	text	  ->coerceformat = COERCE_EXPLICIT_CAST;
+	text	  ->location = -1;
+	return (Expr *) text;
+}
+
+/* distinct values before the given one, nulls, which count as one, apart */
+static Expr *
+dense_rank_of(const Aggref *call)
+{
+	List	   *order = order_of(call);
+	Expr	   *value = list_length(order) == 1 ? ((OrderColumn *) linitial(order))->value : row_text(order);
+	Expr	   *nulls;
+
+	if (value == NULL)
+		return NULL;
+	nulls = both(is_null(value, true), row_before(order, false));
+	return extension_call("dense_rank_after", INT8OID,
+						  list_make2(count_distinct(call, value, row_before(order, false)), count_rows(call, nulls)),
+						  NULL);
+}
+
+/*
+ * Ordered-set aggregates
+ */
+
+/* a function of the call's own argument, if it has one, all values, and whether they descend */
+static Expr *
+of_all_values(const Aggref *call, const char *name, Oid declared_argument, Oid declared_values)
+{
+	SortGroupClause *order = linitial_node(SortGroupClause, call->aggorder);
+	Expr	   *values = all_values(call, argument(call, 0));
+	TypeCacheEntry *type = lookup_type_cache(exprType((Node *) argument(call, 0)),
+											 TYPECACHE_LT_OPR | TYPECACHE_GT_OPR);
+	Oid			declared[] = {declared_values, BOOLOID, InvalidOid};
+	List	   *args;
+
+	if (values == NULL || (order->sortop != type->lt_opr && order->sortop != type->gt_opr))
+		return NULL;
+	args = list_make2(values, makeBoolConst(order->sortop == type->gt_opr, false));
+	if (call->aggdirectargs != NIL)
+	{
+		declared[2] = declared_argument;
+		args = lappend(args, copyObject(linitial(call->aggdirectargs)));
+	}
+	return extension_call(name, call->aggtype, args, declared);
+}
+
+static Expr *
+percentile_cont_of(const Aggref *call)
+{
+	Oid			type = exprType((Node *) argument(call, 0));
+
+	return of_all_values(call, "percentile_cont_of", exprType(linitial(call->aggdirectargs)), get_array_type(type));
+}
+
+static Expr *
+percentile_disc_of(const Aggref *call)
+{
+	return of_all_values(call, "percentile_disc_of", exprType(linitial(call->aggdirectargs)), ANYARRAYOID);
+}
+
+static Expr *
+mode_of(const Aggref *call)
+{
+	return of_all_values(call, "mode_of", InvalidOid, ANYARRAYOID);
+}
+
+/*
+ * Aggregates over values that are distinct, or in an order
+ */
+
+static bool
+is_combinable(Oid aggregate)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", aggregate);
+	result = OidIsValid(((Form_pg_aggregate) GETSTRUCT(tuple))->aggcombinefn);
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+static Expr *
+count_of(const Aggref *call)
+{
+	return call->aggdistinct == NIL ? NULL : count_distinct(call, argument(call, 0), NULL);
+}
+
+/* the one expression that a call is ordered by, ascending and nulls last; NULL where that is not all */
+static Expr *
+simple_order(const Aggref *call)
+{
+	SortGroupClause *order = linitial_node(SortGroupClause, call->aggorder);
+	Expr	   *expr = get_sortgroupclause_tle(order, call->args)->expr;
+	TypeCacheEntry *type = lookup_type_cache(exprType((Node *) expr), TYPECACHE_LT_OPR);
+
+	if (list_length(call->aggorder) > 1 || order->nulls_first || order->sortop != type->lt_opr)
+		return NULL;
+	return expr;
+}
+
+/* arguments in a list, in the call's order, which becomes one more argument */
+static Expr *
+collect_in_order(const Aggref *call, const char *name, Oid *declared, Oid type, List *args)
+{
+	if (call->aggorder != NIL)
+	{
+		Expr	   *order = simple_order(call);
+
+		if (order == NULL)
+			return NULL;
+		declared[list_length(args)] = ANYCOMPATIBLEOID;
+		args = lappend(args, order);
+	}
+	return collect(call, name, declared, type, args, NULL);
+}
+
+/* the distinct values as an array, ascending, a null at the end: what DISTINCT alone gives */
+static Expr *
+collect_set(const Aggref *call, Oid type)
+{
+	static const Oid declared[] = {ANYNONARRAYOID};
+
+	if (call->aggorder != NIL && simple_order(call) == NULL)
+		return NULL;
+	return collect(call, "set_agg", declared, type, list_make1(argument(call, 0)), NULL);
+}
+
+/* all values as an array */
+static Expr *
+collect_array(const Aggref *call, Oid type)
+{
+	Oid			declared[] = {ANYNONARRAYOID, InvalidOid};
+
+	if (call->aggdistinct != NIL)
+		return collect_set(call, type);
+	return collect_in_order(call, "array_agg", declared, type, list_make1(argument(call, 0)));
+}
+
+static Expr *
+array_agg_of(const Aggref *call)
+{
+	if (call->aggdistinct == NIL && call->aggorder == NIL && is_combinable(call->aggfnoid))
+		return NULL;
+	return collect_array(call, call->aggtype);
+}
+
+static Expr *
+string_agg_of(const Aggref *call)
+{
+	Oid			type = exprType((Node *) argument(call, 0));
+	Oid			declared[] = {type, type, InvalidOid};
+
+	if (call->aggdistinct != NIL || (call->aggorder == NIL && is_combinable(call->aggfnoid)))
+		return NULL;
+	return collect_in_order(call, "string_agg", declared, call->aggtype,
+							list_make2(argument(call, 0), argument(call, 1)));
+}
+
+static Expr *
+json_agg_of_kind(const Aggref *call, const char *name)
+{
+	static const Oid declared[] = {ANYARRAYOID};
+	Oid			type = exprType((Node *) argument(call, 0));
+	Oid			array = get_array_type(type);
+	Expr	   *values;
+
+	if (!OidIsValid(array) || OidIsValid(get_element_type(getBaseType(type))))
+		return NULL;
+	values = collect_array(call, array);
+	return values == NULL ? NULL : extension_call(name, call->aggtype, list_make1(values), declared);
+}
+
+static Expr *
+json_agg_of(const Aggref *call)
+{
+	return json_agg_of_kind(call, "json_agg_of");
+}
+
+static Expr *
+jsonb_agg_of(const Aggref *call)
+{
+	return json_agg_of_kind(call, "jsonb_agg_of");
+}
+
+typedef struct Substitute
+{
+	Oid			aggregate;
+	Expr	   *(*make) (const Aggref *call);	/* NULL: as it is */
+} Substitute;
+
+static const Substitute substitutes[] = {
+	{F_RANK_ANY, rank_of},
+	{F_DENSE_RANK_ANY, dense_rank_of},
+	{F_PERCENT_RANK_ANY, percent_rank_of},
+	{F_CUME_DIST_ANY, cume_dist_of},
+	{F_PERCENTILE_CONT_FLOAT8_FLOAT8, percentile_cont_of},
+	{F_PERCENTILE_CONT_FLOAT8_INTERVAL, percentile_cont_of},
+	{F_PERCENTILE_CONT__FLOAT8_FLOAT8, percentile_cont_of},
+	{F_PERCENTILE_CONT__FLOAT8_INTERVAL, percentile_cont_of},
+	{F_PERCENTILE_DISC_FLOAT8_ANYELEMENT, percentile_disc_of},
+	{F_PERCENTILE_DISC__FLOAT8_ANYELEMENT, percentile_disc_of},
+	{F_MODE, mode_of},
+	{F_COUNT_ANY, count_of},
+	{F_ARRAY_AGG_ANYNONARRAY, array_agg_of},
+	{F_JSON_AGG, json_agg_of},
+	{F_JSONB_AGG, jsonb_agg_of},
+	{F_STRING_AGG_TEXT_TEXT, string_agg_of},
+	{F_STRING_AGG_BYTEA_BYTEA, string_agg_of},
+};
+
+static Node *
+substitute(Aggref *call)
+{
+	for (int i = 0; i < lengthof(substitutes); i++)
+	{
+		Expr	   *other;
+
+		if (substitutes[i].aggregate != call->aggfnoid)
+			continue;
+		other = substitutes[i].make(call);
+		if (other != NULL)
+			return (Node *) other;
+	}
+	return (Node *) call;
 }
 
 static Node *
@@ -217,11 +574,7 @@ substitute_mutator(Node *node, int *depth)
 		return (Node *) query;
 	}
 	if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == *depth)
-	{
-		Expr	   *other = substitute_hypothetical((Aggref *) node);
-
-		return other != NULL ? (Node *) other : node;
-	}
+		return substitute((Aggref *) node);
 	return expression_tree_mutator(node, substitute_mutator, depth);
 }
 
