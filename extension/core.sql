@@ -71,8 +71,9 @@ COMMENT ON TABLE millrace.feed_offset IS 'next offset of each feed and partition
 CREATE TABLE millrace.continuous_view (
   view        regclass PRIMARY KEY,
   kind        text NOT NULL DEFAULT 'view',
-  matrel      regclass NOT NULL,
-  definition  regclass NOT NULL,              -- internal view: the declared query
+  matrel      regclass,                       -- null: a transform
+  target      regclass,                       -- a transform's: where its rows go
+  definition  regclass NOT NULL,              -- internal view: the declared query; a transform's is itself
   query       text NOT NULL,                  -- as declared
   settings    text[] NOT NULL,                -- name=value, in force at creation
   start_at    text NOT NULL DEFAULT 'earliest',
@@ -83,7 +84,7 @@ CREATE TABLE millrace.continuous_view (
   rebuilds    regclass                        -- a shadow: view is its matrel, this the view that gets its contents
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX continuous_view_rebuilds ON millrace.continuous_view (rebuilds) WHERE rebuilds IS NOT NULL;
-COMMENT ON TABLE millrace.continuous_view IS 'continuous views, and the shadows in which contents are rebuilt';
+COMMENT ON TABLE millrace.continuous_view IS 'continuous views, the shadows in which contents are rebuilt, and continuous transforms';
 
 CREATE TABLE millrace.view_stream (
   view        regclass NOT NULL,
@@ -202,6 +203,11 @@ CREATE FUNCTION millrace.create_continuous_view(
 RETURNS regclass LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_create_continuous_view';
 COMMENT ON FUNCTION millrace.create_continuous_view(text, text, text, interval, text, interval, interval, text, boolean)
   IS 'creates a view that is kept up to date as messages arrive; drop it with DROP VIEW';
+
+CREATE FUNCTION millrace.create_continuous_transform(name text, query text, target regclass, start_at text DEFAULT 'earliest')
+RETURNS regclass LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_create_continuous_transform';
+COMMENT ON FUNCTION millrace.create_continuous_transform(text, text, regclass, text)
+  IS 'creates a view whose rows are written into a table as messages arrive; drop it with DROP VIEW';
 
 -- A serialized state of an aggregate, with the aggregate's stamp on it.  It cannot be forged:
 -- what makes one is the merge of batches alone, and a superuser who restores a dump.
@@ -457,9 +463,10 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
               WHEN b.retrying IS NOT NULL THEN 'retrying'
               WHEN b.active THEN 'catching up' END AS rebuild,
          e.retention, e.retention_column, e.late_events, x.sliding_window, x.step, x.time_column,
-         cf.changes, cf.retention AS changes_retention
+         cf.changes, cf.retention AS changes_retention,
+         v.target
   FROM millrace.continuous_view v
-  JOIN pg_catalog.pg_class c ON c.oid = v.matrel
+  LEFT JOIN pg_catalog.pg_class c ON c.oid = v.matrel
   LEFT JOIN LATERAL
     (SELECT s.stream, s.feed, f.live, f.stopped, f.last_error,
             NOT millrace.is_home(f.home_cluster, f.home_database, f.home_extension) AS away
@@ -491,7 +498,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
   LEFT JOIN LATERAL millrace.view_counters(v.view) r ON true
   CROSS JOIN millrace.worker_shortage() h(shortage)
   WHERE v.rebuilds IS NULL AND pg_catalog.has_table_privilege(v.view, 'SELECT');
-COMMENT ON VIEW millrace.views IS 'continuous views and what they do now';
+COMMENT ON VIEW millrace.views IS 'continuous views and transforms, and what they do now';
 
 CREATE VIEW millrace.streams WITH (security_barrier) AS
   SELECT s.stream, s.topic, s.format,

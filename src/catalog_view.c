@@ -19,7 +19,7 @@
 
 #define VIEW_COLUMNS \
 	"v.view, v.matrel, v.definition, v.kind, v.query, v.settings, v.active, v.failed, v.last_error," \
-	" coalesce(v.rebuilds, v.view)"
+	" coalesce(v.rebuilds, v.view), v.target"
 
 static List *
 text_array_to_list(Datum array)
@@ -37,6 +37,16 @@ text_array_to_list(Datum array)
 	return result;
 }
 
+/* of a column that may be null */
+static Oid
+oid_or_invalid(uint64 row, int col)
+{
+	bool		isnull;
+	Datum		datum = mr_catalog_column(row, col, &isnull);
+
+	return isnull ? InvalidOid : DatumGetObjectId(datum);
+}
+
 static MrView *
 view_from_row(uint64 row, MemoryContext context)
 {
@@ -44,7 +54,7 @@ view_from_row(uint64 row, MemoryContext context)
 	MrView	   *view = palloc0(sizeof(MrView));
 
 	view->view = DatumGetObjectId(mr_catalog_value(row, 1));
-	view->matrel = DatumGetObjectId(mr_catalog_value(row, 2));
+	view->matrel = oid_or_invalid(row, 2);
 	view->definition = DatumGetObjectId(mr_catalog_value(row, 3));
 	view->kind = mr_catalog_text(row, 4, context);
 	view->query = mr_catalog_text(row, 5, context);
@@ -53,6 +63,7 @@ view_from_row(uint64 row, MemoryContext context)
 	view->failed = DatumGetBool(mr_catalog_value(row, 8));
 	view->last_error = mr_catalog_text(row, 9, context);
 	view->target = DatumGetObjectId(mr_catalog_value(row, 10));
+	view->sink = oid_or_invalid(row, 11);
 	MemoryContextSwitchTo(old);
 	return view;
 }
@@ -138,8 +149,9 @@ mr_catalog_views_of_stream(Oid stream)
 void
 mr_catalog_insert_view(const MrView *view, const char *start_at)
 {
-	Oid			types[] = {OIDOID, TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTARRAYOID, TEXTOID};
-	Datum		values[7];
+	Oid			types[] = {OIDOID, TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTARRAYOID, TEXTOID, OIDOID};
+	Datum		values[8];
+	char		nulls[] = "        ";
 	Datum	   *elems = palloc(sizeof(Datum) * (list_length(view->settings) + 1));
 	int			n = 0;
 	ListCell   *lc;
@@ -153,9 +165,12 @@ mr_catalog_insert_view(const MrView *view, const char *start_at)
 	values[4] = CStringGetTextDatum(view->query);
 	values[5] = PointerGetDatum(construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT));
 	values[6] = CStringGetTextDatum(start_at);
+	values[7] = ObjectIdGetDatum(view->sink);
+	nulls[2] = OidIsValid(view->matrel) ? ' ' : 'n';
+	nulls[7] = OidIsValid(view->sink) ? ' ' : 'n';
 	mr_catalog_run_alone("INSERT INTO millrace.continuous_view"
-						 " (view, kind, matrel, definition, query, settings, start_at)"
-						 " VALUES ($1, $2, $3, $4, $5, $6, $7)", 7, types, values, NULL);
+						 " (view, kind, matrel, definition, query, settings, start_at, target)"
+						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", 8, types, values, nulls);
 }
 
 void
@@ -277,6 +292,23 @@ mr_catalog_view_of_part(Oid relid)
 				   " WHERE matrel = $1 OR definition = $1"
 				   " UNION ALL SELECT view::oid FROM millrace.view_changes WHERE changes = $1",
 				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+		result = DatumGetObjectId(mr_catalog_value(0, 1));
+	mr_catalog_end(&scope);
+	return result;
+}
+
+Oid
+mr_catalog_transform_into(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+	MrCatalogScope scope;
+	Oid			result = InvalidOid;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT v.view::oid FROM millrace.continuous_view v JOIN pg_class c ON c.oid = v.view"
+				   " WHERE v.target = $1 ORDER BY 1 LIMIT 1", true, 1, types, values, NULL);
 	if (SPI_processed > 0)
 		result = DatumGetObjectId(mr_catalog_value(0, 1));
 	mr_catalog_end(&scope);

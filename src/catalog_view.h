@@ -12,8 +12,11 @@
 typedef struct MrView
 {
 	Oid			view;
-	Oid			matrel;
-	Oid			definition;		/* internal view that holds the declared query */
+	Oid			matrel;			/* InvalidOid of a transform */
+	Oid			sink;			/* table that a transform writes into, or
+								 * InvalidOid */
+	Oid			definition;		/* internal view that holds the declared
+								 * query; a transform holds its own */
 	char	   *kind;
 	char	   *query;
 	List	   *settings;		/* of char *: name=value */
@@ -52,5 +55,8 @@ extern Bitmapset *mr_catalog_stream_attrs(Oid stream);
 extern Oid	mr_catalog_view_of_part(Oid relid); /* view whose matrel,
 												 * definition or changes, or
 												 * shadow's matrel, this is */
+
+/* a transform that writes into the relation, of those that still exist; or InvalidOid */
+extern Oid	mr_catalog_transform_into(Oid relid);
 
 #endif							/* MR_CATALOG_VIEW_H */

@@ -228,6 +228,7 @@ typedef bool MrUpdateIndexes;
 /*
  * Privileges on relations stand in lists of their own since 16; need executor/executor.h,
  * parser/parse_relation.h.  mr_select_column: the query reads this column of the item.
+ * mr_insert_item, mr_insert_column: it inserts into the item, and into this column of it.
  */
 #if PG_VERSION_NUM >= 160000
 #define mr_select_column(item, attnum) \
@@ -240,6 +241,11 @@ typedef bool MrUpdateIndexes;
 		info_->selectedCols = bms_add_member(info_->selectedCols, \
 											 (attnum) - FirstLowInvalidHeapAttributeNumber); \
 	} while (0)
+#define mr_insert_item(item)	((item)->p_perminfo->requiredPerms = ACL_INSERT)
+#define mr_insert_column(item, attnum) \
+	((item)->p_perminfo->insertedCols = \
+	 bms_add_member((item)->p_perminfo->insertedCols, \
+					(attnum) - FirstLowInvalidHeapAttributeNumber))
 #define mr_set_range_table(query, pstate) \
 	((query)->rtable = (pstate)->p_rtable, \
 	 (query)->rteperminfos = (pstate)->p_rteperminfos)
@@ -253,6 +259,11 @@ typedef bool MrUpdateIndexes;
 #define mr_select_rte_column(query, rte, attnum) \
 	((rte)->selectedCols = bms_add_member((rte)->selectedCols, \
 										  (attnum) - FirstLowInvalidHeapAttributeNumber))
+#define mr_insert_item(item)	((item)->p_rte->requiredPerms = ACL_INSERT)
+#define mr_insert_column(item, attnum) \
+	((item)->p_rte->insertedCols = \
+	 bms_add_member((item)->p_rte->insertedCols, \
+					(attnum) - FirstLowInvalidHeapAttributeNumber))
 #define mr_set_range_table(query, pstate) \
 	((query)->rtable = (pstate)->p_rtable)
 #define mr_check_permissions(query) \

@@ -12,6 +12,7 @@
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "fmgr.h"
+#include "ingest/write.h"
 #include "launcher.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
@@ -119,6 +120,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUt
 	Node	   *stmt = pstmt->utilityStmt;
 	const Oid	database = mr_shared != NULL && IsTransactionState() ? database_wanted(stmt) : InvalidOid;
 
+	mr_write_check_utility(stmt);
 	if (!OidIsValid(database) || !may_want(stmt, database))
 	{
 		bool		probe = mr_shared != NULL &&

@@ -28,6 +28,8 @@ my %query = (
 	told => 'SELECT k, s, count(*) AS n, min(v) AS least FROM %s e GROUP BY k, s HAVING count(*) > 2',
 	'odd."A View"' => 'SELECT k, count(*) AS n, sum(id) AS ids FROM
 		(SELECT k, id FROM %s c UNION ALL SELECT k, id FROM %s v) u GROUP BY k');
+# a transform, and its target
+my $sunk = 'SELECT id, s FROM %s e WHERE k = 2';
 my %settings = (
 	told => q{, changes => true},
 	sliding => q{, sliding_window => '1 day'},
@@ -58,6 +60,8 @@ sub all_exact
 		is_same($where, $view, $oracle, "$what: $view", $database);
 		is_told($where, $view, "$what: its changes", $database) if $view eq 'told';
 	}
+	wait_latest($where, 'sunk', undef, $database) unless defined $to;
+	is_same($where, '(SELECT id, s FROM sunk_rows) r', sprintf($sunk, events($to // $n)), "$what: a transform", $database);
 }
 
 sub dump_database
@@ -106,6 +110,8 @@ foreach my $view (sort keys %query)
 	sql(qq{$role SELECT millrace.create_continuous_view('$view', \$\$@{[$query{$view} =~ s/%s/clicks/r =~ s/%s/visits/r]}\$\$
 		@{[$settings{$view} // '']})});
 }
+sql(qq{CREATE TABLE sunk_rows (nr bigserial, id bigint UNIQUE, s text);
+	SELECT millrace.create_continuous_transform('sunk', \$\$@{[sprintf $sunk, 'clicks']}\$\$, 'sunk_rows')});
 sql('GRANT SELECT ON per_k TO reader; CREATE VIEW above AS SELECT sum(n) AS n FROM per_k');
 send_more(300);
 produce($other_topic, 0, map { event($_) } 1 .. $visits);
@@ -120,12 +126,14 @@ send_more(100);
 all_exact($node, 'more in the original');
 restore($node, 'whole', 'restored');
 is_paused($node, 'restored', 'a restored database');
+my ($rc, $out, $err) = $node->psql('restored', 'DROP TABLE sunk_rows');
+like($err, qr/cannot drop the target of continuous transform "sunk"/, 'the target of a transform is kept');
 all_exact($node, 'it shows what was dumped', 'restored', $dumped);
 sql(q{SELECT millrace.activate('per_k')}, 'restored');
 wait_latest($node, 'per_k', undef, 'restored');
 is_same($node, 'per_k', sprintf($query{per_k}, events($n)), 'one view is activated', 'restored');
 is(sql(q{SELECT view, state FROM millrace.views WHERE state <> 'running' ORDER BY view::text}, 'restored'),
-	join("\n", map { "$_|paused" } grep { $_ ne 'per_k' } sort keys %query), 'the others are still paused');
+	join("\n", map { "$_|paused" } grep { $_ ne 'per_k' } sort(keys %query, 'sunk')), 'the others are still paused');
 sql(q{SELECT millrace.create_continuous_view('young', 'SELECT count(*) AS n FROM clicks')}, 'restored');
 wait_latest($node, 'young', undef, 'restored');
 is(sql('SELECT n FROM young', 'restored'), $n, 'a new view runs at once');
@@ -141,9 +149,11 @@ is(sql('SELECT count(*) FROM millrace.dead_letters', 'restored'), '1', 'no dead 
 produce($topic, 0, '{"id": "worse"}');
 wait_for($node, q{SELECT count(*) = 2 AND count(DISTINCT id) = 2 FROM millrace.dead_letters}, 't', 'restored');
 pass('sequences go on');
-my ($rc, $out, $err) = $node->psql('restored', 'DROP TABLE per_k_mrel');
+($rc, $out, $err) = $node->psql('restored', 'DROP TABLE per_k_mrel');
 like($err, qr/per_k/, 'parts belong to their views again');
-sql('DROP VIEW above; DROP VIEW per_k, in_all, copied, sliding, kept, told; DROP SCHEMA odd CASCADE; DROP FOREIGN TABLE clicks, visits', 'restored');
+($rc, $out, $err) = $node->psql('restored', 'DROP TABLE sunk_rows');
+like($err, qr/view sunk depends on table sunk_rows/, 'and transforms to their targets');
+sql('DROP VIEW above; DROP VIEW per_k, in_all, copied, sliding, kept, told; DROP TABLE sunk_rows CASCADE; DROP SCHEMA odd CASCADE; DROP FOREIGN TABLE clicks, visits', 'restored');
 is(sql(q{SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace}, 'restored'), '0', 'nothing is left of what is dropped');
 is(sql(q{SELECT count(*) FROM millrace.feed}, 'restored'), '0', 'nor of its feeds');
 sql('DROP DATABASE restored');
@@ -172,7 +182,7 @@ all_exact($node, 'a database', 'same');
 system_or_bail('pg_dump', '-d', $node->connstr('same'), '-Fc', '-f', "$dir/same");
 {
 	my ($out, $err);
-	sql('DROP SCHEMA odd CASCADE; DROP EXTENSION millrace CASCADE; DROP SCHEMA millrace', 'same');
+	sql('DROP SCHEMA odd CASCADE; DROP EXTENSION millrace CASCADE; DROP SCHEMA millrace; DROP TABLE sunk_rows', 'same');
 	IPC::Run::run([ 'pg_restore', '-d', $node->connstr('same'), "$dir/same" ], '<', \undef, '>', \$out, '2>', \$err);
 	is($err, '', 'is restored in its own place');
 }

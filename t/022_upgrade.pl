@@ -18,6 +18,8 @@ my %query = (
 	copied => 'SELECT id, s FROM %s e WHERE k = 1',
 	told => 'SELECT k, count(*) AS n FROM %s e GROUP BY k');
 
+my $sunk = 'SELECT id, s FROM %s e WHERE k = 2';
+
 sub all_exact
 {
 	my ($where, $n, $what) = @_;
@@ -27,11 +29,15 @@ sub all_exact
 		is_same($where, $view, sprintf($query{$view}, events($n)), "$what: $view");
 	}
 	is_told($where, 'told', "$what: the changes of told");
+	wait_latest($where, 'sunk');
+	is_same($where, 'sunk_rows', sprintf($sunk, events($n)), "$what: a transform");
 }
 
 $node->safe_psql('postgres', qq{SELECT millrace.create_continuous_view('$_', \$\$@{[sprintf $query{$_}, 'clicks']}\$\$,
 	changes => '$_' = 'told')})
   foreach sort keys %query;
+$node->safe_psql('postgres', qq{CREATE TABLE sunk_rows (id bigint UNIQUE, s text);
+	SELECT millrace.create_continuous_transform('sunk', \$\$@{[sprintf $sunk, 'clicks']}\$\$, 'sunk_rows')});
 
 # --- the next version of the extension ----------------------------------------
 

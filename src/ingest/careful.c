@@ -42,8 +42,8 @@ stop_before(MrIngest *ingest, const MrIsolation *isolation)
 	const MrRefusal *refused = &isolation->refused[0];
 	int			message = batch->message[refused->row];
 
-	ingest->stop_error = psprintf("continuous view %s, partition %d, offset %lld: %s",
-								  isolation->view->name, batch->messages[message].partition,
+	ingest->stop_error = psprintf("continuous %s %s, partition %d, offset %lld: %s",
+								  isolation->view->view->kind, isolation->view->name, batch->messages[message].partition,
 								  (long long) batch->messages[message].offset,
 								  refused->reject.text);
 	return message;

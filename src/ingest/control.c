@@ -197,6 +197,7 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 	MrViewAnalysis *analysis;
 	MrGuise		guise;
 
+	mr_target_refuse_transform(view, "Truncate its target; the transform goes on from where it stands.");
 	mr_target_require_owner(relid);
 	LockRelationOid(view->matrel, AccessExclusiveLock);
 	mr_dead_letter_forget(relid);

@@ -65,3 +65,19 @@ mr_fault(int sqlstate)
 		return MR_FAULT_MESSAGE;
 	return MR_FAULT_DEFINITION;
 }
+
+/* row security has no code of its own: its refusals are told by who throws them */
+static bool
+is_row_security(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_INSUFFICIENT_PRIVILEGE && error->funcname != NULL &&
+		strcmp(error->funcname, "ExecWithCheckOptions") == 0;
+}
+
+MrFault
+mr_fault_of_write(const ErrorData *error)
+{
+	if (error->sqlerrcode == ERRCODE_UNIQUE_VIOLATION || is_row_security(error))
+		return MR_FAULT_MESSAGE;
+	return mr_fault(error->sqlerrcode);
+}

@@ -18,4 +18,7 @@ typedef enum MrFault
 /* for an error while rows were evaluated or merged, not while planning */
 extern MrFault mr_fault(int sqlstate);
 
+/* the same while rows were written into a transform's sink, whose constraints are its owner's */
+extern MrFault mr_fault_of_write(const ErrorData *error);
+
 #endif							/* MR_INGEST_FAULT_H */

@@ -23,7 +23,6 @@
 #include "millrace.h"
 
 #include "access/xact.h"
-#include "ingest/fault.h"
 #include "ingest/isolate.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -34,13 +33,13 @@ note_error(MrIsolation *isolation, const ErrorData *error)
 {
 	isolation->error.sqlstate = error->sqlerrcode;
 	isolation->error.text = pstrdup(error->message ? error->message : "missing error text");
-	isolation->internal = mr_fault(error->sqlerrcode) == MR_FAULT_INTERNAL;
+	isolation->internal = mr_take_fault(isolation->phase, error) == MR_FAULT_INTERNAL;
 }
 
 static bool
 is_messages_fault(const MrIsolation *isolation, const ErrorData *error)
 {
-	MrFault		fault = mr_fault(error->sqlerrcode);
+	MrFault		fault = mr_take_fault(isolation->phase, error);
 
 	return isolation->phase != MR_TAKE_OTHER &&
 		(fault == MR_FAULT_MESSAGE || (fault == MR_FAULT_INTERNAL && isolation->internal_too));
@@ -127,8 +126,8 @@ throw_storm(const MrIsolation *isolation)
 	mr_take_blame(isolation->view->view->view);
 	ereport(ERROR,
 			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("messages that continuous view %s cannot take outnumber the others by more than %d; the last error: %s",
-					isolation->view->name, isolation->excess_limit, isolation->error.text),
+			 errmsg("messages that continuous %s %s cannot take outnumber the others by more than %d; the last error: %s",
+					isolation->view->view->kind, isolation->view->name, isolation->excess_limit, isolation->error.text),
 			 errhint("Mend what the view reads, or drop the view and create it again, then use millrace.activate(). The limit is millrace.dead_letter_limit.")));
 }
 
@@ -244,6 +243,41 @@ take(MrIsolation *isolation, int first, int last)
 	take(isolation, middle, last);
 }
 
+/*
+ * The same for a transform.  What is written in an attempt that fails is gone with it, so
+ * there is nothing to be gained by probing: the rows before the one that failed are taken,
+ * it is tried alone, and so on behind it.  Rows that exclude each other stay in their order:
+ * the first one is in.  A constraint that is checked after the last row does not tell whose
+ * it was, and a plan that reads everything first (a sort) tells wrong; then the range is
+ * halved.
+ */
+static void
+take_in_order(MrIsolation *isolation, int first, int last)
+{
+	while (!mr_isolate_gave_up(isolation) && count_to_two(isolation, first, last) > 0 &&
+		   !attempt(isolation, first, last, true))
+	{
+		int			row = isolation->source.row;
+		bool		known = isolation->phase == MR_TAKE_WRITE && row >= first && row < last;
+
+		if (count_to_two(isolation, first, last) == 1)
+		{
+			refuse_only_row(isolation, first, last);
+			return;
+		}
+		if (known && (count_to_two(isolation, first, row) == 0 || attempt(isolation, first, row, true)))
+		{
+			if (!attempt(isolation, row, row + 1, true))
+				refuse(isolation, row);
+			first = row + 1;
+			continue;
+		}
+		row = first + (last - first) / 2;
+		take_in_order(isolation, first, row);
+		first = row;
+	}
+}
+
 /* a view for which nothing but internal errors comes out is broken, not its messages */
 static void
 check_internal(const MrIsolation *isolation)
@@ -279,7 +313,10 @@ mr_isolate(MrIsolation *isolation)
 			.row = -1
 	};
 	mr_take_prepare(isolation->ingest, view);
-	take(isolation, 0, batch->nrows);
+	if (OidIsValid(view->view->sink))
+		take_in_order(isolation, 0, batch->nrows);
+	else
+		take(isolation, 0, batch->nrows);
 	check_internal(isolation);
 	isolation->excess = Max(isolation->excess - (batch->nrows - isolation->seen), 0);
 	mr_take_blame(InvalidOid);

@@ -79,12 +79,20 @@ try_lock_relations(const List *relids, MrBusy *busy)
 	return true;
 }
 
+/* the matrel, or a transform's sink, whose lock to write comes with the plan */
+static bool
+try_lock_contents(const MrView *view, LOCKMODE mode, MrBusy *busy)
+{
+	return OidIsValid(view->sink) ? mr_try_lock(view->sink, RowExclusiveLock, busy) :
+		mr_try_lock(view->matrel, mode, busy);
+}
+
 bool
 mr_try_lock_to_open(const MrView *view, MrBusy *busy)
 {
 	if (mr_try_lock(view->target, AccessShareLock, busy) &&
 		mr_try_lock(view->definition, AccessShareLock, busy) &&
-		mr_try_lock(view->matrel, AccessShareLock, busy) &&
+		try_lock_contents(view, AccessShareLock, busy) &&
 		try_lock_relations(relations_read(view->definition), busy))
 		return true;
 	busy->view = view->view;
@@ -96,7 +104,7 @@ mr_try_lock_to_take(const MrIngestView *view, MrBusy *busy)
 {
 	if (mr_try_lock(view->view->target, AccessShareLock, busy) &&
 		mr_try_lock(view->view->definition, AccessShareLock, busy) &&
-		mr_try_lock(view->view->matrel, RowExclusiveLock, busy) &&
+		try_lock_contents(view->view, RowExclusiveLock, busy) &&
 		(view->changes == NULL ||
 		 mr_try_lock(mr_changes_table(view->changes), RowExclusiveLock, busy)) &&
 		try_lock_relations(view->relations, busy))

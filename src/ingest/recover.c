@@ -14,10 +14,9 @@
 #include "millrace.h"
 
 #include "access/xact.h"
-#include "ingest/fault.h"
 #include "ingest/recover.h"
 #include "ingest/slot.h"
-#include "ingest/step.h"
+#include "ingest/take.h"
 #include "utils/snapmgr.h"
 
 #define ERRORS_MAX			3	/* of one view in a row that are no verdict by
@@ -92,13 +91,13 @@ be_careful(MrRecovery *recovery, MrFault fault, bool again)
  */
 static void
 judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
-		   const ErrorData *error, bool rows)
+		   const ErrorData *error, MrTakePhase phase)
 {
-	MrFault		fault = mr_fault(error->sqlerrcode);
+	MrFault		fault = mr_take_fault(phase, error);
 	bool		again = count_blame(recovery, view) >= ERRORS_MAX;
 	char	   *text = error_text(error);
 
-	if (rows && be_careful(recovery, fault, again))
+	if (phase != MR_TAKE_OTHER && be_careful(recovery, fault, again))
 		return;
 	if (fault != MR_FAULT_PASSING && (again || fault != MR_FAULT_INTERNAL))
 		part_with_view(slot, view, text, true);
@@ -110,10 +109,10 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 
 void
 mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
-		   const ErrorData *error, bool rows)
+		   const ErrorData *error, MrTakePhase phase)
 {
 	if (OidIsValid(view))
-		judge_view(recovery, slot, nviews, view, error, rows);
+		judge_view(recovery, slot, nviews, view, error, phase);
 	else
 		wait_and_retry(recovery, slot, error->message);
 }

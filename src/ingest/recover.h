@@ -5,6 +5,7 @@
 #ifndef MR_INGEST_RECOVER_H
 #define MR_INGEST_RECOVER_H
 
+#include "ingest/step.h"
 #include "shmem.h"
 
 #define FIRST_RETRY_MS		100
@@ -24,10 +25,9 @@ typedef struct MrRecovery
 
 /*
  * After an error, when everything of the attempt is gone: blame a view, or wait for better
- * times.  nviews: of the feed.  view: in whose plan or merge it happened, or InvalidOid; rows:
- * when rows were run or merged.
+ * times.  nviews: of the feed.  view: in whose plan or merge it happened, or InvalidOid.
  */
 extern void mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
-					   const ErrorData *error, bool rows);
+					   const ErrorData *error, MrTakePhase phase);
 
 #endif							/* MR_INGEST_RECOVER_H */

@@ -29,6 +29,7 @@
 #include "ingest/dead_letter.h"
 #include "ingest/intake.h"
 #include "ingest/isolate.h"
+#include "ingest/write.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
@@ -149,7 +150,7 @@ lock_view(Oid relid)
 		return NULL;
 	LockRelationOid(view->target, AccessShareLock);
 	LockRelationOid(view->definition, AccessShareLock);
-	LockRelationOid(view->matrel, RowExclusiveLock);
+	LockRelationOid(OidIsValid(view->sink) ? view->sink : view->matrel, RowExclusiveLock);
 	/* whatever has become of it while we waited */
 	view = mr_catalog_view(relid);
 	return view != NULL && get_rel_name(view->target) != NULL ? view : NULL;
@@ -302,15 +303,33 @@ replay_into(Oid stream, List *views, Datum ids)
 	}
 	PG_CATCH();
 	{
-		bool		rows;
+		MrTakePhase phase;
 
-		(void) mr_ingest_after_error(&rows);
+		(void) mr_ingest_after_error(&phase);
 		mr_ingest_close();
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	mr_ingest_close();
 	return result;
+}
+
+/*
+ * What the caller's transaction has put off must not be met where it looks like a message's
+ * fault.
+ */
+static void
+check_deferred(const List *views)
+{
+	ListCell   *lc;
+
+	foreach(lc, views)
+	{
+		if (!OidIsValid(((const MrView *) lfirst(lc))->sink))
+			continue;
+		mr_write_defer_nothing();
+		return;
+	}
 }
 
 /* with everything selected: lock, open, feed */
@@ -322,6 +341,7 @@ replay_letters(Oid stream, Datum ids)
 	LockRelationOid(stream, AccessShareLock);
 	mr_dead_letter_lock_stream(stream);
 	views = lock_views(mr_dead_letter_views(stream, ids));
+	check_deferred(views);
 	return views == NIL ? 0 : replay_into(stream, views, ids);
 }
 

@@ -137,9 +137,9 @@ mr_ingest_nviews(void)
 }
 
 Oid
-mr_ingest_after_error(bool *rows)
+mr_ingest_after_error(MrTakePhase *phase)
 {
-	*rows = mr_take_phase() != MR_TAKE_OTHER;
+	*phase = mr_take_phase();
 	mr_scan_source_set(NULL);
 	return mr_take_blamed();
 }
@@ -211,8 +211,11 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 
 	mr_guise_begin(&guise, result->owner, view->settings);
 	result->analysis = mr_view_reanalyze(view);
-	result->changes = mr_changes_create(view, result->analysis);
-	result->merge = mr_merge_create(result->analysis, view->view, view->matrel, result->changes);
+	if (OidIsValid(view->matrel))
+	{
+		result->changes = mr_changes_create(view, result->analysis);
+		result->merge = mr_merge_create(result->analysis, view->view, view->matrel, result->changes);
+	}
 	result->plan_context = AllocSetContextCreate(ingest->context, "millrace plan", ALLOCSET_DEFAULT_SIZES);
 	mr_take_plan(result);		/* now, to know which relations to lock */
 	mr_guise_end(&guise);

@@ -35,7 +35,7 @@ typedef struct MrIngestView
 	struct MrGrouping *grouping;	/* NULL: only the executor can run the
 									 * plan */
 	List	   *relations;		/* of Oid: what the last plan reads */
-	MrMerge    *merge;
+	MrMerge    *merge;			/* NULL: a transform */
 	MrChanges  *changes;		/* or NULL */
 	MrProfile  *profile;
 	int64	   *start;			/* by partition: messages before are not the
@@ -96,6 +96,18 @@ typedef struct MrStepSource
 	void	   *arg;
 } MrStepSource;
 
+/* what was being done for a view when an error came */
+typedef enum MrTakePhase
+{
+	MR_TAKE_OTHER,				/* opening, planning, judging */
+	MR_TAKE_PLAN,				/* rows were run through the plan */
+	MR_TAKE_MERGE,				/* partial rows were merged */
+	MR_TAKE_WRITE,				/* a transform's rows were written, each as it
+								 * came */
+	MR_TAKE_WRITTEN				/* and what waits for the last of them:
+								 * triggers, constraints */
+} MrTakePhase;
+
 typedef enum MrStepResult
 {
 	MR_STEP_COMMITTED,
@@ -124,11 +136,10 @@ extern void mr_ingest_close(void);
 extern int	mr_ingest_nviews(void);
 
 /*
- * After an error: the view whose analysis, plan or merge was running, or InvalidOid; rows:
- * it came from running rows through the plan, or merging.  Ends the batch's claim on scans,
- * too.
+ * After an error: the view whose analysis, plan or merge was running, or InvalidOid, and in
+ * which phase.  Ends the batch's claim on scans, too.
  */
-extern Oid	mr_ingest_after_error(bool *rows);
+extern Oid	mr_ingest_after_error(MrTakePhase *phase);
 
 /* is what was opened out of date, as far as invalidation messages tell? */
 extern bool mr_ingest_is_stale(const MrIngest *ingest);

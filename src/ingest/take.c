@@ -6,12 +6,15 @@
  * security-restricted context, under the settings that were in force when it was created,
  * and an error in any of them is the view's.  Whose work is being done is kept here, for
  * whoever catches the error.
+ *
+ * A transform has no merge: its plan writes the rows (write.c).
  */
 #include "millrace.h"
 
 #include "ingest/grouping.h"
 #include "ingest/retention.h"
 #include "ingest/take.h"
+#include "ingest/write.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
@@ -55,6 +58,18 @@ mr_take_blamed(void)
 	return result;
 }
 
+MrFault
+mr_take_fault(MrTakePhase at, const ErrorData *error)
+{
+	return at >= MR_TAKE_WRITE ? mr_fault_of_write(error) : mr_fault(error->sqlerrcode);
+}
+
+bool
+mr_take_is_writing(void)
+{
+	return OidIsValid(blamed_view) && phase >= MR_TAKE_WRITE;
+}
+
 /* ---------- planning ---------- */
 
 void
@@ -67,7 +82,8 @@ mr_take_plan(MrIngestView *view)
 	old = MemoryContextSwitchTo(view->plan_context);
 	view->plan = mr_plan_partial(view->analysis);
 	view->relations = list_copy(view->plan->relationOids);
-	view->grouping = mr_grouping_create(view->plan, view->analysis);
+	if (view->merge != NULL)
+		view->grouping = mr_grouping_create(view->plan, view->analysis);
 	MemoryContextSwitchTo(old);
 }
 
@@ -111,12 +127,12 @@ error_context(void *arg)
 
 	if (source && source->row >= 0 && source->row < source->batch->nrows)
 	{
-		errcontext("continuous view %s, stream %s, partition %d, offset %lld", place->view->name,
-				   place->ingest->stream->name, source->batch->partition[source->row],
+		errcontext("continuous %s %s, stream %s, partition %d, offset %lld",
+				   place->view->view->kind, place->view->name, place->ingest->stream->name, source->batch->partition[source->row],
 				   (long long) source->batch->offset[source->row]);
 	}
 	else
-		errcontext("continuous view %s, stream %s", place->view->name, place->ingest->stream->name);
+		errcontext("continuous %s %s, stream %s", place->view->view->kind, place->view->name, place->ingest->stream->name);
 }
 
 /* run work as a view's owner, with an error context; source may be NULL */
@@ -156,6 +172,20 @@ aggregate(MrIngest *ingest, MrIngestView *view)
 	else
 		(void) mr_plan_run(plan, dest, NULL);
 	mr_retention_end();
+}
+
+/* a transform's rows into its sink, and all that belongs to that: nothing waits for the commit */
+static void
+write_rows(MrIngest *ingest, MrIngestView *view)
+{
+	PlannedStmt *plan = valid_plan(view);
+	MrWrite    *writing;
+
+	phase = MR_TAKE_WRITE;
+	writing = mr_write_begin(plan);
+	view->rows_out += mr_write_rows(writing);
+	phase = MR_TAKE_WRITTEN;
+	mr_write_end(writing);
 }
 
 static void
@@ -281,7 +311,7 @@ merge(MrIngest *ingest, MrIngestView *view)
 void
 mr_take_aggregate(MrIngest *ingest, MrIngestView *view, MrScanSource *source)
 {
-	with_view(ingest, view, source, aggregate);
+	with_view(ingest, view, source, view->merge != NULL ? aggregate : write_rows);
 }
 
 void
@@ -299,5 +329,6 @@ mr_take_prepare(MrIngest *ingest, MrIngestView *view)
 void
 mr_take_merge(MrIngest *ingest, MrIngestView *view)
 {
-	with_view(ingest, view, NULL, merge);
+	if (view->merge != NULL)
+		with_view(ingest, view, NULL, merge);
 }

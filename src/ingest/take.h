@@ -5,6 +5,7 @@
 #ifndef MR_INGEST_TAKE_H
 #define MR_INGEST_TAKE_H
 
+#include "ingest/fault.h"
 #include "ingest/step.h"
 
 /* plan the view's partial query anew; call it as the view's owner */
@@ -29,15 +30,14 @@ extern void mr_take_prepare(MrIngest *ingest, MrIngestView *view);
  * Say whose work is done from here on, InvalidOid: nobody's.  _blamed tells after an error,
  * and forgets it; _phase what was being done.
  */
-typedef enum MrTakePhase
-{
-	MR_TAKE_OTHER,				/* opening, planning, judging */
-	MR_TAKE_PLAN,				/* rows were run through the plan */
-	MR_TAKE_MERGE				/* partial rows were merged */
-} MrTakePhase;
-
 extern void mr_take_blame(Oid view);
 extern Oid	mr_take_blamed(void);
 extern MrTakePhase mr_take_phase(void);
+
+/* whose fault is an error in that phase? */
+extern MrFault mr_take_fault(MrTakePhase phase, const ErrorData *error);
+
+/* are rows being written into a transform's sink, by this process and right now? */
+extern bool mr_take_is_writing(void);
 
 #endif							/* MR_INGEST_TAKE_H */

@@ -585,7 +585,7 @@ recover(MrWorker *worker)
 {
 	ErrorData  *error;
 	Oid			view;
-	bool		rows;
+	MrTakePhase phase;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(worker->life);
@@ -593,12 +593,12 @@ recover(MrWorker *worker)
 	EmitErrorReport();
 	AbortCurrentTransaction();
 	FlushErrorState();
-	view = mr_ingest_after_error(&rows);
+	view = mr_ingest_after_error(&phase);
 	MemoryContextSwitchTo(worker->life);
 	close_attempt(worker);
 	RESUME_INTERRUPTS();
 
-	mr_recover(&worker->recovery, worker->slot, mr_ingest_nviews(), view, error, rows);
+	mr_recover(&worker->recovery, worker->slot, mr_ingest_nviews(), view, error, phase);
 	FreeErrorData(error);
 }
 

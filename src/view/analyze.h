@@ -68,6 +68,8 @@ typedef struct MrViewAnalysis
 	int			window_column;	/* index in columns of the step, the last key;
 								 * without aggregates of the time; -1: no
 								 * sliding window */
+	Oid			sink;			/* a transform's: where its rows go; then
+								 * there are no columns.  See transform.h */
 } MrViewAnalysis;
 
 /*

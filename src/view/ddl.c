@@ -1,6 +1,7 @@
 /*
  * view/ddl.c
- *		create_continuous_view(), and what workers need of a view's relations.
+ *		create_continuous_view(), create_continuous_transform(), and what workers need of a
+ *		view's relations.
  *
  * The query is parsed, analyzed and planned as the caller, with the caller's settings,
  * which are kept: the worker evaluates it as the same role under the same settings.  The
@@ -40,6 +41,7 @@
 #include "view/relations.h"
 #include "view/retention.h"
 #include "view/split.h"
+#include "view/transform.h"
 #include "view/window.h"
 
 typedef struct CreateArgs
@@ -84,6 +86,7 @@ static const char *const kept_settings[] = {
 };
 
 PG_FUNCTION_INFO_V1(mr_create_continuous_view);
+PG_FUNCTION_INFO_V1(mr_create_continuous_transform);
 
 /*
  * Arguments
@@ -95,7 +98,8 @@ text_argument(FunctionCallInfo fcinfo, int i, const char *name)
 	if (PG_ARGISNULL(i))
 		ereport(ERROR,
 				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				errmsg("argument \"%s\" of create_continuous_view() must not be null", name));
+				errmsg("argument \"%s\" of %s() must not be null", name,
+					   get_func_name(fcinfo->flinfo->fn_oid)));
 	return text_to_cstring(PG_GETARG_TEXT_PP(i));
 }
 
@@ -115,15 +119,15 @@ read_args(FunctionCallInfo fcinfo, CreateArgs *args)
 }
 
 static void
-check_environment(void)
+check_environment(const char *function)
 {
 	if (!mr_preloaded())
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("continuous views need \"%s\" in shared_preload_libraries", MR_EXTENSION),
 				errhint("Add it to shared_preload_libraries in postgresql.conf and restart the server."));
-	PreventCommandIfReadOnly("create_continuous_view()");
-	PreventCommandDuringRecovery("create_continuous_view()");
+	PreventCommandIfReadOnly(function);
+	PreventCommandDuringRecovery(function);
 	if (InSecurityRestrictedOperation())
 		ereport(ERROR,
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
@@ -238,8 +242,9 @@ parse_query(const char *sql)
 	return query;
 }
 
+/* sink: a transform's, or InvalidOid */
 static MrViewAnalysis *
-analyze_query(const char *sql, Query *query, const MrExpiry *expiry)
+analyze_query(const char *sql, Query *query, const MrExpiry *expiry, Oid sink)
 {
 	QueryText	where = {.sql = sql,.in_bytes = true};
 	ErrorContextCallback callback = {.callback = query_error_callback,.arg = &where};
@@ -247,7 +252,7 @@ analyze_query(const char *sql, Query *query, const MrExpiry *expiry)
 
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	analysis = mr_view_analyze(query, expiry);
+	analysis = OidIsValid(sink) ? mr_transform_analyze(query, sink) : mr_view_analyze(query, expiry);
 	error_context_stack = callback.previous;
 	return analysis;
 }
@@ -383,13 +388,13 @@ mr_create_continuous_view(PG_FUNCTION_ARGS)
 	Oid			namespace;
 
 	read_args(fcinfo, &args);
-	check_environment();
+	check_environment("create_continuous_view()");
 	namespace = creation_namespace(&args.name);
 	query = parse_query(args.query);
 	view.query = args.query;
 	view.settings = mr_view_capture_settings();
 	expiry = expiry_from_args(&args, query, view.settings);
-	analysis = analyze_query(args.query, query, expiry);
+	analysis = analyze_query(args.query, query, expiry, InvalidOid);
 	permission_walker((Node *) query, NULL);
 	(void) mr_plan_partial(analysis);
 
@@ -400,6 +405,47 @@ mr_create_continuous_view(PG_FUNCTION_ARGS)
 	register_expiry(&view, analysis, expiry);
 	if (args.changes)
 		create_changes(&view, analysis);
+	PG_RETURN_OID(view.view);
+}
+
+/* the target argument; what it may be is the analysis's affair */
+static Oid
+sink_argument(FunctionCallInfo fcinfo, int i)
+{
+	if (PG_ARGISNULL(i))
+		ereport(ERROR,
+				errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				errmsg("argument \"target\" of create_continuous_transform() must not be null"));
+	return PG_GETARG_OID(i);
+}
+
+/* create_continuous_transform(name, query, target, start_at); see INTERFACE */
+Datum
+mr_create_continuous_transform(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_argument(fcinfo, 0, "name");
+	char	   *start_at = text_argument(fcinfo, 3, "start_at");
+	MrView		view = {.kind = "transform",.active = true};
+	MrViewAnalysis *analysis;
+	Query	   *query;
+	Oid			namespace;
+
+	view.query = text_argument(fcinfo, 1, "query");
+	view.sink = sink_argument(fcinfo, 2);
+	mr_start_at_check(start_at);
+	check_environment("create_continuous_transform()");
+	namespace = creation_namespace(&name);
+	query = parse_query(view.query);
+	view.settings = mr_view_capture_settings();
+	analysis = analyze_query(view.query, query, NULL, view.sink);
+	permission_walker((Node *) query, NULL);
+	mr_check_permissions(mr_transform_insert(analysis));
+	(void) mr_plan_partial(analysis);
+
+	view.view = mr_relations_create_reader(name, namespace, analysis->declared);
+	view.definition = view.view;
+	mr_relations_depend(&view);
+	register_view(&view, analysis, start_at);
 	PG_RETURN_OID(view.view);
 }
 
@@ -436,7 +482,10 @@ mr_view_declared_query(const MrView *view)
 MrViewAnalysis *
 mr_view_reanalyze(const MrView *view)
 {
-	return mr_view_analyze(mr_view_declared_query(view), mr_expiry_load(view));
+	Query	   *query = mr_view_declared_query(view);
+
+	return OidIsValid(view->sink) ? mr_transform_analyze(query, view->sink) :
+		mr_view_analyze(query, mr_expiry_load(view));
 }
 
 void

@@ -129,7 +129,13 @@ static void
 check_part_dropped(Oid relid)
 {
 	Oid			view = mr_catalog_view_of_part(relid);
+	Oid			transform = mr_catalog_transform_into(relid);
 
+	if (OidIsValid(transform))
+		ereport(ERROR,
+				errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				errmsg("cannot drop the target of continuous transform \"%s\"", get_rel_name(transform)),
+				errhint("Drop the transform first."));
 	if (OidIsValid(view) && relation_exists(view))
 		ereport(ERROR,
 				errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
@@ -263,6 +269,8 @@ mr_view_sync(const MrView *view)
 	MrChangeFeed *changes;
 	MrOwnerScope scope;
 
+	if (name != NULL && OidIsValid(view->sink) && relation_exists(view->sink))
+		mr_relations_depend(view);
 	if (name == NULL || !relation_exists(view->matrel) || !relation_exists(view->definition))
 		return;
 	if (view->target != view->view)

@@ -24,11 +24,13 @@
 
 #include "view/aggregate.h"
 #include "view/plan.h"
+#include "view/transform.h"
 
 static Query *
 rewrite_partial(const MrViewAnalysis *analysis)
 {
-	Query	   *query = copyObject(analysis->partial);
+	Query	   *query = OidIsValid(analysis->sink) ? mr_transform_insert(analysis) :
+	copyObject(analysis->partial);
 	List	   *rewritten;
 
 	AcquireRewriteLocks(query, true, false);
@@ -143,7 +145,8 @@ mr_plan_partial(const MrViewAnalysis *analysis)
 		}
 	}
 	plan->jitFlags = PGJIT_NONE;
-	check_output(plan, analysis->columns);
+	if (!OidIsValid(analysis->sink))
+		check_output(plan, analysis->columns);
 	return plan;
 }
 

@@ -565,11 +565,16 @@ depend_once(Oid relid, Oid refclass, Oid refobj, DependencyType type)
 
 /*
  * The reader's rule needs the matrel, and the matrel goes with the reader: a circle, as that
- * of a serial column and its sequence.
+ * of a serial column and its sequence.  A transform goes with its sink.
  */
 void
 mr_relations_depend(const MrView *view)
 {
+	if (OidIsValid(view->sink))
+	{
+		depend_once(view->view, RelationRelationId, view->sink, DEPENDENCY_NORMAL);
+		return;
+	}
 	depend_once(view->definition, RelationRelationId, view->view, DEPENDENCY_INTERNAL);
 	mr_relations_depend_table(view->matrel, view->view);
 }

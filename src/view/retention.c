@@ -200,7 +200,7 @@ mr_set_retention(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("set_retention()");
 	PreventCommandDuringRecovery("set_retention()");
-	(void) mr_target_view(relid);
+	mr_target_refuse_transform(mr_target_view(relid), "Delete from its target what is too old.");
 	mr_target_require_owner(relid);
 	LockRelationOid(relid, AccessExclusiveLock);
 	view = mr_target_view(relid);

@@ -49,7 +49,8 @@ lock_target(FunctionCallInfo fcinfo, const char *function)
 
 	PreventCommandIfReadOnly(function);
 	PreventCommandDuringRecovery(function);
-	(void) mr_target_view(relid);
+	mr_target_refuse_transform(mr_target_view(relid),
+							   "To write all rows again, empty its target, drop the transform and create it again.");
 	mr_target_require_owner(relid);
 	LockRelationOid(relid, ShareUpdateExclusiveLock);
 	return mr_target_view(relid);

@@ -55,6 +55,17 @@ mr_target_view(Oid relid)
 	return view;
 }
 
+void
+mr_target_refuse_transform(const MrView *view, const char *hint)
+{
+	if (OidIsValid(view->sink))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a continuous transform", get_rel_name(view->target)),
+				 errdetail("A transform has no contents of its own."),
+				 errhint("%s", hint)));
+}
+
 List *
 mr_target_views(Oid relid, bool *is_stream)
 {

@@ -15,6 +15,9 @@ extern Oid	mr_target_relation(FunctionCallInfo fcinfo);
 /* the continuous view relid; ERROR when there is no such relation or it is none */
 extern MrView *mr_target_view(Oid relid);
 
+/* ERROR when it is a transform, which has no contents of its own */
+extern void mr_target_refuse_transform(const MrView *view, const char *hint);
+
 /*
  * The views that relid stands for: itself, or all views of a stream.  List of MrView *;
  * ERROR when it is neither.
