@@ -117,6 +117,21 @@ sub cpu_seconds
 	return ($fields[11] + $fields[12]) / 100;
 }
 
+# Waits until a process has so many connections.
+sub wait_connections
+{
+	my ($pid, $number) = @_;
+	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my %sockets = map { (readlink($_) // '') =~ /^socket:\[(\d+)\]/ ? ($1 => 1) : () } glob "/proc/$pid/fd/*";
+		my @established = grep { my @field = split; $field[3] eq '01' && $sockets{ $field[9] } }
+		  split /\n/, slurp_file("/proc/$pid/net/tcp");
+		return if @established >= $number;
+		select undef, undef, undef, 0.1;
+	}
+	die "process $pid has not opened $number connections\n";
+}
+
 sub stops_promptly
 {
 	my ($what) = @_;
@@ -224,6 +239,9 @@ is_in('wrong', 'small messages');
 my $large = create_topic(topic_name('large'), broker => $broker, config => { 'max.message.bytes' => 10_000_000 });
 create_stream($node, 's_large', 'id bigint, pad text', server => 'wrong', topic => $large);
 $node->safe_psql('postgres', q{SELECT millrace.create_continuous_view('v_large', 'SELECT id, length(pad) AS length FROM s_large')});
+# one broker of several, and one with another connection, are not "all brokers down"
+my ($pid) = worker_pid($node, 's_large');
+wait_connections($pid, 2);
 my $producer = producer($broker, 'message.max.bytes' => 9_000_000);
 $producer->send($large, 0, qq({"id": 1, "pad": "@{['x' x 4_000_000]}"}));
 $producer->flush;

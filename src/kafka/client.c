@@ -85,8 +85,8 @@ struct MrClient
 	MrErrorKind trouble;
 	bool		unauthorized;	/* it is a right that is missing, not
 								 * credentials */
-	bool		denied;			/* reading was refused: only data ends this
-								 * trouble */
+	bool		denied;			/* reading was refused, or failed for its
+								 * size: only data ends this trouble */
 	char		reason[REASON_SIZE];
 	char		connection[REASON_SIZE];	/* why a broker could not be
 											 * reached */
@@ -134,6 +134,13 @@ remember_connection(MrClient *client, const char *reason)
 		*details = '\0';
 }
 
+/* is it an answer that is larger than may be received? */
+static bool
+is_about_size(const char *reason)
+{
+	return strstr(reason, "receive.message.max.bytes") != NULL;
+}
+
 static void
 on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 {
@@ -148,12 +155,18 @@ on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 
 	/*
 	 * One broker away is no trouble while others are there: only remember
-	 * why.
+	 * why.  Unless it is there and what it has to say does not fit: that
+	 * stays so, and no other connection mends it.
 	 */
 	if (err == RD_KAFKA_RESP_ERR__TRANSPORT || err == RD_KAFKA_RESP_ERR__RESOLVE)
 	{
 		remember_connection(client, reason);
-		if (client->trouble == MR_KAFKA_TRANSIENT)
+		if (is_about_size(reason))
+		{
+			mr_client_note(client, err, client->connection);
+			client->denied = true;
+		}
+		else if (client->trouble == MR_KAFKA_TRANSIENT)
 			strlcpy(client->reason, client->connection, sizeof(client->reason));
 		return;
 	}
@@ -630,6 +643,8 @@ advice(const MrClient *client)
 		return "check the access control lists: reading needs READ and DESCRIBE on the topic";
 	if (client->trouble == MR_KAFKA_AUTH && client->scram && rd_kafka_version() < SCRAM_MENDED)
 		return "librdkafka before 2.6.1, which is in use here, fails SCRAM authentication with Kafka 4 and later: use another \"sasl.mechanism\", or a newer librdkafka";
+	if (is_about_size(client->reason))
+		return NULL;
 	if (is_about_tls(client))
 		return "check \"security.protocol\", \"ssl.ca.pem\", and the certificate and key of the user mapping";
 	if (client->trouble == MR_KAFKA_AUTH)
