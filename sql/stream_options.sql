@@ -29,6 +29,7 @@ CREATE FOREIGN TABLE bad (a int) SERVER so OPTIONS (topic 'no spaces, please');
 CREATE FOREIGN TABLE bad (a int) SERVER so OPTIONS (topic '..');
 CREATE FOREIGN TABLE bad (a int) SERVER so OPTIONS (topic 't', fromat 'json');
 CREATE FOREIGN TABLE bad (a int) SERVER so OPTIONS (topic 't', "group.id" 'mine');
+CREATE FOREIGN TABLE bad (a int) SERVER so OPTIONS (topic 't', format 'xml');
 CREATE FOREIGN TABLE bad (a int) SERVER so OPTIONS (topic 't', on_error 'ignore');
 CREATE FOREIGN TABLE bad (a int) SERVER so OPTIONS (topic 't', on_gap 'skip');
 CREATE FOREIGN TABLE bad (a int) SERVER so OPTIONS (topic 't', workers '0');

@@ -74,6 +74,12 @@ RESET ROLE;
 
 -- Superusers restore them: what comes out goes in.
 SELECT count(*), count(*) FILTER (WHERE millrace.finalize('var_samp(numeric)', v, NULL::numeric) = millrace.finalize('var_samp(numeric)', v::text::millrace.state, NULL::numeric)) FROM common.kept;
+\getenv directory PG_ABS_BUILDDIR
+\set file :directory '/results/states.data'
+COPY (SELECT v FROM common.kept) TO :'file' (FORMAT binary);
+CREATE TABLE common.again (v millrace.state);
+COPY common.again FROM :'file' (FORMAT binary);
+SELECT count(*) FROM (SELECT v::text FROM common.kept EXCEPT ALL SELECT v::text FROM common.again) d;
 SELECT '\x00'::millrace.state;
 SELECT '00'::millrace.state;
 SELECT '\x000000000000000g'::millrace.state;

@@ -133,12 +133,6 @@ mr_transition_create(const Aggref *aggref, ExprContext *states)
 	return transition;
 }
 
-int
-mr_transition_nargs(const MrTransition *transition)
-{
-	return transition->nargs;
-}
-
 static Datum
 copy_value(Datum value, bool byval, int16 len, MemoryContext context)
 {

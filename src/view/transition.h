@@ -27,9 +27,6 @@ typedef struct MrTransitionState
  */
 extern MrTransition *mr_transition_create(const Aggref *aggref, ExprContext *states);
 
-/* how many values a transition takes */
-extern int	mr_transition_nargs(const MrTransition *transition);
-
 /* no value has been taken in */
 extern void mr_transition_init(const MrTransition *transition, MrTransitionState *state);
 
