@@ -5,6 +5,7 @@
 #   make check-layers        no file includes what lies below its own layer
 #   make check-indent        the sources are pgindent-clean
 #   make indent              make them so
+#   make check-coverage      all tests, and which lines they run
 #   make fuzz SECONDS=60     feed the JSON decoder with libFuzzer's messages; needs
 #                            clang-14 and libclang-rt-14-dev
 #
@@ -42,7 +43,7 @@ ISOLATION_OPTS = --temp-instance=$(CURDIR)/tmp_iso --temp-config=$(CURDIR)/test.
 	--load-extension=millrace
 TAP_TESTS = 1
 
-EXTRA_CLEAN = $(DEPS) tmp_fuzz tmp_reg tmp_iso tmp_check output_iso results log \
+EXTRA_CLEAN = $(DEPS) tmp_fuzz tmp_coverage tmp_asan tmp_valgrind tmp_reg tmp_iso tmp_check output_iso results log \
 	regression.diffs regression.out
 
 # No bitcode: it would need clang, and a worker never compiles just in time.
@@ -62,7 +63,7 @@ millrace--0.1.sql: $(SCRIPT) Makefile
 	cat $(SCRIPT) >$@
 
 %.o: %.cpp
-	$(CXX) $(CXXFLAGS) $(CPPFLAGS) -c -o $@ $<
+	$(CXX) $(CXXFLAGS) $(PROFILE) $(CPPFLAGS) -c -o $@ $<
 
 # The decoder without a server, under AddressSanitizer and UndefinedBehaviorSanitizer: what
 # they find ends the run with 1, and the message is left in tmp_fuzz/.  FUZZ_JOBS at a time.
@@ -85,7 +86,7 @@ fuzz: tmp_fuzz/decode
 	cd tmp_fuzz && ./decode -max_total_time=$(SECONDS) -jobs=$(FUZZ_JOBS) -workers=$(FUZZ_JOBS) \
 		-dict=../t/fuzz/json.dict -max_len=4096 -timeout=10 -print_final_stats=1 corpus ../t/fuzz/corpus
 
-.PHONY: check-layers check-indent indent fuzz
+.PHONY: check-layers check-indent indent fuzz check-coverage
 
 check-layers:
 	@scripts/check-layers.sh
@@ -95,3 +96,8 @@ check-indent:
 
 indent:
 	@scripts/indent.pl
+
+# What was found is left in tmp_coverage/.
+check-coverage: check-%:
+	@rm -rf tmp_$*
+	@scripts/check.sh --no-static --results $(CURDIR)/tmp_$* --under $*

@@ -9,12 +9,14 @@
 # jobs at a time.  As root the tests run as user postgres.  Nothing is left
 # behind, also after Ctrl-C.  The last line is "N passed, N failed".
 #
-# usage: scripts/check.sh [--no-setup] [--no-static] [--results DIR] [--only NAME...]
+# usage: scripts/check.sh [--no-setup] [--no-static] [--results DIR] [--under TOOL] [--only NAME...]
 #
 #   --no-setup    everything is installed already
 #   --no-static   without the checks of layers and indentation
 #   --results     where to leave what regression and isolation tests printed, to
 #                 become expected/ once it is right
+#   --under       build and run under a tool, such as coverage; see the file of that
+#                 name in scripts/under/
 #   --only        just these: names of sql/, specs/, t/ files, or layers, indent
 #
 # PG_MAJOR (15) picks the server.  MILLRACE_BOOTSTRAP, when set, is a broker
@@ -32,6 +34,16 @@ PG_REAL=/usr/lib/postgresql/$PG_MAJOR
 JOBS=${MILLRACE_JOBS:-2}
 TIMEOUT=${MILLRACE_TIMEOUT:-900}
 
+# --- what a file in scripts/under/ may define otherwise ------------------------
+
+under_packages=()				# to be installed
+under_make=()					# make's arguments
+under_only=()					# the tests, when none are named
+under_prepare() { [ -x "$PG_REAL/bin/pg_config" ] || die "no PostgreSQL $PG_MAJOR in $PG_REAL"; }
+under_server() { private_server "$S"; }
+under_installed() { :; }		# the extension is installed, nothing runs yet
+under_report() { :; }			# all tests have run
+
 # --- outside: scratch directory, user, cleaning up ---------------------------
 
 cleanup() {
@@ -45,7 +57,7 @@ cleanup() {
 	kill_below "$scratch"
 	if [ -n "$results" ]; then
 		mkdir -p "$results"
-		cp "$scratch"/*/results/*.out "$results/" 2>/dev/null
+		cp "$scratch"/*/results/* "$results/" 2>/dev/null
 	fi
 	if [ -n "${inside:-}" ]; then
 		pids=$(ps -o pid= -s "$inside" 2>/dev/null)
@@ -63,9 +75,9 @@ cleanup() {
 outside() {
 	local as=()
 	if [ -z "$no_setup" ]; then
-		"$MR_ROOT/scripts/setup.sh" || exit 1
+		"$MR_ROOT/scripts/setup.sh" "${under_packages[@]}" || exit 1
 	fi
-	[ -x "$PG_REAL/bin/pg_config" ] || die "no PostgreSQL $PG_MAJOR in $PG_REAL"
+	under_prepare
 
 	scratch=$(mktemp -d /tmp/millrace-check.XXXXXX)
 	chmod 755 "$scratch"
@@ -130,7 +142,8 @@ wanted() {
 }
 
 build() {
-	make -j"$JOBS" WERROR=1 PG_CONFIG="$BIN/pg_config" && make install PG_CONFIG="$BIN/pg_config"
+	make -j"$JOBS" WERROR=1 PG_CONFIG="$BIN/pg_config" "${under_make[@]}" &&
+		make install PG_CONFIG="$BIN/pg_config" "${under_make[@]}" && under_installed
 }
 
 # One suite of pg_regress or pg_isolation_regress; its output goes to a file.
@@ -256,7 +269,7 @@ inside() {
 	for name in "${tap[@]}"; do jobs+=("tap $name"); done
 	[ ${#jobs[@]} -gt 0 ] || finish
 
-	private_server "$S" || { failed=$((failed + 1)); say "could not copy the server"; finish; }
+	under_server || { failed=$((failed + 1)); say "could not copy the server"; finish; }
 	began=$SECONDS
 	if ! build >"$S/build.log" 2>&1; then
 		grep -E '(error|warning): ' "$S/build.log" | head -n 40
@@ -284,6 +297,7 @@ inside() {
 	export MILLRACE_TEST_CONF=$S/test.conf
 
 	run_jobs
+	under_report
 	finish
 }
 
@@ -294,6 +308,7 @@ within=
 no_setup=
 no_static=
 results=
+under=
 only=()
 while [ $# -gt 0 ]; do
 	case $1 in
@@ -301,6 +316,7 @@ while [ $# -gt 0 ]; do
 		--no-setup) no_setup=1 ;;
 		--no-static) no_static=1 ;;
 		--results) results=${2:?}; shift ;;
+		--under) under=${2:?}; shift ;;
 		--only)
 			shift
 			[ $# -gt 0 ] || die "--only needs the names of tests"
@@ -318,6 +334,12 @@ while [ $# -gt 0 ]; do
 	shift
 done
 
+if [ -n "$under" ]; then
+	[ -r "$MR_ROOT/scripts/under/$under.sh" ] || die "no tool named \"$under\""
+	# shellcheck source=/dev/null
+	. "$MR_ROOT/scripts/under/$under.sh"
+	[ ${#only[@]} -gt 0 ] || only=("${under_only[@]}")
+fi
 if [ -n "$within" ]; then
 	inside "$within"
 else

@@ -7,7 +7,7 @@
 # everything is there it says nothing and takes a moment.  As an ordinary user
 # it only fetches the jars, and names the packages that root has to install.
 #
-# usage: scripts/setup.sh
+# usage: scripts/setup.sh [PACKAGE...]      these packages as well
 
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -62,7 +62,7 @@ install_packages() {
 }
 
 # shellcheck disable=SC2086
-need=$(missing_packages $PACKAGES)
+need=$(missing_packages $PACKAGES "$@")
 java_is_recent || need+="openjdk-17-jre-headless "
 have_jars "$JARS" "$KAFKA_VERSION" || command -v mvn >/dev/null || need+="maven "
 

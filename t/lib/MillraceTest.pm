@@ -12,7 +12,8 @@
 #   is_same($node, 'v', 'SELECT ... FROM clicks', 'v holds every message');
 #
 # Everything here dies when it fails, except is_same, which is a test.  Servers
-# log into tmp_check/log; brokers of a test's own live and die with it.
+# log into tmp_check/log; brokers of a test's own live and die with it.  With
+# MILLRACE_STOP=fast in the environment servers are shut down that way at the end.
 
 package MillraceTest;
 
@@ -31,6 +32,7 @@ our @EXPORT = qw(
 );
 
 my @brokers;
+my @nodes;
 my %clients;
 my $shared;
 my $run = sprintf '%x_%x', time, $$;
@@ -51,6 +53,7 @@ sub new_node
 	my ($name, %opt) = @_;
 	my $node = PostgreSQL::Test::Cluster->new($name);
 
+	push @nodes, $node;
 	$node->init(@{ $opt{init} // [] });
 	$node->append_conf('postgresql.conf',
 		slurp_file($ENV{MILLRACE_TEST_CONF} // 'test.conf'));
@@ -171,7 +174,7 @@ sub wait_for
 sub wait_latest
 {
 	my ($node, $view, $timeout, $database) = @_;
-	$timeout //= '60s';
+	$timeout //= $PostgreSQL::Test::Utils::timeout_default / 3 . 's';
 	my $query = "SELECT millrace.wait_for_latest('$view', timeout => '$timeout')";
 	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
@@ -269,6 +272,11 @@ sub own_broker
 END
 {
 	my $status = $?;
+	# The test framework ends servers without letting their processes exit.
+	foreach my $node ($ENV{MILLRACE_STOP} ? @nodes : ())
+	{
+		$node->stop($ENV{MILLRACE_STOP}, fail_ok => 1) if $node->{_pid};
+	}
 	%clients = ();
 	$_->destroy foreach @brokers;
 	$? = $status;
