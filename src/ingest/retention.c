@@ -32,6 +32,7 @@
 #include "utils/date.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 #include "view/expiry.h"
@@ -207,12 +208,13 @@ delete_rows(const MrIngestView *view, const char *column, Oid type, Datum horizo
 	return result;
 }
 
-/* is the view still as it was opened?  Locks it. */
+/* is the view still there, and as it was opened?  Locks it. */
 static bool
 lock_view(const MrIngest *ingest, const MrView *view)
 {
 	if (!ConditionalLockRelationOid(view->target, AccessShareLock) ||
 		!ConditionalLockRelationOid(view->matrel, RowExclusiveLock) ||
+		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view->matrel)) ||
 		mr_ingest_is_stale(ingest))
 		return false;
 	mr_catalog_lock_contents(view->view);
