@@ -178,10 +178,17 @@ mr_input_function_call(FmgrInfo *function, char *text, Oid ioparam, int32 typmod
 #endif
 
 /*
- * Can an index be walked from a row comparison on?  On 18, whose scans treat row comparisons
- * otherwise, keys that are there were not found.
+ * How to compare values in an index's ascending order; needs utils/sortsupport.h and
+ * access/stratnum.h.  On 18 a bool, whether to reverse the order, stands where a strategy
+ * stood, and the compiler takes either for the other.
  */
-#define MR_INDEX_WALK	(PG_VERSION_NUM < 180000)
+#if PG_VERSION_NUM >= 180000
+#define mr_compat_sort_support_from_index(index, ssup) \
+	PrepareSortSupportFromIndexRel(index, false, ssup)
+#else
+#define mr_compat_sort_support_from_index(index, ssup) \
+	PrepareSortSupportFromIndexRel(index, BTLessStrategyNumber, ssup)
+#endif
 
 /* which indexes need a new entry after an update; needs access/tableam.h */
 #if PG_VERSION_NUM >= 160000

@@ -73,11 +73,23 @@ is_key_index(Relation index, int nkeys)
 		index->rd_rel->relam == BTREE_AM_OID && RelationGetIndexPredicate(index) == NIL;
 }
 
+/* what compares a column of the index, from 1, with a value */
+static Oid
+operator_function(Relation index, int column, StrategyNumber strategy)
+{
+	Oid			type = index->rd_opcintype[column - 1];
+	Oid			operator = get_opfamily_member(index->rd_opfamily[column - 1], type, type, strategy);
+
+	if (!OidIsValid(operator))
+		elog(ERROR, "missing operator %d of type %u in operator family %u", strategy, type,
+			 index->rd_opfamily[column - 1]);
+	return get_opcode(operator);
+}
+
 static bool
 init_key(LookupKey *key, Relation rel, Relation index, int i)
 {
 	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), i);
-	Oid			equal;
 
 	key->byval = attribute->attbyval;
 	key->len = attribute->attlen;
@@ -87,13 +99,8 @@ init_key(LookupKey *key, Relation rel, Relation index, int i)
 			key->column = c + 1;
 	if (key->column == 0)
 		return false;
-	equal = get_opfamily_member(index->rd_opfamily[key->column - 1], index->rd_opcintype[key->column - 1],
-								index->rd_opcintype[key->column - 1], BTEqualStrategyNumber);
-	if (!OidIsValid(equal))
-		elog(ERROR, "missing operator of type %u in operator family %u", attribute->atttypid,
-			 index->rd_opfamily[key->column - 1]);
 	key->collation = index->rd_indcollation[key->column - 1];
-	fmgr_info(get_opcode(equal), &key->equal);
+	fmgr_info(operator_function(index, key->column, BTEqualStrategyNumber), &key->equal);
 	return true;
 }
 
@@ -101,8 +108,6 @@ init_key(LookupKey *key, Relation rel, Relation index, int i)
 static bool
 may_walk(const MrLookup *lookup, Relation rel, Relation index)
 {
-	if (!MR_INDEX_WALK)
-		return false;
 	for (int i = 0; i < lookup->nkeys; i++)
 		if (lookup->keys[i].column != i + 1 || index->rd_indoption[i] != 0 ||
 			TupleDescAttr(RelationGetDescr(index), i)->atttypid !=
@@ -111,7 +116,7 @@ may_walk(const MrLookup *lookup, Relation rel, Relation index)
 	return true;
 }
 
-/* (a, b, ...) >= (..., ...), and how to compare an entry with a key */
+/* (a, b, ...) >= (..., ...), or a >= ..., and how to compare an entry with a key */
 static void
 prepare_walk(MrLookup *lookup, Relation index)
 {
@@ -126,8 +131,12 @@ prepare_walk(MrLookup *lookup, Relation index)
 		key->sort.ssup_cxt = CurrentMemoryContext;
 		key->sort.ssup_collation = key->collation;
 		key->sort.ssup_attno = i + 1;
-		PrepareSortSupportFromIndexRel(index, BTLessStrategyNumber, &key->sort);
+		mr_compat_sort_support_from_index(index, &key->sort);
 	}
+	if (lookup->nkeys == 1)
+		ScanKeyEntryInitialize(&lookup->members[0], 0, 1, BTGreaterEqualStrategyNumber, InvalidOid,
+							   lookup->keys[0].collation,
+							   operator_function(index, 1, BTGreaterEqualStrategyNumber), (Datum) 0);
 }
 
 MrLookup *
@@ -213,7 +222,8 @@ descend(MrLookup *lookup, TupleTableSlot *partial)
 	key.sk_attno = 1;
 	key.sk_strategy = BTGreaterEqualStrategyNumber;
 	key.sk_argument = PointerGetDatum(lookup->members);
-	index_rescan(lookup->walk, &key, 1, NULL, 0);
+	/* a row comparison has two members at least */
+	index_rescan(lookup->walk, lookup->nkeys == 1 ? lookup->members : &key, 1, NULL, 0);
 	lookup->positioned = true;
 	lookup->served = 0;
 	step(lookup);
