@@ -63,6 +63,15 @@ my %queries = (
 	outer_joined => 'SELECT coalesce(name, $q$nobody$q$) AS who, count(name) AS n FROM %s e LEFT JOIN names ON names.i = e.i + 20 GROUP BY 1',
 	with_exists => 'SELECT s, count(*) AS n FROM %s e WHERE EXISTS (SELECT FROM names WHERE names.i = e.i AND name LIKE $q$%%3$q$) GROUP BY s',
 	with_subquery => 'SELECT i, count(*) AS n, max((SELECT max(name) FROM names WHERE names.i <= e.s)) AS hi FROM %s e GROUP BY i',
+	rolled_up => 'SELECT i, t, b, count(*) AS n, sum(id) AS sid, avg(n) AS an, min(v) AS lo, GROUPING(i, t, b) AS g FROM %s GROUP BY ROLLUP (i, t, b)',
+	cubed => q{SELECT date_trunc('minute', ts) AS m, c, count(*) FILTER (WHERE b) AS nb, stddev(n) AS dn, GROUPING(c) AS g FROM %s GROUP BY CUBE (1, 2)},
+	sets => 'SELECT i, t, s, count(t) AS nt, max(t) AS hi, largest(id) AS big FROM %s GROUP BY GROUPING SETS ((i), (t, s), (s), (s), ())',
+	set_products => 'SELECT i, s, b, count(*) AS n, sum(f) AS sf FROM %s WHERE f < 5 GROUP BY ROLLUP (i, s), ROLLUP (b, s)',
+	sets_many => 'SELECT id, t, count(*) AS n, avg(n) AS an FROM %s GROUP BY CUBE (id, t)',
+	sets_joined => 'SELECT name, e.t, count(*) AS n, sum(e.n) AS sn FROM %s e JOIN names USING (i) GROUP BY CUBE (name, e.t)',
+	sets_unhashable => 'SELECT money_of(s) AS m, b, count(*) AS n FROM %s GROUP BY ROLLUP (1, 2)',
+	sets_only => 'SELECT i, t FROM %s GROUP BY ROLLUP (i, t)',
+	sets_in_all => 'SELECT count(*) AS n, max(t) AS hi FROM %s GROUP BY GROUPING SETS ((), ())',
 	constant => q{SELECT i, 'x' AS x, count(*) AS n FROM %s WHERE i = 3 GROUP BY 1, 2},
 );
 $node->safe_psql('postgres', q{CREATE FUNCTION money_of(integer) RETURNS tsvector LANGUAGE sql IMMUTABLE

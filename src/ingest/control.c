@@ -167,7 +167,7 @@ truncate_matrel(Oid matrel)
 	table_close(rel, NoLock);
 }
 
-/* all rows go; a view without GROUP BY keeps its one */
+/* all rows go, and what is there from the start comes; a view without GROUP BY keeps its one */
 static void
 empty_matrel(const MrView *view, const MrViewAnalysis *analysis, MrChanges *changes)
 {
@@ -181,10 +181,11 @@ empty_matrel(const MrView *view, const MrViewAnalysis *analysis, MrChanges *chan
 	else if (changes)
 		mr_contents_note_all(changes, view->matrel, false);
 	truncate_matrel(view->matrel);
-	if (one_row)
-		mr_view_insert_initial_row(analysis, view->matrel);
+	mr_view_insert_initial_row(analysis, view->matrel);
 	if (changes && one_row)
 		mr_changes_note(changes, before, mr_contents_only_row(view->matrel));
+	else if (changes)
+		mr_contents_note_all(changes, view->matrel, true);
 	if (changes)
 		mr_changes_write(changes, NULL);
 }

@@ -6,7 +6,7 @@
  * With aggregation, the columns are the group expressions, then the Vars that are merely
  * dependent on them (they join the key: their value at ingest), then one state for each
  * different aggregate call, wherever at that level it stands.  Plain DISTINCT is grouping
- * by the output columns.
+ * by the output columns.  Grouping sets: see grouping_sets.c.
  *
  * Without, each target entry is a column, sort keys that are not shown included.  An
  * entry with a window function can only be evaluated at read, so the Vars in it are kept
@@ -34,6 +34,7 @@
 
 #include "view/aggregate.h"
 #include "view/expiry.h"
+#include "view/grouping_sets.h"
 #include "view/split.h"
 #include "view/window.h"
 
@@ -163,23 +164,31 @@ add_column(MrSplit *split, Expr *expr, bool is_key)
 }
 
 /*
- * The column that a sliding window goes by.  Its expression is found later, in the batch's
- * half (view/window.c); the level shows it nowhere.
+ * A column that the level shows nowhere; its expression is found later, in the batch's half.
+ * Returns its index.
  */
-static void
-add_window_column(MrSplit *split, bool is_key)
+static int
+add_hidden_column(MrSplit *split, const char *name, Oid type, bool is_key)
 {
 	MrMatrelColumn *column = palloc0(sizeof(MrMatrelColumn));
 
-	column->type = TIMESTAMPTZOID;
+	column->type = type;
 	column->typmod = -1;
 	column->is_key = is_key;
-	column->name = unique_name(split, is_key ? "_step" : "_time");
-	split->analysis.window_column = list_length(split->analysis.columns);
+	column->name = unique_name(split, name);
 	split->analysis.columns = lappend(split->analysis.columns, column);
-	split->exprs = lappend(split->exprs, makeNullConst(TIMESTAMPTZOID, -1, InvalidOid));
+	split->exprs = lappend(split->exprs, makeNullConst(type, -1, InvalidOid));
 	if (is_key)
 		split->analysis.nkeys++;
+	return list_length(split->analysis.columns) - 1;
+}
+
+/* the column that a sliding window goes by; see window.c */
+static void
+add_window_column(MrSplit *split, bool is_key)
+{
+	split->analysis.window_column = add_hidden_column(split, is_key ? "_step" : "_time",
+													  TIMESTAMPTZOID, is_key);
 }
 
 /* a level's expression as it looks from depth levels further down */
@@ -217,6 +226,15 @@ mr_split_match(const MrSplit *split, Node *node, int depth)
 	return -1;
 }
 
+/* the same for what an entry of the level's target list shows */
+int
+mr_split_match_entry(const MrSplit *split, const TargetEntry *tle)
+{
+	int			column = mr_grouping_sets_entry_column(split, tle);
+
+	return column >= 0 ? column : mr_split_match(split, (Node *) tle->expr, 0);
+}
+
 static Query *
 cte_query(const Query *holder, const char *name)
 {
@@ -245,11 +263,12 @@ mr_split_output_column(const MrSplit *split, AttrNumber attno)
 	for (;;)
 	{
 		TargetEntry *tle = get_tle_by_resno(query->targetList, attno);
-		Node	   *expr = mr_flatten_join_aliases(query, (Node *) tle->expr);
+		Node	   *expr;
 		RangeTblEntry *rte;
 
 		if (query == split->level)
-			return mr_split_match(split, expr, 0);
+			return mr_split_match_entry(split, tle);
+		expr = mr_flatten_join_aliases(query, (Node *) tle->expr);
 		if (!IsA(expr, Var) || ((Var *) expr)->varlevelsup > 0 || query->setOperations != NULL)
 			return -1;
 		attno = ((Var *) expr)->varattno;
@@ -294,9 +313,7 @@ gather_walker(Node *node, GatherContext *context)
 		return false;
 	}
 	if (IsA(node, GroupingFunc))
-		mr_refuse(((GroupingFunc *) node)->location,
-				  errmsg("GROUPING is not supported in a continuous view"),
-				  errhint("Without grouping sets it is always 0."));
+		return false;
 	if (is_column_at(split, node, context->depth))
 		return false;
 	if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == context->depth)
@@ -325,7 +342,8 @@ gather_keys_walker(Node *node, GatherContext *context)
 		context->depth--;
 		return false;
 	}
-	if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == context->depth)
+	if (IsA(node, GroupingFunc) ||
+		(IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == context->depth))
 		return false;
 	if (is_column_at(context->split, node, context->depth))
 		return false;
@@ -353,30 +371,42 @@ group_clause(const Query *level)
 }
 
 static void
+check_nkeys(int nkeys)
+{
+	if (nkeys > INDEX_MAX_KEYS)
+		mr_refuse(-1,
+				  errmsg("a continuous view cannot have more than %d group columns", INDEX_MAX_KEYS),
+				  errdetail("This query has %d.", nkeys),
+				  errhint("Group by fewer columns, or by a value that combines several, such as ROW(...)::text."));
+}
+
+static void
 columns_of_groups(MrSplit *split, bool window)
 {
 	Query	   *level = split->level;
 	GatherContext context = {split, 0, true};
 	ListCell   *lc;
 
+	if (level->groupingSets != NIL)
+		check_nkeys(list_length(level->groupClause) + 1);
+	mr_grouping_sets_find(split);
 	foreach(lc, group_clause(level))
 	{
 		Expr	   *expr = (Expr *) get_sortgroupclause_expr(lfirst(lc), level->targetList);
 
-		if (IsA(expr, Const) || mr_split_match(split, (Node *) expr, 0) < 0)
+		if (split->analysis.sets != NIL || IsA(expr, Const) ||
+			mr_split_match(split, (Node *) expr, 0) < 0)
 			add_column(split, expr, true);
 	}
 	gather_keys_walker((Node *) level->targetList, &context);
 	gather_keys_walker(level->havingQual, &context);
+	if (split->analysis.sets != NIL)
+		split->analysis.set_column = add_hidden_column(split, "_set", INT4OID, true);
 	if (window)
 		add_window_column(split, true);
 	gather_walker((Node *) level->targetList, &context);
 	gather_walker(level->havingQual, &context);
-	if (split->analysis.nkeys > INDEX_MAX_KEYS)
-		mr_refuse(-1,
-				  errmsg("a continuous view cannot have more than %d group columns", INDEX_MAX_KEYS),
-				  errdetail("This query has %d.", split->analysis.nkeys),
-				  errhint("Group by fewer columns, or by a value that combines several, such as ROW(...)::text."));
+	check_nkeys(split->analysis.nkeys);
 }
 
 static void
@@ -442,6 +472,8 @@ strip_query(Query *query)
 {
 	query->targetList = NIL;
 	query->groupClause = NIL;
+	query->groupDistinct = false;
+	query->groupingSets = NIL;
 	query->havingQual = NULL;
 	query->sortClause = NIL;
 	query->distinctClause = NIL;
@@ -529,7 +561,7 @@ partial_of_level(const MrSplit *split)
 		TargetEntry *tle = makeTargetEntry(expr, ++resno, pstrdup(column->name), false);
 
 		query->targetList = lappend(query->targetList, tle);
-		if (column->is_key)
+		if (column->is_key && resno - 1 != split->analysis.set_column)
 			query->groupClause = lappend(query->groupClause,
 										 mr_split_group_clause(split, resno - 1, tle));
 		if (column->aggref != NULL)
@@ -537,6 +569,8 @@ partial_of_level(const MrSplit *split)
 		if (expression_returns_set((Node *) expr))
 			query->hasTargetSRFs = true;
 	}
+	if (split->analysis.sets != NIL)
+		mr_grouping_sets_fill(query, split);
 	mr_split_inline_ctes(query, split->outer);
 	return query;
 }
@@ -593,6 +627,19 @@ check_has_columns(const MrSplit *split)
 			errmsg("view must have at least one column"));
 }
 
+bool
+mr_view_has_initial_row(const MrViewAnalysis *analysis)
+{
+	ListCell   *lc;
+
+	foreach(lc, analysis->sets)
+	{
+		if (((MrGroupingSet *) lfirst(lc))->is_empty)
+			return true;
+	}
+	return analysis->has_aggregates && analysis->nkeys == 0;
+}
+
 MrViewAnalysis *
 mr_view_analyze(Query *query, const MrExpiry *expiry)
 {
@@ -608,6 +655,7 @@ mr_view_analyze(Query *query, const MrExpiry *expiry)
 	analysis->has_aggregates = mr_split_is_aggregation(split->level);
 
 	analysis->window_column = -1;
+	analysis->set_column = -1;
 	find_columns(split, expiry != NULL && expiry->window != NULL);
 	if (expiry != NULL)
 		analysis->bounds = mr_expiry_bounds(analysis, expiry);

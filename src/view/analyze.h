@@ -54,6 +54,14 @@ typedef struct MrExpiry
 	const char *zone;			/* the view's TimeZone */
 } MrExpiry;
 
+/* One of a view's grouping sets; see grouping_sets.c. */
+typedef struct MrGroupingSet
+{
+	int32		number;			/* GROUPING() of all group columns in it */
+	int			copies;			/* how often it is declared */
+	bool		is_empty;		/* has a row even without a message */
+} MrGroupingSet;
+
 typedef struct MrViewAnalysis
 {
 	Query	   *declared;
@@ -62,6 +70,9 @@ typedef struct MrViewAnalysis
 								 * junk */
 	List	   *columns;		/* of MrMatrelColumn *; keys first */
 	int			nkeys;			/* 0 with aggregates: exactly one row */
+	List	   *sets;			/* of MrGroupingSet *; NIL: plain groups */
+	int			set_column;		/* index in columns of the set's number; -1:
+								 * plain groups */
 	bool		has_aggregates; /* false: rows are appended */
 	List	   *streams;		/* of MrStreamUse *, by relid, at least one */
 	List	   *bounds;			/* of MrBound * */
@@ -79,6 +90,9 @@ typedef struct MrViewAnalysis
  * same query gives the same columns in the same order every time (workers rely on it).
  */
 extern MrViewAnalysis *mr_view_analyze(Query *query, const MrExpiry *expiry);
+
+/* the row that is there from the start: without GROUP BY, or of an empty grouping set */
+extern bool mr_view_has_initial_row(const MrViewAnalysis *analysis);
 
 /*
  * The reader's query over the matrel: column i of the analysis is attribute i + 1 of it.

@@ -399,8 +399,7 @@ mr_create_continuous_view(PG_FUNCTION_ARGS)
 	(void) mr_plan_partial(analysis);
 
 	create_relations(&view, args.name, namespace, analysis);
-	if (analysis->has_aggregates && analysis->nkeys == 0)
-		mr_view_insert_initial_row(analysis, view.matrel);
+	mr_view_insert_initial_row(analysis, view.matrel);
 	register_view(&view, analysis, args.start_at);
 	register_expiry(&view, analysis, expiry);
 	if (args.changes)
@@ -488,26 +487,76 @@ mr_view_reanalyze(const MrView *view)
 		mr_view_analyze(query, mr_expiry_load(view));
 }
 
-void
-mr_view_insert_initial_row(const MrViewAnalysis *analysis, Oid matrel)
+/* the number of the empty grouping set */
+static Datum
+empty_set(const MrViewAnalysis *analysis)
 {
-	Relation	rel = table_open(matrel, RowExclusiveLock);
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	ListCell   *lc;
 
-	Assert(analysis->has_aggregates && analysis->nkeys == 0);
-	mr_relations_check_matrel(rel, analysis->columns);
+	foreach(lc, analysis->sets)
+	{
+		MrGroupingSet *set = lfirst(lc);
+
+		if (set->is_empty)
+			return Int32GetDatum(set->number);
+	}
+	return (Datum) 0;
+}
+
+/* all group columns null, states of no rows */
+static void
+store_initial_row(const MrViewAnalysis *analysis, TupleTableSlot *slot)
+{
+	ListCell   *lc;
+
 	ExecClearTuple(slot);
 	foreach(lc, analysis->columns)
 	{
 		MrMatrelColumn *column = lfirst(lc);
-		MrAggregate *agg = mr_aggregate_create(column->aggref);
 		int			i = foreach_current_index(lc);
 
-		slot->tts_values[i] = mr_aggregate_initial(agg, &slot->tts_isnull[i]);
+		slot->tts_isnull[i] = column->aggref == NULL;
+		slot->tts_values[i] = (Datum) 0;
+		if (column->aggref != NULL)
+			slot->tts_values[i] = mr_aggregate_initial(mr_aggregate_create(column->aggref), &slot->tts_isnull[i]);
+	}
+	if (analysis->set_column >= 0)
+	{
+		slot->tts_values[analysis->set_column] = empty_set(analysis);
+		slot->tts_isnull[analysis->set_column] = false;
 	}
 	ExecStoreVirtualTuple(slot);
+}
+
+/* a row of the matrel, with its index entries */
+static void
+insert_row(Relation rel, TupleTableSlot *slot)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *rinfo = makeNode(ResultRelInfo);
+
+	InitResultRelInfo(rinfo, rel, 1, NULL, 0);
+	ExecOpenIndices(rinfo, false);
 	simple_table_tuple_insert(rel, slot);
+	if (rinfo->ri_NumIndices > 0)
+		list_free(mr_compat_insert_index_tuples(rinfo, slot, estate, false, false));
+	ExecCloseIndices(rinfo);
+	FreeExecutorState(estate);
+}
+
+void
+mr_view_insert_initial_row(const MrViewAnalysis *analysis, Oid matrel)
+{
+	Relation	rel;
+	TupleTableSlot *slot;
+
+	if (!mr_view_has_initial_row(analysis))
+		return;
+	rel = table_open(matrel, RowExclusiveLock);
+	mr_relations_check_matrel(rel, analysis->columns);
+	slot = table_slot_create(rel, NULL);
+	store_initial_row(analysis, slot);
+	insert_row(rel, slot);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 	CommandCounterIncrement();

@@ -26,7 +26,7 @@ extern void mr_view_sync_all(void);
 /* settings that a view keeps, as they are now: List of char *, name=value */
 extern List *mr_view_capture_settings(void);
 
-/* (re)create the row that a view without GROUP BY always has; needs RowExclusiveLock or more */
+/* (re)create the row that is there from the start, if there is one; needs RowExclusiveLock or more */
 extern void mr_view_insert_initial_row(const MrViewAnalysis *analysis, Oid matrel);
 
 #endif							/* MR_VIEW_DDL_H */

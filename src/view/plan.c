@@ -46,8 +46,7 @@ emit_states(Agg *agg)
 {
 	ListCell   *lc;
 
-	if (!IsA(agg, Agg) || agg->plan.qual != NIL || agg->aggsplit != AGGSPLIT_SIMPLE ||
-		agg->groupingSets != NIL)
+	if (!IsA(agg, Agg) || agg->plan.qual != NIL || agg->aggsplit != AGGSPLIT_SIMPLE)
 		elog(ERROR, "unexpected plan for a continuous view");
 	agg->aggsplit = AGGSPLIT_INITIAL_SERIAL;
 	foreach(lc, agg->plan.targetlist)
@@ -56,7 +55,7 @@ emit_states(Agg *agg)
 
 		if (IsA(tle->expr, Aggref))
 			mark_partial_aggref((Aggref *) tle->expr, AGGSPLIT_INITIAL_SERIAL);
-		else if (contain_agg_clause((Node *) tle->expr))
+		else if (!IsA(tle->expr, GroupingFunc) && contain_agg_clause((Node *) tle->expr))
 			elog(ERROR, "unexpected target list in a continuous view's plan");
 	}
 }

@@ -135,10 +135,11 @@ mr_restrict_declared(Query *query)
 void
 mr_restrict_level(const Query *level)
 {
-	if (level->groupingSets != NIL)
+	if (level->groupingSets != NIL && level->groupClause == NIL && !level->hasAggs)
 		mr_refuse(exprLocation((Node *) level->groupingSets),
-				  errmsg("GROUPING SETS, ROLLUP and CUBE are not supported in a continuous view"),
-				  errhint("Create a view for each set of group columns, or group by all of them and aggregate further when selecting."));
+				  errmsg("GROUP BY () without an aggregate is not supported in a continuous view"),
+				  errdetail("The result does not depend on the stream."),
+				  errhint("Group by a column, or use an aggregate."));
 	if (level->havingQual != NULL && !level->hasAggs && level->groupClause == NIL)
 		mr_refuse(exprLocation(level->havingQual),
 				  errmsg("HAVING without GROUP BY or an aggregate is not supported in a continuous view"),

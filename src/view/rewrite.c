@@ -23,6 +23,7 @@
 
 #include "view/aggregate.h"
 #include "view/expiry.h"
+#include "view/grouping_sets.h"
 #include "view/split.h"
 
 /* the matrel, or what merges its steps, is the only entry of the level's range table */
@@ -83,6 +84,16 @@ column_expr(const MrSplit *split, int i, int depth)
 	return (Node *) result;
 }
 
+/* GROUPING() */
+static Node *
+grouping_expr(const MrSplit *split, const GroupingFunc *function, int depth)
+{
+	int			i = split->analysis.set_column;
+	Var		   *set = i < 0 ? NULL : (Var *) column_expr(split, i, depth);
+
+	return (Node *) mr_grouping_sets_function(split, function, set);
+}
+
 static Node *
 reader_mutator(Node *node, ReaderContext *context)
 {
@@ -99,10 +110,33 @@ reader_mutator(Node *node, ReaderContext *context)
 		context->depth--;
 		return (Node *) query;
 	}
+	if (IsA(node, GroupingFunc) && ((GroupingFunc *) node)->agglevelsup == context->depth)
+		return grouping_expr(context->split, (GroupingFunc *) node, context->depth);
 	column = mr_split_match(context->split, node, context->depth);
 	if (column >= 0)
 		return column_expr(context->split, column, context->depth);
 	return expression_tree_mutator(node, reader_mutator, context);
+}
+
+/* the level's target list, with the matrel's columns in it */
+static List *
+reader_target_list(const MrSplit *split, ReaderContext *context)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, split->level->targetList)
+	{
+		TargetEntry *tle = flatCopyTargetEntry(lfirst_node(TargetEntry, lc));
+		int			column = mr_split_match_entry(split, tle);
+
+		if (column >= 0)
+			tle->expr = (Expr *) column_expr(split, column, 0);
+		else
+			tle->expr = (Expr *) reader_mutator((Node *) tle->expr, context);
+		result = lappend(result, tle);
+	}
+	return result;
 }
 
 /* a set operation's target list shows the first branch's columns, one by one */
@@ -160,6 +194,18 @@ add_matrel(ParseState *pstate, const MrSplit *split, Oid matrel)
 	return item;
 }
 
+/* or it is the row that is there from the start */
+static Node *
+or_no_step(Node *quals, const Var *step)
+{
+	NullTest   *test = makeNode(NullTest);
+
+	test->arg = (Expr *) copyObject(step);
+	test->nulltesttype = IS_NULL;
+	test->location = -1;
+	return (Node *) make_orclause(list_make2(quals, test));
+}
+
 /*
  * The matrel's columns, with the states of all steps in the window merged, and null for the
  * step.
@@ -188,6 +234,8 @@ window_query(const MrSplit *split, Oid matrel)
 		if (attno - 1 == split->analysis.window_column)
 		{
 			quals = mr_window_qual(linitial(split->analysis.bounds), (Var *) expr);
+			if (mr_view_has_initial_row(&split->analysis))
+				quals = or_no_step(quals, (Var *) expr);
 			expr = (Expr *) makeNullConst(column->type, column->typmod, column->collation);
 		}
 		else if (column->aggref != NULL)
@@ -205,6 +253,23 @@ window_query(const MrSplit *split, Oid matrel)
 	return query;
 }
 
+/* join a function that repeats the rows of grouping sets that are declared several times */
+static void
+add_copies(Query *query, const MrSplit *split, ParseState *pstate)
+{
+	Expr	   *copies = split->analysis.set_column < 0 ? NULL :
+	mr_grouping_sets_copies(split, matrel_var(split, split->analysis.set_column));
+	RangeFunction *function = makeNode(RangeFunction);
+	RangeTblRef *rtr = makeNode(RangeTblRef);
+
+	if (copies == NULL)
+		return;
+	function->alias = makeAlias("copies", NIL);
+	rtr->rtindex = addRangeTableEntryForFunction(pstate, list_make1("generate_series"), list_make1(copies),
+												 list_make1(NIL), function, true, true)->p_rtindex;
+	query->jointree->fromlist = lappend(query->jointree->fromlist, rtr);
+}
+
 /* make the matrel, or what merges its steps, the level's only relation */
 static void
 set_from(Query *query, const MrSplit *split, Oid matrel, Node *quals)
@@ -220,8 +285,9 @@ set_from(Query *query, const MrSplit *split, Oid matrel, Node *quals)
 		item = add_matrel(pstate, split, matrel);
 	Assert(item->p_rtindex == MATREL_INDEX);
 	rtr->rtindex = item->p_rtindex;
-	mr_set_range_table(query, pstate);
 	query->jointree = makeFromExpr(list_make1(rtr), quals);
+	add_copies(query, split, pstate);
+	mr_set_range_table(query, pstate);
 }
 
 /* and what is not too old */
@@ -260,13 +326,15 @@ reader_level(const MrSplit *split, Oid matrel)
 	}
 	else
 	{
-		query->targetList = (List *) reader_mutator((Node *) query->targetList, &context);
+		query->targetList = reader_target_list(split, &context);
 		quals = reader_mutator(query->havingQual, &context);
 	}
-	if (split->analysis.has_aggregates && query->groupClause == NIL && !query->hasAggs)
+	if (split->analysis.has_aggregates && query->groupClause == NIL &&
+		query->groupingSets == NIL && !query->hasAggs)
 		query->distinctClause = NIL;	/* the groups are what is distinct */
 	query->groupClause = NIL;
 	query->groupDistinct = false;
+	query->groupingSets = NIL;
 	query->havingQual = NULL;
 	query->hasAggs = false;
 	query->constraintDeps = NIL;

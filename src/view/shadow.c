@@ -89,14 +89,12 @@ start_in_stream(const MrView *view, Oid shadow, Oid stream, const char *start_at
 		mr_start_at_store(start_at, shadow, stream, feed);
 }
 
-/* the row that a view without GROUP BY always has */
+/* the row that is there from the start */
 static void
 insert_initial_row(const MrView *view, Oid shadow, const MrViewAnalysis *analysis)
 {
 	MrGuise		guise;
 
-	if (!analysis->has_aggregates || analysis->nkeys > 0)
-		return;
 	mr_guise_begin(&guise, mr_relation_owner(view->view), view->settings);
 	mr_view_insert_initial_row(analysis, shadow);
 	mr_guise_end(&guise);

@@ -112,6 +112,18 @@ check_level(const Query *query)
 						 location_of_set(query->targetList));
 }
 
+static void
+check_sets(const List *sets)
+{
+	ListCell   *lc;
+
+	foreach(lc, sets)
+	{
+		if (((MrGroupingSet *) lfirst(lc))->copies > 1)
+			refuse_construct("a grouping set that is declared several times", -1);
+	}
+}
+
 static bool
 sublink_walker(Node *node, void *context)
 {
@@ -259,6 +271,7 @@ mr_shown_create(const MrViewAnalysis *analysis, Oid matrel)
 
 	if (analysis->window_column >= 0)
 		refuse_window();
+	check_sets(analysis->sets);
 	exprs = fold_level(timeless_reader(analysis, matrel), &quals);
 	check_expressions((Node *) exprs);
 	check_expressions((Node *) quals);

@@ -42,6 +42,7 @@ extern bool mr_relation_is_row_view(Oid relid);
 extern Query *mr_relation_view_query(Oid relid);
 
 /* analyze.c */
+extern int	mr_split_match_entry(const MrSplit *split, const TargetEntry *tle);
 extern int	mr_split_match(const MrSplit *split, Node *node, int depth);
 extern SortGroupClause *mr_split_group_clause(const MrSplit *split, int column, TargetEntry *tle);
 extern int	mr_split_output_column(const MrSplit *split, AttrNumber attno);

@@ -86,6 +86,16 @@ sub random_view
 	return $view;
 }
 
+# Ordinals of so many columns, one in four times as sets.
+sub group_by
+{
+	my ($n) = @_;
+	my $all = join ', ', 1 .. $n;
+	return $all if rand() < 0.75;
+	return choose("ROLLUP ($all)", "CUBE ($all)", "GROUPING SETS (($all), (1), ())", "GROUPING SETS (($n), ($n), ROLLUP ($all))",
+		$n > 1 ? "1, CUBE (" . join(', ', 2 .. $n) . ')' : 'ROLLUP (1), CUBE (1)');
+}
+
 sub random_query
 {
 	my ($kind, $clauses, @keys) = @_;
@@ -103,7 +113,7 @@ sub random_query
 	my @results = (some(1, 5, @aggregates), $divided ? choose('sum', 'avg', 'max') . "($divided) AS q" : ());
 	push @results, 'rank() OVER (ORDER BY max(e.id), count(*)) AS place' if @group && rand() < 0.2;
 	my $query = 'SELECT ' . join(', ', @group, @results) . " $clauses";
-	$query .= ' GROUP BY ' . join ', ', 1 .. @group if @group;
+	$query .= ' GROUP BY ' . group_by(scalar @group) if @group;
 	$query .= ' HAVING ' . choose('count(*) > 5', 'sum(e.id) % 2 = 0', 'max(e.id) > 50') if rand() < 0.2;
 	return $query;
 }
