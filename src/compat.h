@@ -14,6 +14,11 @@
 #include "parser/parse_relation.h"
 #endif
 
+/* 18 has pg_noreturn, which stands before a declaration, where this stood behind it */
+#if PG_VERSION_NUM >= 180000
+#define pg_attribute_noreturn() __attribute__((noreturn))
+#endif
+
 /* USAGE on a foreign server; needs utils/acl.h and catalog/pg_foreign_server.h */
 #if PG_VERSION_NUM >= 160000
 #define mr_foreign_server_usage(serverid, userid) \
