@@ -75,6 +75,7 @@ SELECT create_told('nested', 'SELECT m * 2 AS m2, upper(s2) AS s3, to_jsonb(q) A
 SELECT create_told('cte', 'WITH c AS (SELECT s, sum(x) AS t FROM events GROUP BY s) SELECT s AS "The S", t + 1 AS t1 FROM c WHERE t < 200');
 SELECT create_told('"Weird" ''Name''', 'SELECT g AS "G", count(*) AS "select" FROM events GROUP BY 1');
 SELECT create_told('both', 'SELECT s, count(*) AS n FROM (SELECT s FROM events UNION ALL SELECT s FROM more) u GROUP BY s');
+SELECT create_told('rolled', 'SELECT GROUPING(g, s) AS level, g, s, count(*) AS n, sum(x) AS t FROM events GROUP BY CUBE (g, s)');
 SELECT create_told('strings', 'SELECT g, min(s) AS a, max(repeat(s, 2000)) AS long, bool_or(x > 5) AS some FROM events GROUP BY g');
 SELECT check_all();
 SELECT feed('events', rows(21, 40));
@@ -94,13 +95,13 @@ SELECT jsonb_object_keys(offsets) FROM live.both_changes WHERE id = 1 ORDER BY 1
 
 -- Emptied, recomputed.
 SELECT millrace.truncate_continuous_view('live.per_g'), millrace.truncate_continuous_view('live."in all"'),
-  millrace.truncate_continuous_view('live.appended'), millrace.truncate_continuous_view('live.coarse');
-SELECT check_changes(name) FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse') ORDER BY id;
+  millrace.truncate_continuous_view('live.appended'), millrace.truncate_continuous_view('live.coarse'), millrace.truncate_continuous_view('live.rolled');
+SELECT check_changes(name) FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse', 'rolled') ORDER BY id;
 SELECT old, new FROM live."in all_changes" ORDER BY id DESC LIMIT 1;
 SELECT feed('events', rows(42, 43));
-SELECT millrace.wait_for_latest(format('live.%I', name)::regclass, '60s') FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse');
-SELECT check_changes(name) FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse') ORDER BY id;
-SELECT millrace.rebuild(format('live.%I', name)::regclass) FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse', 'having', 'strings');
+SELECT millrace.wait_for_latest(format('live.%I', name)::regclass, '60s') FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse', 'rolled');
+SELECT check_changes(name) FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse', 'rolled') ORDER BY id;
+SELECT millrace.rebuild(format('live.%I', name)::regclass) FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse', 'rolled', 'having', 'strings');
 SELECT bool_and(millrace.wait_for_latest(format('live.%I', name)::regclass, '60s')) FROM made;
 SELECT count(*) FROM millrace.views WHERE rebuild IS NOT NULL;
 SELECT check_all();
