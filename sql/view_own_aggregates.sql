@@ -20,7 +20,14 @@ INSERT INTO tools.call (name, call) VALUES
   ('object', $$millrace.json_object_agg('k' || id %% 3, to_jsonb(t), -id)%s::text$$),
   ('set', 'millrace.set_agg(t)%s'), ('set', 'millrace.set_agg(n)%s'), ('set', 'millrace.set_agg(x8)%s'), ('set', 'millrace.set_agg(e)%s'), ('set', 'millrace.set_agg(c)%s'), ('set', 'millrace.set_agg(r)%s'),
   ('count_distinct', 'millrace.count_distinct(t)%s'), ('count_distinct', 'millrace.count_distinct(n)%s'), ('count_distinct', 'millrace.count_distinct(a)%s'), ('count_distinct', 'millrace.count_distinct(x8)%s'),
-  ('count_distinct', 'millrace.count_distinct(i8)%s'), ('count_distinct', 'millrace.count_distinct(tz)%s'), ('count_distinct', 'millrace.count_distinct(e)%s'), ('count_distinct', 'millrace.count_distinct(lower(t) COLLATE nocase)%s');
+  ('count_distinct', 'millrace.count_distinct(i8)%s'), ('count_distinct', 'millrace.count_distinct(tz)%s'), ('count_distinct', 'millrace.count_distinct(e)%s'), ('count_distinct', 'millrace.count_distinct(lower(t) COLLATE nocase)%s'),
+  ('hll', 'millrace.approx_count_distinct(t)%s'), ('hll', 'millrace.approx_count_distinct(n, 8)%s'), ('hll', 'millrace.hll_agg(i4)%s'), ('hll', 'millrace.hll_agg(id, 6)%s'),
+  ('hll', 'millrace.hll_cardinality(millrace.hll_union_agg(millrace.hll_add(millrace.hll_empty(), t))%s)'),
+  ('dist', 'millrace.approx_percentile(f8, 0.9)%s'), ('dist', 'millrace.approx_percentile(x8, 0.5, 0.1)%s'), ('dist', 'millrace.dist_agg(n)%s'),
+  ('dist', 'millrace.dist_quantile(millrace.dist_agg(i4)%s, ARRAY[0.5, 0.99])'), ('dist', 'millrace.dist_cdf(millrace.dist_agg(f4)%s, 1)'),
+  ('cmsketch', 'millrace.cmsketch_agg(t)%s'), ('cmsketch', 'millrace.cmsketch_frequency(millrace.cmsketch_agg(i2, 0.1, 0.9)%s, 7::smallint)'), ('cmsketch', 'millrace.cmsketch_total(millrace.cmsketch_agg(e)%s)'),
+  ('bloom', 'millrace.bloom_agg(t)%s'), ('bloom', 'millrace.bloom_contains(millrace.bloom_agg(i4, 0.1, 100)%s, 5)'), ('bloom', 'millrace.bloom_cardinality(millrace.bloom_agg(u)%s)'),
+  ('topk', 'millrace.topk(c, 3)%s'), ('topk', 'millrace.topk(e, 2)%s'), ('topk', 'millrace.topk(f8, 10)%s'), ('topk', 'millrace.topk(a, 5)%s'), ('topk', 'millrace.topk(lower(vc) COLLATE nocase, 4)%s');
 CREATE COLLATION common.nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
 CREATE VIEW tools.calls AS
   SELECT name, string_agg(format(call, '') || format(' AS c%s, ', id) || format(call, ' FILTER (WHERE id % 3 = 0)') || format(' AS f%s', id), ', ' ORDER BY id) AS columns,
@@ -65,6 +72,16 @@ SELECT millrace.wait_for_latest('live.kept', timeout => '60s');
 SELECT compare('kept', 'SELECT * FROM live.kept', $$ SELECT date_trunc('hour', event_time) AS h, millrace.set_agg(t) AS s, millrace.last(t, id) AS l, millrace.count_distinct(n) AS n
   FROM plain.events WHERE date_trunc('hour', event_time) >= now() - interval '6 hours' OR event_time IS NULL GROUP BY 1 $$);
 
+-- A summary that is no longer exact keeps its bound over batches, steps and parts.
+CREATE TABLE plain.clicks (k int, part int);
+SELECT create_stream('clicks', partitions => 2);
+SELECT millrace.create_continuous_view('live.top', 'SELECT part, millrace.topk(k, 10) AS top, count(k) AS n FROM live.clicks GROUP BY part');
+SELECT feed('clicks', 'SELECT (i::bigint * i % 1009 * (i % 13))::int, i % 3 FROM generate_series(1, 3000) i'), feed('clicks', 'SELECT (i::bigint * i % 1009 * (i % 13))::int, i % 3 FROM generate_series(3001, 6000) i'),
+  feed('clicks', 'SELECT (i::bigint * i % 1009 * (i % 13))::int, i % 3 FROM generate_series(6001, 9000) i');
+SELECT millrace.wait_for_latest('live.top', timeout => '60s');
+SELECT bool_and(r.n BETWEEN count AND count + error) AS within, bool_and(error <= t.n / 101) AS bounded, count(*) > 0 AS some FROM live.top t, jsonb_to_recordset(top) x (value int, count bigint, error bigint), LATERAL (SELECT count(*) AS n FROM plain.clicks c WHERE k = value AND c.part = t.part) r;
+SELECT bool_and(r.n BETWEEN count AND count + error) AS within, bool_and(error <= 9000 / 101) AS bounded, count(*) > 0 AS some FROM (SELECT millrace.combine(top) AS top FROM live.top) t, jsonb_to_recordset(top) x (value int, count bigint, error bigint), LATERAL (SELECT count(*) AS n FROM plain.clicks c WHERE k = value) r;
+
 -- Refused, with what to write instead.
 SELECT refused($$ SELECT millrace.create_continuous_view('live.v', 'SELECT millrace.count_distinct((id, g)) FROM live.events') $$);
 SELECT refused($$ SELECT millrace.create_continuous_view('live.v', 'SELECT jsonb_object_agg(t, id) FROM live.events') $$);
@@ -73,5 +90,42 @@ SELECT refused($$ SELECT millrace.finalize('millrace.set_agg(anynonarray)'::regp
 SELECT refused($$ SELECT millrace.finalize('millrace.set_agg(anynonarray)'::regprocedure, c26, NULL::int[], NULL::int) FROM live."one set_mrel" $$);
 SELECT refused($$ SELECT millrace.finalize('millrace.count_distinct(anyelement)'::regprocedure, c26, NULL::bigint, NULL::text) FROM live."one set_mrel" $$);
 SELECT refused($$ SELECT millrace.finalize('millrace.count_distinct(anyelement)'::regprocedure, c26, NULL::bigint) FROM live."one set_mrel" $$);
+
+-- Bytes of a state that somebody changed who may: an error, or something wrong, and never more than that.
+CREATE FUNCTION tools.batter(state bytea, finalized text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  b bytea;
+  seed bigint := 1;
+BEGIN
+  FOR n IN 1 .. 300 LOOP
+    b := state;
+    FOR j IN 0 .. n % 3 LOOP
+      seed := seed * 48271 % 2147483647;
+      b := set_byte(b, 8 + (seed % (length(b) - 8))::int, ((seed / 1000) % 256)::int);
+    END LOOP;
+    IF n % 4 = 0 THEN b := substr(b, 1, 8 + (seed % (length(b) - 8))::int); END IF;
+    BEGIN
+      EXECUTE format('SELECT ' || finalized, b);
+    EXCEPTION WHEN OTHERS THEN NULL;
+    END;
+  END LOOP;
+  RETURN true;
+END $$;
+CREATE TABLE tools.state (name text, state bytea);
+DO $$
+DECLARE
+  c record;
+BEGIN
+  FOR c IN SELECT attrelid, attname, relname FROM pg_attribute JOIN pg_class r ON r.oid = attrelid WHERE relname ~ '^agg (by|first_n|array|string|object|set|count_distinct|topk)_mrel$' AND attname ~ '^c[0-9]' LOOP
+    EXECUTE format('INSERT INTO tools.state SELECT %L, millrace.state_send(%I) FROM %s WHERE g = 2', c.relname || ' ' || c.attname, c.attname, c.attrelid::regclass);
+  END LOOP;
+END $$;
+SELECT count(*) > 20 AS many, bool_and(length(state) > 20) AS long FROM tools.state;
+SELECT batter(state, $$ millrace.finalize('millrace.set_agg(anynonarray)'::regprocedure, %L::millrace.state, NULL::text[], NULL::text) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'set_agg(t)') > 0);
+SELECT batter(state, $$ millrace.finalize('millrace.count_distinct(anyelement)'::regprocedure, %L::millrace.state, NULL::bigint, NULL::int[]) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'count_distinct(a)') > 0);
+SELECT batter(state, $$ millrace.finalize('millrace.array_agg(anynonarray, anycompatible)'::regprocedure, %L::millrace.state, NULL::numeric[], NULL::numeric, NULL::int) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'array_agg(n, id)') > 0);
+SELECT batter(state, $$ millrace.finalize('millrace.jsonb_object_agg(text, jsonb, anycompatible)'::regprocedure, %L::millrace.state, NULL::jsonb, NULL::text, NULL::jsonb, NULL::int) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'to_jsonb(t), id)') > 0);
+SELECT batter(state, $$ millrace.finalize('millrace.min_by(anyelement, anycompatible)'::regprocedure, %L::millrace.state, NULL::int, NULL::int, NULL::text) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'min_by(i4, t)') > 0);
+SELECT batter(state, $$ millrace.finalize('millrace.topk(anyelement, integer)'::regprocedure, %L::millrace.state, NULL::jsonb, NULL::double precision, NULL::int) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'topk(f8, 10)') > 0);
 
 \i sql/teardown.inc

@@ -80,8 +80,11 @@ init_type(MrValueType *type, Oid typeid, MemoryContext context)
 				errmsg("values of type %s cannot be kept in an aggregate's state",
 					   format_type_be(typeid)),
 				errhint("Cast the value to a type that a table's column can have."));
-	type->entry = lookup_type_cache(typeid, TYPECACHE_CMP_PROC_FINFO);
+	type->entry = lookup_type_cache(typeid, TYPECACHE_CMP_PROC_FINFO | TYPECACHE_EQ_OPR_FINFO |
+									TYPECACHE_HASH_EXTENDED_PROC_FINFO);
 	type->ordered = OidIsValid(type->entry->cmp_proc_finfo.fn_oid);
+	type->hashed = OidIsValid(type->entry->hash_extended_proc_finfo.fn_oid) &&
+		OidIsValid(type->entry->eq_opr_finfo.fn_oid);
 	type->exact = has_exact_equality(typeid);
 	type->encoding = choose_encoding(typeid, form->typtype, form->typbyval,
 									 OidIsValid(form->typsend) && OidIsValid(form->typreceive));
@@ -240,6 +243,43 @@ mr_value_compare(const MrValueType *type, Oid collation, Datum a, Datum b)
 	if (!type->ordered)
 		return mr_value_compare_bytes(type, a, b);
 	return DatumGetInt32(FunctionCall2Coll(&type->entry->cmp_proc_finfo, collation, a, b));
+}
+
+/* ---------- hashes ---------- */
+
+void
+mr_value_check_hashed(const MrValueType *type)
+{
+	if (!type->hashed)
+		ereport(ERROR,
+				errcode(ERRCODE_UNDEFINED_FUNCTION),
+				errmsg("could not identify an extended hash function for type %s",
+					   format_type_be(type->entry->type_id)),
+				errhint("Cast the value to a type that has one, for example to jsonb or text."));
+}
+
+/*
+ * The type's extended hash function, which hash partitioning relies on as well, so it is the
+ * same in all versions of the server; and a mixer behind it (MurmurHash3's), for functions
+ * that leave some bits alone.
+ */
+uint64
+mr_value_hash(const MrValueType *type, Oid collation, Datum value)
+{
+	uint64		hash = DatumGetUInt64(FunctionCall2Coll(&type->entry->hash_extended_proc_finfo,
+														collation, value, UInt64GetDatum(0)));
+
+	hash ^= hash >> 33;
+	hash *= UINT64CONST(0xff51afd7ed558ccd);
+	hash ^= hash >> 33;
+	hash *= UINT64CONST(0xc4ceb9fe1a85ec53);
+	return hash ^ (hash >> 33);
+}
+
+bool
+mr_value_equal(const MrValueType *type, Oid collation, Datum a, Datum b)
+{
+	return DatumGetBool(FunctionCall2Coll(&type->entry->eq_opr_finfo, collation, a, b));
 }
 
 /* ---------- bytes ---------- */

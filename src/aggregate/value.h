@@ -26,6 +26,7 @@ typedef struct MrValueType
 	TypeCacheEntry *entry;		/* the server's, permanent */
 	MrEncoding	encoding;
 	bool		ordered;		/* has a default btree comparison */
+	bool		hashed;			/* has a default hash function and equality */
 	bool		exact;			/* equal values have equal bytes */
 	FmgrInfo	write;			/* MR_ENCODE_BINARY and TEXT */
 	FmgrInfo	read;
@@ -70,6 +71,15 @@ extern int	mr_value_compare(const MrValueType *type, Oid collation, Datum a, Dat
 
 /* any total order in which only values with the same bytes are equal */
 extern int	mr_value_compare_bytes(const MrValueType *type, Datum a, Datum b);
+
+/* ERROR when values of the type cannot be hashed and found again */
+extern void mr_value_check_hashed(const MrValueType *type);
+
+/* equal values have the same; all bits of it are good */
+extern uint64 mr_value_hash(const MrValueType *type, Oid collation, Datum value);
+
+/* the type's own equality */
+extern bool mr_value_equal(const MrValueType *type, Oid collation, Datum a, Datum b);
 
 /* append a value, and read it back, into the current context; scratch: for one value's bytes */
 extern void mr_value_write(const MrValueType *type, StringInfo out, Datum value);
