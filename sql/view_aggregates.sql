@@ -50,6 +50,14 @@ SELECT create_view('filters', $$
   SELECT g, count(*) FILTER (WHERE b) AS yes, count(*) FILTER (WHERE NOT b) AS no, count(*) FILTER (WHERE b IS NULL) AS unknown,
          sum(i4) FILTER (WHERE false) AS never, avg(n) FILTER (WHERE id % 2 = 0 AND n > 0), max(t) FILTER (WHERE t < 'm')
   FROM events GROUP BY g $$);
+SELECT create_view('guarded', $$
+  SELECT g, sum(1000 / (id % 5)) FILTER (WHERE id % 5 <> 0) AS quotients, max(ln(i8)) FILTER (WHERE i8 > 0) AS logs, sum(1000 / (id % 3)) FILTER (WHERE id % 3 <> 0 AND b) AS both,
+         sum(1000 / (id % 3)) FILTER (WHERE CASE WHEN b THEN id % 3 = 1 END) AS nulls, max(1000 / (id % 3)) FILTER (WHERE id % 3 > 0) AS most
+  FROM events GROUP BY g $$);
+SELECT create_view('guarded_join', $$
+  SELECT e.g, sum(e.id / (e.id % 5 + more)) FILTER (WHERE e.id % 5 + more <> 0) AS quotients,
+         sum(1000 / (e.id % 3)) FILTER (WHERE EXISTS (SELECT FROM generate_series(1, 2) v WHERE v = e.id % 3)) AS found
+  FROM events e JOIN generate_series(0, 1) more ON true GROUP BY e.g $$);
 SELECT create_view('no_rows', $$ SELECT g, count(*), sum(n), max(t) FROM events WHERE id < 0 GROUP BY g $$);
 SELECT create_view('no_rows_one', $$ SELECT count(*), sum(n), max(t), regr_count(f8, f8), bool_and(b), stddev(i4) FROM events WHERE id < 0 $$);
 SELECT create_view('null_group', $$ SELECT count(*) AS n, count(i4), sum(i4), avg(n), max(t), bool_or(b), var_samp(f8), bit_xor(i8) FROM events WHERE g = 3 $$);

@@ -143,6 +143,28 @@ add_input(MrGrouping *grouping, const Plan *below, Expr *expr)
 	return list_length(grouping->inputs) - 1;
 }
 
+/* an argument is computed only where the call's filter holds: it may be an error elsewhere */
+static Expr *
+filtered_argument(const Aggref *aggref, Expr *argument)
+{
+	CaseExpr   *result;
+	CaseWhen   *when;
+
+	if (aggref->aggfilter == NULL || IsA(argument, Var) || IsA(argument, Const))
+		return argument;
+	when = makeNode(CaseWhen);
+	when->expr = aggref->aggfilter;
+	when->result = argument;
+	when->location = -1;
+	result = makeNode(CaseExpr);
+	result->casetype = exprType((Node *) argument);
+	result->casecollid = exprCollation((Node *) argument);
+	result->args = list_make1(when);
+	result->defresult = (Expr *) makeNullConst(result->casetype, exprTypmod((Node *) argument), result->casecollid);
+	result->location = -1;
+	return (Expr *) result;
+}
+
 static void
 add_call(MrGrouping *grouping, const Plan *below, const Aggref *aggref)
 {
@@ -152,7 +174,8 @@ add_call(MrGrouping *grouping, const Plan *below, const Aggref *aggref)
 	call->aggref = aggref;
 	call->args = palloc(sizeof(int) * (list_length(aggref->args) + 1));
 	foreach(lc, aggref->args)
-		call->args[call->nargs++] = add_input(grouping, below, lfirst_node(TargetEntry, lc)->expr);
+		call->args[call->nargs++] = add_input(grouping, below,
+											  filtered_argument(aggref, lfirst_node(TargetEntry, lc)->expr));
 	call->filter = aggref->aggfilter ? add_input(grouping, below, aggref->aggfilter) : -1;
 }
 
