@@ -60,3 +60,12 @@ COMMENT ON FUNCTION millrace.json_agg_of(anyarray) IS 'json_agg() of an array''s
 CREATE FUNCTION millrace.jsonb_agg_of("values" anyarray) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT pg_catalog.jsonb_agg(v) FROM pg_catalog.unnest($1) v $$;
 COMMENT ON FUNCTION millrace.jsonb_agg_of(anyarray) IS 'jsonb_agg() of an array''s elements';
+CREATE FUNCTION millrace.json_object_agg_of(objects text[]) RETURNS json
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (SELECT ('{ ' || string_agg(substr(o, 2, length(o) - 2), ', ' ORDER BY n) || ' }')::json
+        FROM unnest(objects) WITH ORDINALITY u(o, n));
+COMMENT ON FUNCTION millrace.json_object_agg_of(text[]) IS 'json_object_agg() of what objects of one field each hold';
+CREATE FUNCTION millrace.jsonb_object_agg_of(objects text[]) RETURNS jsonb
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN millrace.json_object_agg_of(objects)::jsonb;
+COMMENT ON FUNCTION millrace.jsonb_object_agg_of(text[]) IS 'jsonb_object_agg() of what objects of one field each hold';

@@ -226,11 +226,6 @@ refuse_uncombinable(const Aggref *aggref)
 	const char *name = get_func_name(aggref->aggfnoid);
 	const char *full = format_procedure(aggref->aggfnoid);
 
-	if (name != NULL && (strcmp(name, "jsonb_object_agg") == 0 || strcmp(name, "json_object_agg") == 0))
-		mr_refuse(aggref->location,
-				  errmsg("aggregate %s is not supported in a continuous view", full),
-				  errdetail("The aggregate has no combine function."),
-				  errhint("Use millrace.%s(), which has one.", name));
 	if (name != NULL && (strcmp(name, "array_agg") == 0 || strcmp(name, "json_agg") == 0 || strcmp(name, "jsonb_agg") == 0))
 		mr_refuse(aggref->location,
 				  errmsg("aggregate %s of arrays is not supported in a continuous view", full),

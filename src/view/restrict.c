@@ -173,8 +173,8 @@ static const Counterpart order_counterparts[] = {
 	{"string_agg", "Order by one expression, ascending and nulls last, as in string_agg(x, ',' ORDER BY -y)."},
 	{"json_agg", "Order by one expression, ascending and nulls last, as in json_agg(x ORDER BY -y)."},
 	{"jsonb_agg", "Order by one expression, ascending and nulls last, as in jsonb_agg(x ORDER BY -y)."},
-	{"jsonb_object_agg", "Use millrace.jsonb_object_agg(name, value, order_by)."},
-	{"json_object_agg", "Use millrace.json_object_agg(name, value, order_by)."},
+	{"json_object_agg", "Order by one expression, ascending and nulls last, as in json_object_agg(k, v ORDER BY -y)."},
+	{"jsonb_object_agg", "Order by one expression, ascending and nulls last, as in jsonb_object_agg(k, v ORDER BY -y)."},
 };
 
 static const char *

@@ -307,12 +307,24 @@ is_equal_as_text(Oid type, Oid collation)
 	}
 }
 
+static Expr *
+as_text(Expr *expr, Oid collation)
+{
+	CoerceViaIO *result = makeNode(CoerceViaIO);
+
+	result->arg = expr;
+	result->resulttype = TEXTOID;
+	result->resultcollid = collation;
+	result->coerceformat = COERCE_EXPLICIT_CAST;
+	result->location = -1;
+	return (Expr *) result;
+}
+
 /* several columns as one text; NULL where that would not tell which are distinct */
 static Expr *
 row_text(const List *order)
 {
 	RowExpr    *row = makeNode(RowExpr);
-	CoerceViaIO *text = makeNode(CoerceViaIO);
 	ListCell   *lc;
 
 	foreach(lc, order)
@@ -327,12 +339,7 @@ row_text(const List *order)
 	row->row_typeid = RECORDOID;
 	row->row_format = COERCE_EXPLICIT_CALL;
 	row->location = -1;
-	text	  ->arg = (Expr *) row;
-	text	  ->resulttype = TEXTOID;
-	text	  ->resultcollid = C_COLLATION_OID;
-	text	  ->coerceformat = COERCE_EXPLICIT_CAST;
-	text	  ->location = -1;
-	return (Expr *) text;
+	return as_text((Expr *) row, C_COLLATION_OID);
 }
 
 /* distinct values before the given one, nulls, which count as one, apart */
@@ -517,6 +524,36 @@ jsonb_agg_of(const Aggref *call)
 	return json_agg_of_kind(call, "jsonb_agg_of");
 }
 
+/* each name and value as an object of its own, in text, which json keeps as it is */
+static Expr *
+object_agg_of(const Aggref *call, const char *name)
+{
+	static const Oid texts[] = {TEXTARRAYOID};
+	Oid			declared[] = {ANYNONARRAYOID, InvalidOid};
+	List	   *pair = list_make2(copyObject(argument(call, 0)), copyObject(argument(call, 1)));
+	Expr	   *object = (Expr *) makeFuncExpr(F_JSON_BUILD_OBJECT_ANY, JSONOID, pair, InvalidOid, InvalidOid,
+											   COERCE_EXPLICIT_CALL);
+	Expr	   *values;
+
+	if (call->aggdistinct != NIL)
+		return NULL;
+	values = collect_in_order(call, "array_agg", declared, TEXTARRAYOID,
+							  list_make1(as_text(object, DEFAULT_COLLATION_OID)));
+	return values == NULL ? NULL : extension_call(name, call->aggtype, list_make1(values), texts);
+}
+
+static Expr *
+json_object_agg_of(const Aggref *call)
+{
+	return object_agg_of(call, "json_object_agg_of");
+}
+
+static Expr *
+jsonb_object_agg_of(const Aggref *call)
+{
+	return object_agg_of(call, "jsonb_object_agg_of");
+}
+
 typedef struct Substitute
 {
 	Oid			aggregate;
@@ -539,6 +576,8 @@ static const Substitute substitutes[] = {
 	{F_ARRAY_AGG_ANYNONARRAY, array_agg_of},
 	{F_JSON_AGG, json_agg_of},
 	{F_JSONB_AGG, jsonb_agg_of},
+	{F_JSON_OBJECT_AGG, json_object_agg_of},
+	{F_JSONB_OBJECT_AGG, jsonb_object_agg_of},
 	{F_STRING_AGG_TEXT_TEXT, string_agg_of},
 	{F_STRING_AGG_BYTEA_BYTEA, string_agg_of},
 };
