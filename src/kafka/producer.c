@@ -14,7 +14,8 @@
  * A topic is looked up at the broker once per producer, before the first message is sent:
  * librdkafka would hold messages to a topic that does not exist for half a minute.
  *
- * Memory: the local queue holds up to 64 MB; when it is full, sending waits.
+ * Memory: the local queue holds up to 64 MB, or the largest message that the properties allow;
+ * when it is full, sending waits.
  */
 #include "postgres.h"
 
@@ -43,6 +44,9 @@
 /* How long committed messages are waited for to become visible, and how often asked for. */
 #define VISIBLE_TIMEOUT_MS	3000
 #define VISIBLE_WAIT_MS		2
+
+/* What the local queue holds. */
+#define QUEUE_KBYTES		65536
 
 /* Events are looked at after so many messages, and this often when the queue is full. */
 #define SERVE_EVERY			4096
@@ -129,12 +133,29 @@ note_delivery(void *arg, const rd_kafka_message_t *rkmessage)
 			sizeof(producer->failed_reason));
 }
 
+/* kB for the local queue: one that is smaller than a message would never take it */
+static char *
+queue_size(List *props)
+{
+	long		kbytes = QUEUE_KBYTES;
+	ListCell   *lc;
+
+	foreach(lc, props)
+	{
+		const MrProperty *prop = lfirst(lc);
+
+		if (strcmp(prop->name, "message.max.bytes") == 0)
+			kbytes = Max(kbytes, atol(prop->value) / 1024 + 1);
+	}
+	return psprintf("%ld", kbytes);
+}
+
 MrProducer *
 mr_producer_create(List *props, const char *transactional_id)
 {
 	const MrSetting defaults[] = {
 		{"partitioner", "murmur2_random"},
-		{"queue.buffering.max.kbytes", "65536"},
+		{"queue.buffering.max.kbytes", queue_size(props)},
 		{"queue.buffering.max.messages", "250000"},
 		{"linger.ms", "20"},
 		{"transaction.timeout.ms", "60000"},
@@ -582,11 +603,26 @@ throw_send_error(MrProducer *producer, const char *topic, rd_kafka_resp_err_t er
 			 advice_on(producer, err)));
 }
 
+/* The queue is empty, and full: there is nothing to wait for. */
+static void
+throw_never_fits(MrProducer *producer, const char *topic, const MrOutMessage *msg)
+{
+	char	   *limit = mr_client_property(producer->client, "queue.buffering.max.kbytes");
+
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_ERROR),
+			 errmsg("message of %zu bytes for topic \"%s\" is larger than the producer's queue",
+					msg->key_len + msg->value_len, topic),
+			 errhint("Raise the property \"queue.buffering.max.kbytes\" (%s here).",
+					 limit ? limit : "unknown")));
+}
+
 void
 mr_producer_send(MrProducer *producer, const char *topic_name, const MrOutMessage *msg)
 {
 	ProducerTopic *topic = find_topic(producer, topic_name);
 	rd_kafka_resp_err_t err;
+	bool		empty = false;
 
 	check_partition(producer, topic, msg->partition);
 	if (++producer->sent % SERVE_EVERY == 0)
@@ -598,9 +634,12 @@ mr_producer_send(MrProducer *producer, const char *topic_name, const MrOutMessag
 
 	while ((err = produce(producer, topic, msg)) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 	{
+		if (empty)
+			throw_never_fits(producer, topic_name, msg);
 		mr_client_pause(producer->client, QUEUE_FULL_WAIT_MS);
 		mr_client_serve(producer->client);
 		check_failure(producer);
+		empty = rd_kafka_outq_len(mr_client_handle(producer->client)) == 0;
 	}
 	mr_client_keep_latch(producer->client);
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
