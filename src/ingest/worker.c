@@ -283,14 +283,18 @@ reader_at_end(void *arg)
 	return n > 0;
 }
 
-/* during a step: the next portion of a backlog, instead of the one in hand */
+/*
+ * During a step: the next portion of a backlog, instead of the one in hand.  Nothing that would
+ * have to be waited for with the transaction open.
+ */
 static int
 next_portion(void *arg, MrMessage **messages)
 {
 	MrWorker   *worker = arg;
 
 	CHECK_FOR_INTERRUPTS();
-	if (worker->taken >= mr_batch_messages || !has_backlog(worker))
+	if (worker->taken >= mr_batch_messages || !has_backlog(worker) ||
+		mr_consumer_may_doubt(worker->consumer))
 		return 0;
 	release(worker);
 	while (!portion_full(worker) && poll_once(worker, 0) > 0)

@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "kafka/ask.h"
 #include "kafka/assign.h"
 #include "kafka/consumer_internal.h"
 #include "kafka/recall.h"
@@ -143,6 +144,27 @@ mr_consumer_doubt(MrConsumer *consumer)
 			continuity->state = MR_RECALL_WANTED;
 	}
 	mr_consumer_resolve_doubts(consumer);
+}
+
+bool
+mr_consumer_may_doubt(MrConsumer *consumer)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < consumer->nstatus; i++)
+	{
+		const MrContinuity *continuity = &consumer->continuity[i];
+		int64		low;
+		int64		high;
+
+		if (continuity->pauses == consumer->pauses || consumer->status[i].another ||
+			!mr_continuity_in_doubt(continuity, now))
+			continue;
+		mr_consumer_cached_watermarks(consumer, consumer->status[i].partition, &low, &high);
+		if (high > consumer->status[i].position)
+			return true;
+	}
+	return false;
 }
 
 MrRecall

@@ -22,4 +22,10 @@ extern MrRecall mr_consumer_recall(MrConsumer *consumer, int32 partition,
 /* look at the last messages of all partitions again, and throws likewise; status tells */
 extern void mr_consumer_doubt(MrConsumer *consumer);
 
+/*
+ * Would mr_consumer_poll have to look at a last message again now, and so wait for the broker?
+ * Not in a partition that has no messages, as far as is known.
+ */
+extern bool mr_consumer_may_doubt(MrConsumer *consumer);
+
 #endif							/* MR_KAFKA_RECALL_H */
