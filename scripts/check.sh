@@ -24,7 +24,8 @@
 # seconds for each.  MILLRACE_KEEP=1 keeps the scratch directory.
 #
 # A test finds the broker's address in MILLRACE_BOOTSTRAP, and for isolation
-# specs in the setting test.bootstrap; these scripts in MILLRACE_SCRIPTS.
+# specs in the setting test.bootstrap; these scripts in MILLRACE_SCRIPTS; as root a
+# disk of 48 MB that it may fill in MILLRACE_SMALL_DISK.
 
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -65,6 +66,7 @@ cleanup() {
 		[ -z "$pids" ] || kill -KILL $pids 2>/dev/null
 	fi
 	cd /
+	! mountpoint -q "$scratch/small" || umount -l "$scratch/small"
 	if [ -n "${MILLRACE_KEEP:-}" ]; then
 		say "kept $scratch"
 	else
@@ -86,6 +88,9 @@ outside() {
 	trap 'exit 143' TERM HUP
 	copy_sources "$scratch/src" || die "could not copy the sources"
 	if [ "$(id -u)" = 0 ]; then
+		# a disk that can be filled
+		mkdir "$scratch/small"
+		mount -t tmpfs -o size=48m tmpfs "$scratch/small" 2>/dev/null || rmdir "$scratch/small"
 		chown -R postgres "$scratch"
 		as=(runuser -u postgres --)
 	fi
@@ -290,6 +295,7 @@ inside() {
 		MILLRACE_BOOTSTRAP=$(cat "$kafka/bootstrap")
 	fi
 	export MILLRACE_BOOTSTRAP
+	! mountpoint -q "$S/small" || export MILLRACE_SMALL_DISK=$S/small
 	{
 		cat test.conf
 		echo "test.bootstrap = '$MILLRACE_BOOTSTRAP'"

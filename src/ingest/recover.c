@@ -17,10 +17,11 @@
 #include "ingest/recover.h"
 #include "ingest/slot.h"
 #include "ingest/take.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
-#define ERRORS_MAX			3	/* of one view in a row that are no verdict by
-								 * themselves */
+#define ERRORS_MAX			3	/* of one view, without a success, that are no
+								 * verdict by themselves */
 
 /* in a transaction of its own: the view has failed, or only leaves the others in peace */
 static void
@@ -37,14 +38,35 @@ part_with_view(MrWorkerSlot *slot, Oid view, const char *error, bool failed)
 	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
 }
 
-/* errors of this view in a row, this one included */
+/* errors of this view since the last success, this one included */
 static int
 count_blame(MrRecovery *recovery, Oid view)
 {
-	if (recovery->blamed != view)
-		recovery->blamed_errors = 0;
-	recovery->blamed = view;
-	return ++recovery->blamed_errors;
+	MemoryContext old;
+	MrBlame    *blame;
+	ListCell   *lc;
+
+	foreach(lc, recovery->blamed)
+	{
+		blame = lfirst(lc);
+		if (blame->view == view)
+			return ++blame->errors;
+	}
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	blame = palloc(sizeof(MrBlame));
+	blame->view = view;
+	blame->errors = 1;
+	recovery->blamed = lappend(recovery->blamed, blame);
+	MemoryContextSwitchTo(old);
+	return 1;
+}
+
+void
+mr_recover_success(MrRecovery *recovery)
+{
+	recovery->failures = 0;
+	list_free_deep(recovery->blamed);
+	recovery->blamed = NIL;
 }
 
 static void

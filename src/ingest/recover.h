@@ -6,11 +6,19 @@
 #define MR_INGEST_RECOVER_H
 
 #include "ingest/step.h"
+#include "nodes/pg_list.h"
 #include "shmem.h"
 
 #define FIRST_RETRY_MS		100
 #define CAREFUL_STEPS		20	/* without a refused message, before steps are
 								 * ordinary again */
+
+/* how often one view was to blame since the last success */
+typedef struct MrBlame
+{
+	Oid			view;
+	int			errors;
+} MrBlame;
 
 /* What a worker remembers of its errors. */
 typedef struct MrRecovery
@@ -18,9 +26,8 @@ typedef struct MrRecovery
 	int			failures;		/* attempts since the last success */
 	int			careful;		/* steps that are still to be careful */
 	bool		internal_too;	/* careful about internal errors, too */
-	Oid			blamed;			/* view whose errors have been counted, in a
-								 * row */
-	int			blamed_errors;
+	List	   *blamed;			/* of MrBlame *; several views may fail by
+								 * turns */
 } MrRecovery;
 
 /*
@@ -29,5 +36,8 @@ typedef struct MrRecovery
  */
 extern void mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 					   const ErrorData *error, MrTakePhase phase);
+
+/* after a step that went well */
+extern void mr_recover_success(MrRecovery *recovery);
 
 #endif							/* MR_INGEST_RECOVER_H */

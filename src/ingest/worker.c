@@ -314,8 +314,7 @@ count_step(MrWorker *worker, int64 nmessages, TimestampTz began)
 
 	worker->last_commit = GetCurrentTimestamp();
 	worker->last_step_ms = TimestampDifferenceMilliseconds(began, worker->last_commit);
-	worker->recovery.failures = 0;
-	worker->recovery.blamed = InvalidOid;
+	mr_recover_success(&worker->recovery);
 	slot->batches++;
 	slot->messages += nmessages;
 	slot->decode_ms += ingest->decode_ms;
