@@ -102,12 +102,17 @@ nap(long timeout_ms, MrWaitEvent event)
 
 /* ---------- launcher ---------- */
 
+/* supervisors that were to be started, and have not come yet, find their reservation gone */
 static void
 launcher_exit(int code, Datum arg)
 {
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
 	mr_shared->launcher_pid = 0;
 	mr_shared->launcher_latch = NULL;
+	for (int i = 0; i < mr_shared->nslots; i++)
+		if (mr_shared->databases[i].pid == 0)
+			mr_shared->databases[i].database = InvalidOid;
+	mr_shared->probe = true;
 	LWLockRelease(mr_shared->lock);
 }
 
@@ -465,8 +470,10 @@ reserve_worker(const Wanted *wanted, long *nap_ms, bool *shortage)
 	if (result >= 0)
 	{
 		MrWorkerSlot *slot = &mr_shared->workers[result];
+		uint32		generation = slot->generation + 1;
 
 		memset(slot, 0, sizeof(MrWorkerSlot));
+		slot->generation = generation;
 		slot->state = MR_WORKER_STARTING;
 		slot->database = MyDatabaseId;
 		slot->stream = wanted->stream;
@@ -510,6 +517,7 @@ start_worker(const Wanted *wanted, long *nap_ms, bool *shortage)
 					wanted->catch_up ? "millrace catch-up worker" : "millrace worker");
 	worker.bgw_main_arg = Int32GetDatum(slot);
 	worker.bgw_notify_pid = MyProcPid;
+	memcpy(worker.bgw_extra, &mr_shared->workers[slot].generation, sizeof(uint32));
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
 		release_unstarted(slot, MR_SHORTAGE, RETRY_INTERVAL_MS);
@@ -563,9 +571,25 @@ tell_workers(void)
 
 /* ---------- supervisor: life ---------- */
 
+/* workers that were to be started, and have not come yet, find their reservation gone */
+static void
+free_unattached_slots(void)
+{
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < mr_shared->nslots; i++)
+	{
+		MrWorkerSlot *slot = &mr_shared->workers[i];
+
+		if (slot->state == MR_WORKER_STARTING && slot->pid == 0 && slot->database == MyDatabaseId)
+			slot->state = MR_WORKER_FREE;
+	}
+	LWLockRelease(mr_shared->lock);
+}
+
 static void
 supervisor_exit(int code, Datum arg)
 {
+	free_unattached_slots();
 	free_database_slot(DatumGetInt32(arg));
 	if (code != 0)
 		probe_later();			/* an error: the launcher starts another one */
@@ -581,6 +605,12 @@ supervisor_attach(int index)
 
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
 	database = slot->database;
+	if (!OidIsValid(database) || slot->pid != 0)
+	{
+		/* who started us is gone, and has taken the reservation back */
+		LWLockRelease(mr_shared->lock);
+		proc_exit(0);
+	}
 	blocked = mr_shmem_is_blocked(database);
 	slot->pid = MyProcPid;
 	slot->latch = MyLatch;

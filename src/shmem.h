@@ -44,6 +44,8 @@ typedef struct MrWorkerSlot
 	int			shard;			/* partitions p with p % nshards == shard */
 	int			nshards;
 	bool		catch_up;		/* feed is not the live one */
+	uint32		generation;		/* how often it was reserved: a process that
+								 * comes too late is another reservation's */
 	pid_t		pid;			/* 0: not running (yet) */
 	Latch	   *latch;
 	bool		reload;			/* set by others: look at the catalog again */

@@ -36,9 +36,17 @@ void
 mr_slot_attach(int index)
 {
 	MrWorkerSlot *slot = &mr_shared->workers[index];
+	uint32		generation;
 	bool		blocked;
 
+	memcpy(&generation, MyBgworkerEntry->bgw_extra, sizeof(uint32));
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	if (slot->state != MR_WORKER_STARTING || slot->generation != generation)
+	{
+		/* who started us is gone, and has taken the reservation back */
+		LWLockRelease(mr_shared->lock);
+		proc_exit(0);
+	}
 	slot->pid = MyProcPid;
 	slot->latch = MyLatch;
 	blocked = mr_shmem_is_blocked(slot->database);
