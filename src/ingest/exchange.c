@@ -10,8 +10,8 @@
  * committed when it was taken.  Snapshots older than the shadow's completion would see a hole:
  * those that exist when a shadow is first found ready must be gone before the exchange.  And
  * nobody may be reading the old file: its lock is waited for, but only for a moment, as
- * everybody who comes later waits behind us.  Where a long transaction is in the way, we try
- * again, less and less often; both contents are maintained until then.
+ * everybody who comes later waits behind us.  Where a transaction is in the way, we try again,
+ * less and less often; both contents are maintained until then.
  *
  * Where the view keeps its changes, the two contents are compared before that, while the feeds
  * are locked but readers are not: neither changes meanwhile.
@@ -48,6 +48,7 @@
 #define READ_LOCK_TIMEOUT	"200ms"
 #define FIRST_PAUSE_MS		250
 #define MAX_PAUSE_MS		10000
+#define SNAPSHOT_PAUSE_MS	250 /* looking for old snapshots disturbs nobody */
 
 /* a shadow that is ready, and what it waits for */
 typedef struct Pending
@@ -153,12 +154,17 @@ tidy_pending(void)
 }
 
 static void
-postpone(Pending *shadow, long *nap_ms)
+pause_for(Pending *shadow, long pause, long *nap_ms)
 {
-	long		pause = Min((long) FIRST_PAUSE_MS << Min(shadow->attempts++, 16), MAX_PAUSE_MS);
-
 	shadow->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
 	*nap_ms = Min(*nap_ms, pause);
+}
+
+/* somebody was in the way: less and less often */
+static void
+postpone(Pending *shadow, long *nap_ms)
+{
+	pause_for(shadow, Min((long) FIRST_PAUSE_MS << Min(shadow->attempts++, 16), MAX_PAUSE_MS), nap_ms);
 }
 
 /* ---------- the exchange ---------- */
@@ -313,7 +319,9 @@ try_exchange(const MrView *shadow, MemoryContext context)
 		done = exchange(shadow);
 		PopActiveSnapshot();
 		if (done)
+		{
 			CommitTransactionCommand();
+		}
 		else
 			AbortCurrentTransaction();
 	}
@@ -386,7 +394,9 @@ mr_exchange_shadows(long *nap_ms)
 		wait->ready = true;
 		if (wait->not_before > now)
 			*nap_ms = Min(*nap_ms, (long) ((wait->not_before - now) / 1000) + 1);
-		else if (old_snapshots_gone(wait) && try_exchange(shadow, context))
+		else if (!old_snapshots_gone(wait))
+			pause_for(wait, SNAPSHOT_PAUSE_MS, nap_ms);
+		else if (try_exchange(shadow, context))
 			done = true;
 		else
 			postpone(wait, nap_ms);
