@@ -2,6 +2,7 @@
 #
 #   make && make install     build and install (PG_CONFIG=... picks the server)
 #   make WERROR=1            warnings are errors
+#   make FAILPOINTS=1        a library for tests, with places where they can make it fail
 #   make check-layers        no file includes what lies below its own layer
 #   make check-indent        the sources are pgindent-clean
 #   make indent              make them so
@@ -29,6 +30,10 @@ PG_CFLAGS = -std=gnu99 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
 	-Wno-missing-field-initializers -Wno-declaration-after-statement
 PG_CXXFLAGS = -std=c++17 -O2 -Wall -Wextra
 SHLIB_LINK = -lrdkafka -lsimdjson -lstdc++
+
+ifdef FAILPOINTS
+PG_CPPFLAGS += -DMR_FAILPOINTS
+endif
 
 ifdef WERROR
 PG_CFLAGS += -Werror

@@ -147,7 +147,7 @@ wanted() {
 }
 
 build() {
-	make -j"$JOBS" WERROR=1 PG_CONFIG="$BIN/pg_config" "${under_make[@]}" &&
+	make -j"$JOBS" WERROR=1 FAILPOINTS=1 PG_CONFIG="$BIN/pg_config" "${under_make[@]}" &&
 		make install PG_CONFIG="$BIN/pg_config" "${under_make[@]}" && under_installed
 }
 

@@ -15,6 +15,7 @@
 #include "access/xlog.h"
 #include "catalog_feed.h"
 #include "catalog/pg_type.h"
+#include "failpoint.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
@@ -458,8 +459,10 @@ mr_catalog_split_view(Oid view, Oid stream, int64 feed)
 						 " last_checksum, anchor_offset, anchor_checksum, resume_offset"
 						 " FROM millrace.feed_offset WHERE feed = $2",
 						 2, copy_types, copy_values, NULL);
+	MR_FAILPOINT("deactivate-offsets-copied");
 	mr_catalog_run_alone("UPDATE millrace.view_stream SET feed = $1, reached = false WHERE view = $2 AND stream = $3",
 						 3, move_types, move_values, NULL);
+	MR_FAILPOINT("deactivate-view-moved");
 	mr_catalog_bump_feed(feed);
 	return result;
 }
@@ -473,6 +476,7 @@ mr_catalog_join_feeds(int64 from, int64 into)
 	mr_catalog_run_alone("UPDATE millrace.view_stream SET feed = $2,"
 						 " reached = (SELECT live FROM millrace.feed WHERE id = $2) WHERE feed = $1",
 						 2, types, values, NULL);
+	MR_FAILPOINT("catchup-views-moved");
 	mr_catalog_run_alone(DELETE_FEEDS("f.id = $1"), 1, types, values, NULL);
 	mr_catalog_bump_feed(into);
 }

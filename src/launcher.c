@@ -29,6 +29,7 @@
 #include "access/xact.h"
 #include "catalog_feed.h"
 #include "catalog/pg_database.h"
+#include "failpoint.h"
 #include "ingest/exchange.h"
 #include "ingest/session.h"
 #include "ingest/worker.h"
@@ -226,6 +227,7 @@ start_supervisors(List *databases)
 		describe_worker(&worker, "mr_supervisor_main", "millrace supervisor", "millrace supervisor");
 		worker.bgw_main_arg = Int32GetDatum(slot);
 		worker.bgw_notify_pid = MyProcPid;
+		MR_FAILPOINT("launch-reserved");
 		if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 		{
 			free_database_slot(slot);
@@ -391,6 +393,7 @@ read_wanted(MemoryContext context, bool *extension)
 		int64	   *served = served_feeds(&nserved);
 
 		mr_catalog_tidy_feeds();
+		MR_FAILPOINT("supervise-tidied");
 		mr_catalog_merge_waiting_feeds(served, nserved);
 		MemoryContextSwitchTo(context);
 		result = wanted_workers();
@@ -518,6 +521,7 @@ start_worker(const Wanted *wanted, long *nap_ms, bool *shortage)
 	worker.bgw_main_arg = Int32GetDatum(slot);
 	worker.bgw_notify_pid = MyProcPid;
 	memcpy(worker.bgw_extra, &mr_shared->workers[slot].generation, sizeof(uint32));
+	MR_FAILPOINT("supervise-reserved");
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
 		release_unstarted(slot, MR_SHORTAGE, RETRY_INTERVAL_MS);

@@ -12,6 +12,7 @@
 
 #include "access/xact.h"
 #include "common/hashfn.h"
+#include "failpoint.h"
 #include "miscadmin.h"
 #include "shmem.h"
 #include "storage/ipc.h"
@@ -48,6 +49,7 @@ request(void)
 		prev_shmem_request();
 	RequestAddinShmemSpace(add_size(shared_size(), hash_estimate_size(COUNTED_VIEWS, sizeof(MrViewCounters))));
 	RequestNamedLWLockTranche(MR_EXTENSION, 1);
+	mr_failpoint_request();
 }
 
 static void
@@ -74,6 +76,7 @@ startup(void)
 	}
 	counters = ShmemInitHash("millrace view counters", COUNTED_VIEWS, COUNTED_VIEWS, &ctl,
 							 HASH_ELEM | HASH_BLOBS);
+	mr_failpoint_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

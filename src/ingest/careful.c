@@ -9,6 +9,7 @@
  */
 #include "millrace.h"
 
+#include "failpoint.h"
 #include "ingest/careful.h"
 #include "ingest/intake.h"
 #include "ingest/isolate.h"
@@ -83,7 +84,9 @@ mr_careful_feed(MrIngest *ingest, int n)
 			return stop_before(ingest, &isolation);
 		if (isolation.late)
 			return shorten(&isolation, n);
+		MR_FAILPOINT("careful-isolated");
 		record_refused(ingest, &isolation);
+		MR_FAILPOINT("careful-recorded");
 		view->new_excess = isolation.excess;
 	}
 	return n;

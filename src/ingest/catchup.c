@@ -27,6 +27,7 @@
 #include "millrace.h"
 
 #include "catalog_rebuild.h"
+#include "failpoint.h"
 #include "ingest/catchup.h"
 
 /* may the feed go back to an offset before its own? All its views start later anyway. */
@@ -213,10 +214,13 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
 		same_cluster(ingest, live_feed) && shadows_may_join(ingest, at_end))
 	{
+		MR_FAILPOINT("catchup-reached");
 		ingest->live = mr_catalog_feed_offsets(live_feed, true, &ingest->nlive);
+		MR_FAILPOINT("catchup-live-locked");
 		joins = reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends);
 	}
 	*cut = mr_catchup_cut(ingest, messages, n);
+	MR_FAILPOINT("catchup-cut");
 	return joins;
 }
 
@@ -224,5 +228,6 @@ void
 mr_catchup_join(MrIngest *ingest)
 {
 	mr_catalog_join_feeds(ingest->feed->id, ingest->live_feed);
+	MR_FAILPOINT("catchup-joined");
 	mr_catalog_changed();
 }

@@ -23,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
+#include "failpoint.h"
 #include "fmgr.h"
 #include "ingest/dead_letter.h"
 #include "miscadmin.h"
@@ -54,6 +55,7 @@ deactivate_view(Oid relid)
 	const MrView *view = mr_catalog_view(relid);
 	ListCell   *lc;
 
+	MR_FAILPOINT("deactivate-feeds-locked");
 	/* somebody may have dropped or deactivated it while we waited */
 	if (view == NULL || !view->active)
 		return;
@@ -93,6 +95,7 @@ mr_deactivate(PG_FUNCTION_ARGS)
 	lock_feeds_behind(views);
 	foreach(lc, views)
 		deactivate_view(((MrView *) lfirst(lc))->view);
+	MR_FAILPOINT("deactivate-done");
 	mr_catalog_changed();
 	PG_RETURN_VOID();
 }
@@ -117,6 +120,7 @@ activate_view(const MrView *view)
 	ListCell   *lc;
 
 	mr_catalog_adopt_view(view->view);
+	MR_FAILPOINT("activate-adopted");
 	foreach(lc, mr_catalog_streams_of_view(view->view))
 	{
 		MrFeed	   *feed = lfirst(lc);
@@ -143,6 +147,7 @@ mr_activate(PG_FUNCTION_ARGS)
 		mr_catalog_adopt_stream(relid);
 	foreach(lc, views)
 		activate_view(lfirst(lc));
+	MR_FAILPOINT("activate-done");
 	mr_catalog_changed();
 	PG_RETURN_VOID();
 }
@@ -205,7 +210,9 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 	(void) mr_shadow_drop(view->view);	/* or all would come back */
 	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);
 	analysis = mr_view_reanalyze(view);
+	MR_FAILPOINT("truncate-locked");
 	empty_matrel(view, analysis, mr_changes_create(view, analysis));
 	mr_guise_end(&guise);
+	MR_FAILPOINT("truncate-done");
 	PG_RETURN_VOID();
 }

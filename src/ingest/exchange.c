@@ -25,6 +25,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "catalog_rebuild.h"
+#include "failpoint.h"
 #include "ingest/exchange.h"
 #include "ingest/fault.h"
 #include "ingest/step.h"
@@ -280,6 +281,7 @@ exchange(const MrView *shadow)
 		return false;
 	set_lock_timeout(FEED_LOCK_TIMEOUT);
 	lock_feeds(shadow);
+	MR_FAILPOINT("exchange-feeds-locked");
 	if (!ConditionalLockRelationOid(shadow->target, ShareUpdateExclusiveLock) ||
 		!is_still_ready(shadow, feeds, view_feeds))
 		return false;
@@ -289,7 +291,9 @@ exchange(const MrView *shadow)
 	if (!ConditionalLockRelationOid(shadow->matrel, AccessExclusiveLock) ||
 		!is_still_ready(shadow, feeds, view_feeds))
 		return false;
+	MR_FAILPOINT("exchange-locked");
 	mr_shadow_exchange(shadow);
+	MR_FAILPOINT("exchange-contents");
 	if (changes)
 		tell_changes(view, changes);
 	return true;
@@ -321,6 +325,7 @@ try_exchange(const MrView *shadow, MemoryContext context)
 		if (done)
 		{
 			CommitTransactionCommand();
+			MR_FAILPOINT("exchange-committed");
 		}
 		else
 			AbortCurrentTransaction();

@@ -10,6 +10,7 @@
 #include "millrace.h"
 
 #include "catalog_feed.h"
+#include "failpoint.h"
 #include "ingest/dead_letter.h"
 #include "ingest/intake.h"
 #include "utils/memutils.h"
@@ -277,6 +278,7 @@ mr_intake_append(MrIngest *ingest, MrMessage *messages, int n)
 	bool		stopped;
 
 	mr_intake_decode(ingest, messages, n);
+	MR_FAILPOINT("step-decoded");
 	if (ingest->stream->on_error == MR_ON_ERROR_STOP)
 		stopped = cut_at_reject(ingest, messages, &n, "");
 	else
@@ -285,6 +287,7 @@ mr_intake_append(MrIngest *ingest, MrMessage *messages, int n)
 						  psprintf("messages that cannot be decoded outnumber the others by more than %d: ",
 								   mr_dead_letter_limit));
 	record_rejects(ingest);
+	MR_FAILPOINT("reject-recorded");
 	mr_offsets_count(ingest->offsets, messages, n);
 	return stopped;
 }

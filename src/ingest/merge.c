@@ -28,6 +28,7 @@
 #include "access/xact.h"
 #include "catalog_view.h"
 #include "executor/executor.h"
+#include "failpoint.h"
 #include "ingest/lookup.h"
 #include "ingest/merge.h"
 #include "utils/lsyscache.h"
@@ -563,6 +564,7 @@ merge_rows(MrMerge *merge)
 	Snapshot	snapshot;
 
 	mr_catalog_lock_contents(merge->view);
+	MR_FAILPOINT("view-contents-locked");
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);
 	open_matrel(merge);
@@ -570,6 +572,7 @@ merge_rows(MrMerge *merge)
 		merge_groups(merge, snapshot);
 	else
 		merge_only_row(merge, snapshot);
+	MR_FAILPOINT("view-groups-merged");
 	close_matrel(merge);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);

@@ -19,6 +19,7 @@
 #include "millrace.h"
 
 #include "catalog/pg_type.h"
+#include "failpoint.h"
 #include "ingest/offsets.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -321,6 +322,7 @@ mr_offsets_store(MrOffsets *offsets)
 					   STORED_AS
 					   " WHERE o.feed = $1 AND o.partition = u.partition",
 					   false, 1 + STORED_COLUMNS, types, arrays, NULL);
+	MR_FAILPOINT("step-offsets-updated");
 	if (collect_arrays(offsets, false, arrays) > 0)
 		mr_catalog_run("INSERT INTO millrace.feed_offset"
 					   " (feed, partition, next_offset, messages, bytes, tombstones, \"timestamp\","

@@ -25,6 +25,7 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "failpoint.h"
 #include "fmgr.h"
 #include "ingest/dead_letter.h"
 #include "ingest/intake.h"
@@ -237,6 +238,7 @@ feed_view(Replay *replay, MrIngestView *view)
 	for (int row = 0; row < batch->nrows; row++)
 		isolation.excluded[row] = !misses(&replay->letters[batch->message[row]], view->view->view);
 	mr_isolate(&isolation);
+	MR_FAILPOINT("replay-fed");
 	keep_refused(replay, &isolation);
 	view->rows_out = 0;
 }
@@ -255,6 +257,7 @@ replay_in_hand(Replay *replay)
 		messages[i] = replay->letters[i].message;
 	mr_intake_begin(replay->ingest);
 	mr_intake_decode(replay->ingest, messages, replay->n);
+	MR_FAILPOINT("replay-decoded");
 	keep_rejected(replay);
 	memcpy(rejected, replay->failed, sizeof(bool) * replay->n);
 	foreach(lc, replay->ingest->views)
@@ -266,6 +269,7 @@ replay_in_hand(Replay *replay)
 			continue;
 		replay->succeeded += !replay->failed[i];
 		mr_dead_letter_delete(replay->letters[i].id);
+		MR_FAILPOINT("replay-letter-deleted");
 	}
 }
 
@@ -342,6 +346,7 @@ replay_letters(Oid stream, Datum ids)
 	mr_dead_letter_lock_stream(stream);
 	views = lock_views(mr_dead_letter_views(stream, ids));
 	check_deferred(views);
+	MR_FAILPOINT("replay-locked");
 	return views == NIL ? 0 : replay_into(stream, views, ids);
 }
 

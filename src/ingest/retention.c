@@ -16,6 +16,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "failpoint.h"
 #include "ingest/retention.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -240,7 +241,9 @@ remove_some(const MrIngest *ingest, const MrIngestView *view, const MrBound *bou
 
 		/* with the lock, a snapshot that shows what others have merged */
 		PushActiveSnapshot(GetLatestSnapshot());
+		MR_FAILPOINT("retention-locked");
 		removed = delete_rows(view, column->name, type, value);
+		MR_FAILPOINT("retention-removed");
 		PopActiveSnapshot();
 	}
 	PopActiveSnapshot();

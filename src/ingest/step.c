@@ -25,6 +25,7 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "failpoint.h"
 #include "ingest/careful.h"
 #include "ingest/catchup.h"
 #include "ingest/intake.h"
@@ -218,6 +219,7 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 	}
 	result->plan_context = AllocSetContextCreate(ingest->context, "millrace plan", ALLOCSET_DEFAULT_SIZES);
 	mr_take_plan(result);		/* now, to know which relations to lock */
+	MR_FAILPOINT("open-view-planned");
 	mr_guise_end(&guise);
 	mr_take_blame(InvalidOid);
 	return result;
@@ -261,6 +263,7 @@ load_feed(MrIngest *ingest, int64 feed, int shard, int nshards, MrBusy *busy)
 	ingest->stream = mr_stream_get(ingest->feed->stream);
 	ingest->cluster = mr_catalog_feed_cluster(ingest->feed->id);
 	ingest->offsets = mr_offsets_load(ingest->feed, shard, nshards);
+	MR_FAILPOINT("open-offsets-loaded");
 	return load_views(ingest, busy);
 }
 
@@ -452,12 +455,16 @@ begin(MrIngest *ingest)
 		CHECK_FOR_INTERRUPTS();
 		SetCurrentStatementStartTimestamp();
 		StartTransactionCommand();
+		MR_FAILPOINT("step-begun");
 		if (stale || !with_snapshot(mr_offsets_lock_feed, ingest->offsets))
 			break;
+		MR_FAILPOINT("step-feed-locked");
 		if (try_lock_all(ingest, &busy))
 		{
+			MR_FAILPOINT("step-relations-locked");
 			if (!with_snapshot(mr_offsets_lock, ingest->offsets) || stale)
 				break;
+			MR_FAILPOINT("step-offsets-locked");
 			/* what others committed while we waited for the locks counts */
 			PushActiveSnapshot(GetTransactionSnapshot());
 			return true;
@@ -573,6 +580,7 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 	MemoryContextSwitchTo(context);
 	mr_intake_begin(ingest);
 	joins = take_messages(ingest, messages, *n, source, catch_up, *n < given, &stopped);
+	MR_FAILPOINT("step-taken");
 	possible = feed_views(ingest, *n, &clock);
 	if (possible < *n)
 	{
@@ -581,13 +589,16 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 		*n = possible;
 		return false;
 	}
+	MR_FAILPOINT("step-fed");
 	if (joins)
 		mr_catchup_join(ingest);
 	else
 		mr_offsets_store(ingest->offsets);
+	MR_FAILPOINT("step-stored");
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
+	MR_FAILPOINT("step-committed");
 	mr_offsets_committed(ingest->offsets);
 	count_rows(ingest);
 	ingest->commit_ms = lap(&clock);

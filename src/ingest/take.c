@@ -11,6 +11,7 @@
  */
 #include "millrace.h"
 
+#include "failpoint.h"
 #include "ingest/grouping.h"
 #include "ingest/retention.h"
 #include "ingest/take.h"
@@ -171,6 +172,7 @@ aggregate(MrIngest *ingest, MrIngestView *view)
 		mr_grouping_run(view->grouping, view->merge, (Size) sort_memory * 1024);
 	else
 		(void) mr_plan_run(plan, dest, NULL);
+	MR_FAILPOINT("view-aggregated");
 	mr_retention_end();
 }
 
@@ -302,9 +304,12 @@ merge(MrIngest *ingest, MrIngestView *view)
 	MrStand		stand;
 
 	phase = MR_TAKE_MERGE;
+	MR_FAILPOINT("view-merging");
 	view->rows_out += mr_merge_finish(view->merge);
+	MR_FAILPOINT("view-changes");
 	if (view->changes)
 		mr_changes_write(view->changes, stand_after(ingest, &stand));
+	MR_FAILPOINT("view-merged");
 	mr_retention_count(view);
 }
 

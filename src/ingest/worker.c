@@ -20,6 +20,7 @@
 
 #include "access/xact.h"
 #include "commands/dbcommands.h"
+#include "failpoint.h"
 #include "ingest/gap.h"
 #include "ingest/partitions.h"
 #include "ingest/recover.h"
@@ -146,6 +147,7 @@ open_attempt(MrWorker *worker)
 	pgstat_report_appname(worker->ingest->stream->name);
 	report_phase(worker, "connecting", STATE_RUNNING);
 	open_consumer(worker);
+	MR_FAILPOINT("open-connected");
 	return true;
 }
 

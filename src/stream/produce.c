@@ -25,6 +25,7 @@
  */
 #include "millrace.h"
 
+#include "failpoint.h"
 #include "stream/produce.h"
 #include "stream/producer_cache.h"
 #include "stream/spill.h"
@@ -332,6 +333,7 @@ send_messages(ProduceBuffer *buffer, MrProducer *producer)
 	error_context_stack = &context;
 	initStringInfo(&reader.body);
 	mr_producer_begin(producer);
+	MR_FAILPOINT("produce-begun");
 	mr_spill_rewind(buffer->spill);
 	for (uint64 done = 0; done < left; done = mr_spill_position(buffer->spill))
 	{
@@ -340,6 +342,8 @@ send_messages(ProduceBuffer *buffer, MrProducer *producer)
 		target = buffer->targets[read_message(buffer->spill, &reader, &msg)];
 		mr_producer_send(producer, target->topic, &msg);
 	}
+
+	MR_FAILPOINT("produce-sent");
 
 	/* what may fail in PostgreSQL should fail before Kafka has committed */
 	if (IsolationIsSerializable())

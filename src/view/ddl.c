@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "executor/executor.h"
+#include "failpoint.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -279,10 +280,13 @@ static void
 create_relations(MrView *view, const char *name, Oid namespace, MrViewAnalysis *analysis)
 {
 	view->definition = mr_relations_create_definition(name, namespace, analysis->declared);
+	MR_FAILPOINT("create-definition");
 	view->matrel = mr_relations_create_matrel(name, namespace, analysis);
+	MR_FAILPOINT("create-matrel");
 	view->view = mr_relations_create_reader(name, namespace,
 											mr_view_reader_query(analysis, view->matrel));
 	view->target = view->view;
+	MR_FAILPOINT("create-reader");
 	mr_relations_depend(view);
 	CommandCounterIncrement();
 }
@@ -293,6 +297,7 @@ register_view(const MrView *view, const MrViewAnalysis *analysis, const char *st
 	ListCell   *lc;
 
 	mr_catalog_insert_view(view, start_at);
+	MR_FAILPOINT("create-registered");
 	foreach(lc, analysis->streams)
 	{
 		MrStreamUse *use = lfirst(lc);
@@ -302,6 +307,7 @@ register_view(const MrView *view, const MrViewAnalysis *analysis, const char *st
 											 * an error now */
 
 		mr_catalog_insert_view_stream(view->view, use->relid, feed, use->attrs);
+		MR_FAILPOINT("create-feed");
 		mr_start_at_store(start_at, view->view, use->relid, feed);
 	}
 	mr_catalog_changed();
@@ -400,10 +406,12 @@ mr_create_continuous_view(PG_FUNCTION_ARGS)
 
 	create_relations(&view, args.name, namespace, analysis);
 	mr_view_insert_initial_row(analysis, view.matrel);
+	MR_FAILPOINT("create-relations");
 	register_view(&view, analysis, args.start_at);
 	register_expiry(&view, analysis, expiry);
 	if (args.changes)
 		create_changes(&view, analysis);
+	MR_FAILPOINT("create-done");
 	PG_RETURN_OID(view.view);
 }
 

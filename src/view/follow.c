@@ -27,6 +27,7 @@
 #include "commands/event_trigger.h"
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
+#include "failpoint.h"
 #include "miscadmin.h"
 #include "shmem.h"
 #include "stream/option.h"
@@ -114,6 +115,7 @@ drop_rest_of_view(const MrView *view)
 	if (shadow)
 		add_if_exists(objects, shadow->matrel);
 	performMultipleDeletions(objects, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
+	MR_FAILPOINT("drop-parts");
 	free_object_addresses(objects);
 	if (shadow)
 	{
@@ -121,6 +123,7 @@ drop_rest_of_view(const MrView *view)
 		mr_shmem_forget_view(shadow->view);
 	}
 	mr_catalog_delete_view(view->view);
+	MR_FAILPOINT("drop-view");
 	mr_shmem_forget_view(view->view);
 	mr_catalog_changed();
 }
@@ -282,6 +285,7 @@ mr_view_sync(const MrView *view)
 	changes = mr_catalog_change_feed(view->view);
 	mr_owner_enter(&scope);
 	follow_table(view->matrel, view, "mrel", "mrel_key");
+	MR_FAILPOINT("rename-matrel");
 	if (changes)
 		follow_table(changes->table, view, "changes", "changes_pkey");
 	follow_schema(view->definition, get_rel_namespace(view->view));
@@ -359,6 +363,7 @@ follow_alter(const Touched *touched)
 	if (view != NULL)
 	{
 		mr_view_sync(view);
+		MR_FAILPOINT("rename-done");
 		mr_catalog_changed();
 		return;
 	}

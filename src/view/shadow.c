@@ -21,6 +21,7 @@
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog_rebuild.h"
+#include "failpoint.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "shmem.h"
@@ -107,10 +108,12 @@ create_shadow(const MrView *view, const char *start_at)
 	Oid			shadow = mr_relations_create_shadow(get_rel_name(view->view), view->matrel);
 	ListCell   *lc;
 
+	MR_FAILPOINT("rebuild-relations");
 	mr_catalog_insert_shadow(view->view, shadow, start_at);
 	insert_initial_row(view, shadow, analysis);
 	foreach(lc, mr_catalog_streams_of_view(view->view))
 		start_in_stream(view, shadow, ((MrFeed *) lfirst(lc))->stream, start_at);
+	MR_FAILPOINT("rebuild-feeds");
 	mr_relations_depend_shadow(mr_catalog_shadow_of(view->view));
 	mr_catalog_changed();
 }
@@ -146,6 +149,7 @@ mr_rebuild(PG_FUNCTION_ARGS)
 	view = lock_target(fcinfo, "rebuild()");
 	(void) mr_shadow_drop(view->view);
 	create_shadow(view, start_at);
+	MR_FAILPOINT("rebuild-done");
 	PG_RETURN_VOID();
 }
 
@@ -163,9 +167,12 @@ mr_shadow_exchange(const MrView *shadow)
 	Oid			matrel = mr_catalog_view(shadow->target)->matrel;
 
 	mr_swap_contents(matrel, shadow->matrel);
+	MR_FAILPOINT("exchange-swapped");
 	mr_relations_drop_shadow(shadow);
+	MR_FAILPOINT("exchange-shadow-dropped");
 	mr_swap_rename_toast(matrel);
 	mr_catalog_adopt_shadow(shadow);
+	MR_FAILPOINT("exchange-adopted");
 	mr_shmem_forget_view(shadow->view);
 	mr_catalog_changed();
 }

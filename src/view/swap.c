@@ -24,6 +24,7 @@
 #include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
 #include "commands/tablecmds.h"
+#include "failpoint.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_utilcmd.h"
 #include "pgstat.h"
@@ -220,6 +221,7 @@ mr_swap_contents(Oid relid, Oid other)
 	prepare(other);
 	copy_statistics(relid, other);
 	rest = swap_indexes(relid, other);
+	MR_FAILPOINT("exchange-indexes-swapped");
 	swap_class_rows(relid, other);
 	CommandCounterIncrement();
 	move_toast(toast_of(relid), relid);

@@ -26,6 +26,11 @@ our @EXPORT = qw(start_traffic events event event_columns background open_transa
 
 my $number = 0;
 
+# When a test dies its traffic must go first: it holds pipes that others wait for.
+my $test = $$;
+my @running;
+END { kill 'KILL', @running if $$ == $test }
+
 # The columns of a stream that takes the traffic.
 sub event_columns { return 'id bigint, k integer, v numeric, s text' }
 
@@ -58,7 +63,11 @@ sub start_traffic
 	MillraceTest::Client::build();
 	append_to_file($self->{file}, '');
 	$self->{pid} = fork // die "could not fork: $!\n";
-	return $self if $self->{pid};
+	if ($self->{pid})
+	{
+		push @running, $self->{pid};
+		return $self;
+	}
 
 	# Nothing of ours may run the parent's END blocks.
 	eval { run_traffic($self, $topic, %opt); 1 } or do
@@ -119,6 +128,7 @@ sub stop
 {
 	my ($self) = @_;
 	my $pid = delete $self->{pid} or return $self->{last};
+	@running = grep { $_ != $pid } @running;
 	kill 'TERM', $pid;
 	waitpid $pid, 0;
 	die "the traffic failed\n" if $? != 0;
@@ -132,6 +142,7 @@ sub DESTROY
 	return if $self->{owner} != $$ || !$self->{pid};
 	kill 'KILL', $self->{pid};
 	waitpid $self->{pid}, 0;
+	@running = grep { $_ != $self->{pid} } @running;
 }
 
 # Runs SQL in a session of its own; finish waits for its end and returns (true
@@ -151,7 +162,7 @@ sub background
 # A transaction that is left open after this SQL: pid is its process, end (SQL, COMMIT)
 # ends it and the session.
 my @open;
-END { $_->{harness}->signal('KILL') foreach @open }
+END { $$ == $test and $_->{harness}->signal('KILL') foreach @open }
 
 sub open_transaction
 {
