@@ -38,7 +38,8 @@ sub prepare
 	$node = new_node('main', conf => "millrace.retry_max_interval = 200ms\n");
 	my ($rc) = $node->psql('postgres', q{
 		CREATE FUNCTION failpoint_names() RETURNS SETOF text LANGUAGE C AS 'millrace', 'mr_failpoint_names';
-		CREATE FUNCTION failpoint_arm(text, text, text, integer) RETURNS void LANGUAGE C AS 'millrace', 'mr_failpoint_arm';},
+		CREATE FUNCTION failpoint_arm(text, text, text, integer) RETURNS void LANGUAGE C AS 'millrace', 'mr_failpoint_arm';
+		CREATE FUNCTION failpoint_waiting() RETURNS integer LANGUAGE C AS 'millrace', 'mr_failpoint_waiting';},
 		on_error_stop => 1);
 	plan skip_all => 'needs a library that was made with FAILPOINTS=1' if $rc;
 
@@ -299,6 +300,29 @@ sub fail_at
 	};
 }
 
+# A process that stays in the middle of a batch: readers do not mind, and DDL on what it has
+# locked waits until it goes on.
+sub wait_at
+{
+	my ($point) = @_;
+	return subtest "$point wait" => sub
+	{
+		create('extra', sprintf $query{per_k}, 'clicks');
+		wait_latest($node, 'extra');
+		until_true(q{SELECT state = 'running' FROM millrace.views WHERE view = 'extra'::regclass});
+		sql("SELECT failpoint_arm('$point', 'wait', '00000', 1)");
+		until_true('SELECT failpoint_waiting() = 1');
+		my $before = sql('SELECT n FROM total');
+		my $drop = background($node, 'DROP VIEW extra');
+		until_true(q{SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'DROP VIEW extra' AND wait_event_type = 'Lock'});
+		is(sql(q{SET statement_timeout = '60s'; SELECT n FROM total}), $before, 'readers go on, and see nothing of it');
+		is(sql('SELECT failpoint_waiting()'), 1, 'it still waits');
+		sql("SELECT failpoint_arm('', 'error', '00000', 0)");
+		ok(scalar $drop->finish, 'so does who drops a view, until then');
+		verify();
+	};
+}
+
 sub area { return $_[0] =~ /^([a-z]+)-/ ? $1 : '' }
 
 sub walk
@@ -317,6 +341,7 @@ sub walk
 		fail_at($point, 'error', $_) foreach $point =~ /^view-/ ? ('22012', 'XX000') : ();
 		fail_at($point, 'kill', '53200');
 	}
+	wait_at($_) foreach $what eq 'batch' ? grep { /^step-(taken|stored)$/ } @points : ();
 	$load->stop;
 	done_testing();
 }
