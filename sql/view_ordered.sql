@@ -95,6 +95,10 @@ SELECT create_view('ordered', $$
 SELECT create_view('above', $$
   SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY s) AS median, rank(0) WITHIN GROUP (ORDER BY s), dense_rank(0) WITHIN GROUP (ORDER BY s)
   FROM (SELECT g, sum(i4) AS s FROM events GROUP BY g) q $$);
+SELECT create_view('totals', $$
+  SELECT g, b, percentile_cont(0.5) WITHIN GROUP (ORDER BY i4), percentile_cont(g / 10.0) WITHIN GROUP (ORDER BY i4) AS own, count(DISTINCT i2 % 7), rank(50) WITHIN GROUP (ORDER BY i4),
+         dense_rank(5, true) WITHIN GROUP (ORDER BY i2 % 9, b), array_agg(DISTINCT i2 % 5)
+  FROM events GROUP BY ROLLUP (g, b) $$);
 SELECT create_view('no rows', $$ SELECT rank(1) WITHIN GROUP (ORDER BY i4), percent_rank(1) WITHIN GROUP (ORDER BY i4), cume_dist(1) WITHIN GROUP (ORDER BY i4)
   FROM events WHERE id < 0 $$);
 COMMIT;
@@ -130,5 +134,6 @@ SELECT d FROM unnest(ARRAY['"null first"', 'modes', 'lists', 'objects']) v, diff
 -- What stands in another order than values do is refused.
 SELECT create_view('descending list', $$ SELECT array_agg(i4 ORDER BY id DESC) FROM events $$);
 SELECT create_view('dense rank', $$ SELECT dense_rank(1, 1) WITHIN GROUP (ORDER BY n, f8) FROM events $$);
+SELECT create_view('total', $$ SELECT g, rank(g) WITHIN GROUP (ORDER BY i4) FROM events GROUP BY ROLLUP (g) $$);
 SELECT create_view('sum', $$ SELECT sum(DISTINCT i4) FROM events $$);
 \i sql/teardown.inc

@@ -582,14 +582,28 @@ static const Substitute substitutes[] = {
 	{F_STRING_AGG_BYTEA_BYTEA, string_agg_of},
 };
 
+typedef struct SubstituteContext
+{
+	int			depth;			/* of sublinks below the level */
+	bool		grouping_sets;
+} SubstituteContext;
+
+/* a group's own value in the place of a given row is null in totals, but not in the messages */
+static bool
+is_given_by_group(const Aggref *call, const SubstituteContext *context)
+{
+	return context->grouping_sets && call->aggkind == AGGKIND_HYPOTHETICAL &&
+		contain_vars_of_level((Node *) call->aggdirectargs, call->agglevelsup);
+}
+
 static Node *
-substitute(Aggref *call)
+substitute(Aggref *call, const SubstituteContext *context)
 {
 	for (int i = 0; i < lengthof(substitutes); i++)
 	{
 		Expr	   *other;
 
-		if (substitutes[i].aggregate != call->aggfnoid)
+		if (substitutes[i].aggregate != call->aggfnoid || is_given_by_group(call, context))
 			continue;
 		other = substitutes[i].make(call);
 		if (other != NULL)
@@ -599,7 +613,7 @@ substitute(Aggref *call)
 }
 
 static Node *
-substitute_mutator(Node *node, int *depth)
+substitute_mutator(Node *node, SubstituteContext *context)
 {
 	if (node == NULL)
 		return NULL;
@@ -607,21 +621,21 @@ substitute_mutator(Node *node, int *depth)
 	{
 		Query	   *query;
 
-		(*depth)++;
-		query = query_tree_mutator((Query *) node, substitute_mutator, depth, 0);
-		(*depth)--;
+		context->depth++;
+		query = query_tree_mutator((Query *) node, substitute_mutator, context, 0);
+		context->depth--;
 		return (Node *) query;
 	}
-	if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == *depth)
-		return substitute((Aggref *) node);
-	return expression_tree_mutator(node, substitute_mutator, depth);
+	if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == context->depth)
+		return substitute((Aggref *) node, context);
+	return expression_tree_mutator(node, substitute_mutator, context);
 }
 
 void
 mr_substitute_aggregates(Query *level)
 {
-	int			depth = 0;
+	SubstituteContext context = {0, level->groupingSets != NIL};
 
-	level->targetList = (List *) substitute_mutator((Node *) level->targetList, &depth);
-	level->havingQual = substitute_mutator(level->havingQual, &depth);
+	level->targetList = (List *) substitute_mutator((Node *) level->targetList, &context);
+	level->havingQual = substitute_mutator(level->havingQual, &context);
 }
