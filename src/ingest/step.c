@@ -94,8 +94,15 @@ on_definition(Datum arg, int cache, uint32 hash)
 static void
 on_plan_input(Datum arg, int cache, uint32 hash)
 {
-	if (opened != NULL)
-		invalidate_plans(InvalidOid);
+	ListCell   *lc;
+
+	if (opened == NULL)
+		return;
+	invalidate_plans(InvalidOid);
+	/* how its rows are shown is compiled once */
+	foreach(lc, opened->views)
+		if (((MrIngestView *) lfirst(lc))->changes != NULL)
+		stale = true;
 }
 
 static void
