@@ -264,8 +264,9 @@ remove_changes(const MrIngest *ingest, const MrIngestView *view)
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (ConditionalLockRelationOid(table, RowExclusiveLock) && !mr_ingest_is_stale(ingest) &&
-		(feed = mr_catalog_change_feed(view->view->view)) != NULL && feed->retention != NULL)
+	feed = mr_catalog_change_feed(view->view->view);
+	if (feed != NULL && feed->retention != NULL &&
+		ConditionalLockRelationOid(table, RowExclusiveLock) && !mr_ingest_is_stale(ingest))
 	{
 		char	   *name = qualified_name(table);
 
