@@ -15,7 +15,8 @@ set -euo pipefail
 KAFKA_VERSION=4.1.0
 JARS=$MILLRACE_CACHE/kafka
 PACKAGES="postgresql-15 postgresql-server-dev-15 librdkafka-dev libsimdjson-dev
-	libipc-run-perl make gcc g++ pg-bsd-indent kcat perl procps util-linux"
+	libipc-run-perl make gcc g++ pg-bsd-indent kcat perl procps util-linux
+	postgresql-15-hll postgresql-15-tdigest"
 
 # Prints those of the given packages that are not installed.
 missing_packages() {

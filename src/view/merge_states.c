@@ -90,8 +90,13 @@ add_state(Merged *merged, Datum state, bool isnull, Node *node, MemoryContext co
 	}
 	if (!isnull && agg->deserialize.fn_oid != InvalidOid)
 	{
-		agg->context->ecxt_per_tuple_memory = CurrentMemoryContext;
-		agg->context->ecxt_per_query_memory = CurrentMemoryContext;
+		/*
+		 * As in an Agg node, a function that asks is told the aggregate's
+		 * memory: some make the state there, and combining may then take it
+		 * as it is.
+		 */
+		agg->context->ecxt_per_tuple_memory = context;
+		agg->context->ecxt_per_query_memory = context;
 		state = mr_aggregate_load_state(agg, state);
 	}
 	InitFunctionCallInfoData(*fcinfo, &agg->combine, 2, agg->collation, node, NULL);
