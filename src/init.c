@@ -52,9 +52,10 @@ mr_preloaded(void)
 /*
  * The database that a statement wants without other sessions in it, InvalidOid if none:
  * our processes would keep it busy for ever.  Of these statements only CREATE DATABASE can
- * mean the one that it is given in.
+ * mean the one that it is given in.  (Inlined, its variable would seem to live through
+ * process_utility's setjmp.)
  */
-static Oid
+static pg_noinline Oid
 database_wanted(Node *stmt)
 {
 	const char *name = NULL;

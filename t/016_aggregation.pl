@@ -58,6 +58,8 @@ my %queries = (
 	own => 'SELECT s, largest(t) AS lt, largest(i) AS li, largest(tz) AS lz FROM %s GROUP BY s',
 	keeping => 'SELECT s, millrace.first(t, id) AS f, millrace.last(n, tz) AS l, millrace.count_distinct(i) AS ci, millrace.count_distinct(n) AS cn, millrace.set_agg(t) AS st, millrace.string_agg(v, $q$,$q$, id) AS v, millrace.last(id, r, 3) AS l3 FROM %s GROUP BY s',
 	keeping_many => 'SELECT id %% 5000 AS k, millrace.array_agg(t, id) AS a, millrace.count_distinct(ct) AS c, millrace.max_by(t, f) AS m FROM %s GROUP BY 1',
+	sketches => 'SELECT s, millrace.hll_agg(id)::text AS h, millrace.approx_count_distinct(t) AS c, millrace.dist_agg(f)::text AS d, millrace.cmsketch_agg(i)::text AS m, millrace.bloom_agg(i, 0.1, 100)::text AS b, millrace.topk(i, 5) AS k FROM %s GROUP BY s',
+	sketches_many => 'SELECT id %% 5000 AS k, millrace.hll_agg(i)::text AS h, millrace.approx_percentile(n, 0.5) AS p, millrace.topk(t, 2) AS top FROM %s GROUP BY 1',
 	many => 'SELECT id, t, count(*) AS n, avg(n) AS an, max(v) AS hi FROM %s GROUP BY id, t',
 	joined => 'SELECT name, e.t, count(*) AS n, max(name || e.v) AS hi, sum(e.n) AS sn FROM %s e JOIN names USING (i) GROUP BY name, e.t',
 	outer_joined => 'SELECT coalesce(name, $q$nobody$q$) AS who, count(name) AS n FROM %s e LEFT JOIN names ON names.i = e.i + 20 GROUP BY 1',
