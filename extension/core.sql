@@ -89,7 +89,7 @@ COMMENT ON TABLE millrace.continuous_view IS 'continuous views, the shadows in w
 CREATE TABLE millrace.view_stream (
   view        regclass NOT NULL,
   stream      regclass NOT NULL,
-  feed        bigint NOT NULL,
+  feed        bigint NOT NULL,                -- 0: the stream is a table, where there is no position
   columns     int2[] NOT NULL,                -- attribute numbers that the view reads
   reached     boolean NOT NULL DEFAULT false, -- has stood at the end, or at the live position
   PRIMARY KEY (view, stream)
@@ -97,6 +97,11 @@ CREATE TABLE millrace.view_stream (
 CREATE INDEX view_stream_feed ON millrace.view_stream (feed);
 CREATE INDEX view_stream_stream ON millrace.view_stream (stream);
 COMMENT ON TABLE millrace.view_stream IS 'which feed of which stream a view follows, and the columns that it reads';
+
+CREATE TABLE millrace.table_stream (
+  relation    regclass PRIMARY KEY
+);
+COMMENT ON TABLE millrace.table_stream IS 'ordinary tables whose INSERTs are streams';
 
 -- messages before these offsets are not the view's, wherever its feed stands
 CREATE TABLE millrace.view_start (
@@ -182,6 +187,7 @@ SELECT pg_catalog.pg_extension_config_dump('millrace.feed_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.feed_offset', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.continuous_view', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_stream', '');
+SELECT pg_catalog.pg_extension_config_dump('millrace.table_stream', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_start', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_retention', '');
 SELECT pg_catalog.pg_extension_config_dump('millrace.view_window', '');
@@ -383,7 +389,8 @@ CREATE EVENT TRIGGER millrace_on_ddl_start ON ddl_command_start
   WHEN TAG IN ('CREATE VIEW', 'CREATE RULE', 'ALTER TABLE', 'ALTER FOREIGN TABLE')
   EXECUTE FUNCTION millrace.on_ddl_start();
 CREATE EVENT TRIGGER millrace_on_ddl_end ON ddl_command_end
-  WHEN TAG IN ('ALTER VIEW', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER SCHEMA')
+  WHEN TAG IN ('ALTER VIEW', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER SCHEMA', 'ALTER TRIGGER',
+               'CREATE TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA')
   EXECUTE FUNCTION millrace.on_ddl_end();
 -- also for sessions with session_replication_role = replica
 ALTER EVENT TRIGGER millrace_on_drop ENABLE ALWAYS;
@@ -437,8 +444,9 @@ CREATE VIEW millrace.workers WITH (security_barrier) AS
 COMMENT ON VIEW millrace.workers IS 'ingest processes; times in ms since the start of each';
 
 CREATE VIEW millrace.views WITH (security_barrier) AS
-  SELECT v.view, f.stream, v.kind,
-         CASE WHEN (v.failed OR NOT v.active OR f.away) AND b.active AND NOT b.failed AND NOT b.away THEN 'catching up'
+  SELECT v.view, coalesce(f.stream, n.stream) AS stream, v.kind,
+         CASE WHEN n.stream IS NOT NULL THEN CASE WHEN v.active THEN 'running' ELSE 'paused' END
+              WHEN (v.failed OR NOT v.active OR f.away) AND b.active AND NOT b.failed AND NOT b.away THEN 'catching up'
               WHEN v.failed THEN 'failed'
               WHEN NOT v.active OR f.away THEN 'paused'
               WHEN f.stopped OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
@@ -449,6 +457,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
          greatest(c.reltuples::bigint, pg_catalog.pg_stat_get_live_tuples(c.oid)) AS groups_estimate,
          r.rows_in, r.rows_out,
          CASE WHEN v.failed THEN v.last_error
+              WHEN n.stream IS NOT NULL THEN NULL
               WHEN f.away THEN 'the database was restored or copied; millrace.activate() starts ingest here'
               WHEN f.stopped THEN f.last_error
               WHEN w.retrying THEN w.last_error
@@ -472,6 +481,9 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
             NOT millrace.is_home(f.home_cluster, f.home_database, f.home_extension) AS away
      FROM millrace.view_stream s JOIN millrace.feed f ON f.id = s.feed
      WHERE s.view = v.view ORDER BY away DESC, f.stopped DESC, f.live, s.stream::oid LIMIT 1) f ON true
+  LEFT JOIN LATERAL
+    (SELECT s.stream FROM millrace.view_stream s
+     WHERE s.view = v.view AND s.feed = 0 ORDER BY s.stream::oid LIMIT 1) n ON true
   LEFT JOIN LATERAL
     (SELECT pg_catalog.bool_or(w.state = 'retrying') AS retrying, pg_catalog.min(w.state) AS state,
             pg_catalog.max(w.last_error) FILTER (WHERE w.state = 'retrying') AS last_error
@@ -555,12 +567,21 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
      FROM millrace.worker_slots() w LEFT JOIN millrace.feed f ON f.id = w.feed
      WHERE w.stream = s.stream) w ON true
   CROSS JOIN millrace.worker_shortage() h(shortage)
-  WHERE pg_catalog.has_table_privilege(s.stream, 'SELECT');
+  WHERE pg_catalog.has_table_privilege(s.stream, 'SELECT')
+  UNION ALL
+  SELECT t.relation, NULL, 'table',
+         CASE WHEN n.running > 0 THEN 'running' WHEN n.views > 0 THEN 'paused' ELSE 'stopped' END,
+         NULL, NULL, NULL, NULL, 0, 0, 0
+  FROM millrace.table_stream t,
+       LATERAL (SELECT pg_catalog.count(*) AS views, pg_catalog.count(*) FILTER (WHERE v.active) AS running
+                FROM millrace.view_stream x JOIN millrace.continuous_view v USING (view)
+                WHERE x.stream = t.relation AND x.feed = 0) n
+  WHERE pg_catalog.has_table_privilege(t.relation, 'SELECT');
 COMMENT ON VIEW millrace.streams IS 'streams and what their ingest does now';
 
 CREATE VIEW millrace.partitions WITH (security_barrier) AS
   WITH w AS MATERIALIZED
-    (SELECT s.stream, w.* FROM (SELECT DISTINCT stream FROM millrace.view_stream) s,
+    (SELECT s.stream, w.* FROM (SELECT DISTINCT stream FROM millrace.view_stream WHERE feed <> 0) s,
             LATERAL millrace.watermarks(s.stream) w),
   p AS
     (SELECT stream, partition FROM w

@@ -17,6 +17,23 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 
+Oid
+mr_catalog_view_of_changes(Oid table)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(table)};
+	MrCatalogScope scope;
+	Oid			result = InvalidOid;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT view::oid FROM millrace.view_changes WHERE changes = $1",
+				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+		result = DatumGetObjectId(mr_catalog_value(0, 1));
+	mr_catalog_end(&scope);
+	return result;
+}
+
 MrChangeFeed *
 mr_catalog_change_feed(Oid view)
 {
@@ -117,7 +134,7 @@ mr_catalog_number_changes(Oid view, int64 n, const MrStand *stand, int64 *batch,
 				   " (SELECT jsonb_object_agg(o.partition, o.next_offset) FROM millrace.feed_offset o WHERE o.feed = s.feed) AS stored,"
 				   " (SELECT jsonb_object_agg(u.partition, u.next_offset) FROM unnest($5, $6) AS u(partition, next_offset)"
 				   " WHERE s.stream = $4) AS moved"
-				   " FROM millrace.view_stream s WHERE s.view = $1) s)",
+				   " FROM millrace.view_stream s WHERE s.view = $1 AND s.feed <> 0) s)",
 				   false, 6, types, values, NULL);
 	if (SPI_processed != 1)
 		elog(ERROR, "changes of view %u have no numbers", view);

@@ -27,6 +27,9 @@ typedef struct MrStand
 
 /* NULL when the view keeps no changes (a shadow never does) */
 extern MrChangeFeed *mr_catalog_change_feed(Oid view);
+
+/* the view whose changes a table holds, or InvalidOid */
+extern Oid	mr_catalog_view_of_changes(Oid table);
 extern void mr_catalog_insert_change_feed(Oid view, Oid table);
 extern void mr_catalog_set_changes_retention(Oid view, const Interval *retention);
 

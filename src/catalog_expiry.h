@@ -36,6 +36,9 @@ extern void mr_catalog_insert_window(Oid view, const MrWindow *window);
 extern List *mr_catalog_retentions(Oid view);
 extern void mr_catalog_set_retention(Oid view, const MrRetention *retention);
 
+/* views over tables that rows may leave: List of Oid */
+extern List *mr_catalog_local_views_that_expire(void);
+
 /* in the ingest transaction: messages that came too late for a group */
 extern void mr_catalog_count_late(Oid view, AttrNumber column, int64 messages);
 

@@ -8,6 +8,7 @@
 #include "millrace.h"
 
 #include "access/xact.h"
+#include "catalog_table.h"
 #include "catalog_view.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -179,6 +180,7 @@ mr_catalog_delete_view(Oid view)
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view)};
 
+	mr_catalog_tables_of_view_changed(view);
 	mr_catalog_run_alone("WITH s AS (DELETE FROM millrace.view_stream WHERE view = $1 RETURNING feed),"
 						 " o AS (DELETE FROM millrace.view_start WHERE view = $1),"
 						 " d AS (DELETE FROM millrace.dead_letter WHERE view = $1),"
@@ -257,6 +259,33 @@ mr_catalog_lock_contents(Oid view)
 {
 	LockDatabaseObject(get_relname_relid("continuous_view", mr_catalog_schema_oid()), view, 0,
 					   ExclusiveLock);
+}
+
+char *
+mr_catalog_view_start_at(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+	MrCatalogScope scope;
+	char	   *result = NULL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT start_at FROM millrace.continuous_view WHERE view = $1",
+				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+		result = mr_catalog_text(0, 1, scope.caller);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+void
+mr_catalog_set_view_start_at(Oid view, const char *start_at)
+{
+	Oid			types[] = {OIDOID, TEXTOID};
+	Datum		values[] = {ObjectIdGetDatum(view), CStringGetTextDatum(start_at)};
+
+	mr_catalog_run_alone("UPDATE millrace.continuous_view SET start_at = $2 WHERE view = $1",
+						 2, types, values, NULL);
 }
 
 Bitmapset *

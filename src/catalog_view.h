@@ -48,6 +48,10 @@ extern MrFeedOffset *mr_catalog_view_start(Oid view, Oid stream, int *n);
 extern void mr_catalog_lock_contents(Oid view);
 extern void mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error);
 
+/* where the view was declared to begin, a shadow's rebuild aside */
+extern char *mr_catalog_view_start_at(Oid view);
+extern void mr_catalog_set_view_start_at(Oid view, const char *start_at);
+
 /* attributes that any view on the stream reads */
 extern Bitmapset *mr_catalog_stream_attrs(Oid stream);
 

@@ -353,4 +353,13 @@ typedef bool MrUpdateIndexes;
 #define mr_compat_new_wait_event(name)	((void) (name), PG_WAIT_EXTENSION)
 #endif
 
+/* needs access/htup_details.h */
+#if PG_VERSION_NUM >= 180000
+#define mr_compat_form_minimal_tuple(desc, values, isnull) \
+	heap_form_minimal_tuple(desc, values, isnull, 0)
+#else
+#define mr_compat_form_minimal_tuple(desc, values, isnull) \
+	heap_form_minimal_tuple(desc, values, isnull)
+#endif
+
 #endif							/* MR_COMPAT_H */

@@ -12,6 +12,7 @@
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "fmgr.h"
+#include "ingest/local.h"
 #include "ingest/write.h"
 #include "launcher.h"
 #include "miscadmin.h"
@@ -194,6 +195,7 @@ _PG_init(void)
 	preloaded = process_shared_preload_libraries_in_progress;
 	define_settings();
 	mr_combine_init();
+	mr_local_init();
 	if (!preloaded)
 		return;
 	mr_shmem_init();

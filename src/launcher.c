@@ -31,6 +31,7 @@
 #include "catalog/pg_database.h"
 #include "failpoint.h"
 #include "ingest/exchange.h"
+#include "ingest/local_expiry.h"
 #include "ingest/session.h"
 #include "ingest/worker.h"
 #include "launcher.h"
@@ -675,6 +676,7 @@ mr_supervisor_main(Datum arg)
 			nap_ms = Min(nap_ms, RETRY_INTERVAL_MS);
 		if (mr_enabled)
 			mr_exchange_shadows(&nap_ms);
+		mr_local_expire(&nap_ms);
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
 		pgstat_report_activity(STATE_IDLE, NULL);

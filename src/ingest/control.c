@@ -8,6 +8,9 @@
  * is what lies before it.  Activating only says that somebody should care; the supervisor
  * starts a worker, which catches up and joins the live feed.
  *
+ * A view over tables has no position.  Deactivated, it misses rows, and is computed anew from
+ * what the tables hold when it is activated.
+ *
  * In a database that was restored or copied, all feeds are away, and activating makes them
  * this database's.
  *
@@ -16,6 +19,7 @@
 #include "millrace.h"
 
 #include "access/table.h"
+#include "catalog_table.h"
 #include "catalog_view.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
@@ -29,6 +33,7 @@
 #include "miscadmin.h"
 #include "shmem.h"
 #include "storage/lmgr.h"
+#include "stream/local_rows.h"
 #include "stream/option.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -38,6 +43,7 @@
 #include "view/contents.h"
 #include "view/ddl.h"
 #include "view/guise.h"
+#include "view/local.h"
 #include "view/relations.h"
 #include "view/shadow.h"
 #include "view/target.h"
@@ -66,6 +72,7 @@ deactivate_view(Oid relid)
 		(void) mr_catalog_split_view(relid, feed->stream, feed->id);
 	}
 	mr_catalog_set_view_state(relid, false, view->failed, view->last_error);
+	mr_catalog_tables_of_view_changed(relid);
 }
 
 /*
@@ -129,8 +136,11 @@ activate_view(const MrView *view)
 		if (!view->active || view->failed)
 			mr_catalog_bump_feed(feed->id);
 	}
-	if (!view->active || view->failed)
-		mr_catalog_set_view_state(view->view, true, false, NULL);
+	if (view->active && !view->failed)
+		return;
+	if (mr_catalog_tables_of_view(view->view) != NIL)
+		mr_local_recompute(view, NULL); /* it has missed rows */
+	mr_catalog_set_view_state(view->view, true, false, NULL);
 }
 
 Datum
@@ -202,10 +212,13 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 	MrView	   *view = mr_target_view(relid);
 	MrViewAnalysis *analysis;
 	MrGuise		guise;
+	ListCell   *lc;
 
 	mr_target_refuse_transform(view, "Truncate its target; the transform goes on from where it stands.");
 	mr_target_require_owner(relid);
 	LockRelationOid(view->matrel, AccessExclusiveLock);
+	foreach(lc, mr_catalog_tables_of_view(relid))
+		mr_local_rows_skip(lfirst_oid(lc), relid);
 	mr_dead_letter_forget(relid);
 	(void) mr_shadow_drop(view->view);	/* or all would come back */
 	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);

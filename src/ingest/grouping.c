@@ -511,7 +511,7 @@ void
 mr_grouping_run(const MrGrouping *grouping, MrMerge *merge, Size memory)
 {
 	QueryDesc  *desc = CreateQueryDesc(grouping->below, "continuous view", GetActiveSnapshot(),
-									   InvalidSnapshot, None_Receiver, NULL, NULL, 0);
+									   InvalidSnapshot, None_Receiver, NULL, mr_scan_environment(), 0);
 	Run			run = {0};
 	MemoryContext old;
 

@@ -129,7 +129,7 @@ watch_invalidations(void)
 bool
 mr_ingest_is_stale(const MrIngest *ingest)
 {
-	return stale;
+	return ingest->valid != NULL ? !*ingest->valid : stale;
 }
 
 void

@@ -63,6 +63,7 @@ typedef struct MrIngest
 								 * excess of the others */
 	int64		new_excess;		/* the same after the batch at hand */
 	int64		live_feed;		/* catching up: what is joined in the end */
+	const bool *valid;			/* of no feed: still as it was opened? */
 	char	   *stop_error;		/* the step ends before a message that stops
 								 * the stream for this reason; NULL: none */
 	MrFeedOffset *live;			/* catching up: the live feed's offsets, as of

@@ -133,7 +133,8 @@ error_context(void *arg)
 				   (long long) source->batch->offset[source->row]);
 	}
 	else
-		errcontext("continuous %s %s, stream %s", place->view->view->kind, place->view->name, place->ingest->stream->name);
+		errcontext(place->view->analysis->tables == NIL ? "continuous %s %s, stream %s" :
+				   "continuous %s %s, table %s", place->view->view->kind, place->view->name, place->ingest->stream->name);
 }
 
 /* run work as a view's owner, with an error context; source may be NULL */

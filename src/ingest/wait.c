@@ -17,6 +17,7 @@
 
 #include "access/xact.h"
 #include "catalog_rebuild.h"
+#include "catalog_table.h"
 #include "fmgr.h"
 #include "ingest/monitor.h"
 #include "kafka/ask.h"
@@ -540,6 +541,8 @@ check_views_run(List *views)
 
 		if (view->target != view->view)
 			continue;
+		if (!view->active && mr_catalog_tables_of_view(view->view) != NIL)
+			refuse(view, "is not active", NULL);
 		foreach(lf, mr_catalog_streams_of_view(view->view))
 			check_view_runs(view->view, ((MrFeed *) lfirst(lf))->stream);
 	}
@@ -563,6 +566,12 @@ mr_wait_for_offset(PG_FUNCTION_ARGS)
 	List	   *views = views_to_wait_for(fcinfo, 3);
 	TimestampTz deadline = deadline_after(fcinfo, 3);
 	List	   *goals = offset_goals(views, PG_GETARG_INT32(1), PG_GETARG_INT64(2));
+
+	if (goals == NIL && views != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("rows of tables have no offsets"),
+				 errhint("Views over tables hold what is committed.")));
 
 	if (PG_ARGISNULL(3))
 		check_not_ours(views);

@@ -81,6 +81,12 @@ mr_scan_source(void)
 	return scan_source;
 }
 
+struct QueryEnvironment *
+mr_scan_environment(void)
+{
+	return scan_source == NULL ? NULL : scan_source->environment;
+}
+
 /* Keys are taken as they are, unless the server's encoding makes a conversion necessary. */
 static bool
 key_needs_conversion(const MrColumn *column)

@@ -74,6 +74,9 @@ extern MrBatch *mr_batch_decode(MrBatchDecoder *decoder, const MrMessage *messag
  * whose message lies at or after start[partition] (start may be NULL, and partitions >=
  * nstart have no bound), without those that are excluded (by row; may be NULL).  Other
  * streams are empty.  NULL ends it: scans read topics again.
+ *
+ * Without a batch: no topic gives rows; what executors find in environment does, if there is
+ * one.
  */
 typedef struct MrScanSource
 {
@@ -85,6 +88,7 @@ typedef struct MrScanSource
 	const bool *excluded;
 	int			row;			/* row that a scan returned last, for error
 								 * contexts; -1: none */
+	struct QueryEnvironment *environment;
 } MrScanSource;
 
 /*
@@ -95,6 +99,9 @@ extern int64 mr_batch_time_from_tid(const ItemPointerData *tid);
 
 extern void mr_scan_source_set(MrScanSource *source);
 extern MrScanSource *mr_scan_source(void);
+
+/* that of the source, or NULL */
+extern struct QueryEnvironment *mr_scan_environment(void);
 
 /* does a scan return this row? */
 static inline bool

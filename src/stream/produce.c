@@ -96,11 +96,6 @@ typedef struct RecordReader
 /* of the current transaction: ProduceBuffer *; NIL between transactions */
 static List *buffers = NIL;
 static MemoryContext buffers_context = NULL;
-static bool registered = false;
-
-static void xact_callback(XactEvent event, void *arg);
-static void subxact_callback(SubXactEvent event, SubTransactionId mySubid,
-							 SubTransactionId parentSubid, void *arg);
 
 
 /*
@@ -164,12 +159,6 @@ mr_produce_target(const MrStream *stream, Oid userid)
 	/* complain of missing options now, not at the commit */
 	list_free(mr_server_properties(stream->serverid, userid));
 
-	if (!registered)
-	{
-		RegisterXactCallback(xact_callback, NULL);
-		RegisterSubXactCallback(subxact_callback, NULL);
-		registered = true;
-	}
 	if (buffers_context == NULL)
 		buffers_context = AllocSetContextCreate(TopTransactionContext, "millrace produce",
 												ALLOCSET_DEFAULT_SIZES);
@@ -469,4 +458,11 @@ subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 		else if (event == SUBXACT_EVENT_ABORT_SUB)
 			abort_marks(lfirst(lc), level);
 	}
+}
+
+void
+mr_produce_init(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
 }

@@ -22,4 +22,7 @@ extern MrProduceTarget *mr_produce_target(const MrStream *stream, Oid userid);
  */
 extern void mr_produce_append(MrProduceTarget *target, const MrOutMessage *msg);
 
+/* follow transactions; once in each process, when the library is loaded */
+extern void mr_produce_init(void);
+
 #endif							/* MR_STREAM_PRODUCE_H */

@@ -20,7 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 
-#define INITIAL_TAIL	(64 * 1024)
+#define INITIAL_TAIL	4096
 #define MAX_TAIL		(4 * 1024 * 1024)
 
 struct MrSpill

@@ -35,6 +35,7 @@
 #include "view/aggregate.h"
 #include "view/expiry.h"
 #include "view/grouping_sets.h"
+#include "view/local.h"
 #include "view/split.h"
 #include "view/window.h"
 
@@ -641,12 +642,14 @@ mr_view_has_initial_row(const MrViewAnalysis *analysis)
 }
 
 MrViewAnalysis *
-mr_view_analyze(Query *query, const MrExpiry *expiry)
+mr_view_analyze(Query *query, const MrExpiry *expiry, List *tables)
 {
 	MrSplit    *split = palloc0(sizeof(MrSplit));
 	MrViewAnalysis *analysis = &split->analysis;
 
+	mr_local_take_for_streams(tables);
 	mr_restrict_declared(query);
+	analysis->tables = tables;
 	analysis->declared = copyObject(query);
 	split->whole = copyObject(query);
 	mr_split_find(split);

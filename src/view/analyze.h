@@ -75,6 +75,8 @@ typedef struct MrViewAnalysis
 								 * plain groups */
 	bool		has_aggregates; /* false: rows are appended */
 	List	   *streams;		/* of MrStreamUse *, by relid, at least one */
+	List	   *tables;			/* of Oid: tables that are streams to it; NIL:
+								 * its streams are topics */
 	List	   *bounds;			/* of MrBound * */
 	int			window_column;	/* index in columns of the step, the last key;
 								 * without aggregates of the time; -1: no
@@ -85,11 +87,12 @@ typedef struct MrViewAnalysis
 
 /*
  * query: as analyzed by the parser, not rewritten.  expiry: NULL when no row ever leaves;
- * mr_view_reanalyze() knows it of a view that exists.  Constructs that cannot be maintained
+ * tables: those that the query takes for streams; mr_view_reanalyze() knows both of a view
+ * that exists.  Constructs that cannot be maintained
  * are an ERROR 0A000 that names the construct and hints what to write instead.  Pure: the
  * same query gives the same columns in the same order every time (workers rely on it).
  */
-extern MrViewAnalysis *mr_view_analyze(Query *query, const MrExpiry *expiry);
+extern MrViewAnalysis *mr_view_analyze(Query *query, const MrExpiry *expiry, List *tables);
 
 /* the row that is there from the start: without GROUP BY, or of an empty grouping set */
 extern bool mr_view_has_initial_row(const MrViewAnalysis *analysis);

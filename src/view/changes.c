@@ -39,6 +39,8 @@
 #include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
+#include "stream/local_stream.h"
+
 #include "view/change_table.h"
 #include "view/changes.h"
 #include "view/shown.h"
@@ -226,6 +228,7 @@ write_changes(MrChanges *changes, int64 batch, int64 first_id, Datum offsets)
 		row->tts_isnull[MR_CHANGE_OFFSETS] = i > 0;
 		ExecStoreVirtualTuple(row);
 		mr_table_insert(table, row);
+		mr_local_stream_add(changes->table, row);
 	}
 	ExecDropSingleTupleTableSlot(row);
 	ExecDropSingleTupleTableSlot(pair);

@@ -16,6 +16,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog_table.h"
 #include "executor/executor.h"
 #include "failpoint.h"
 #include "mb/pg_wchar.h"
@@ -38,6 +39,7 @@
 #include "view/change_table.h"
 #include "view/contents.h"
 #include "view/expiry.h"
+#include "view/local.h"
 #include "view/plan.h"
 #include "view/relations.h"
 #include "view/retention.h"
@@ -245,7 +247,7 @@ parse_query(const char *sql)
 
 /* sink: a transform's, or InvalidOid */
 static MrViewAnalysis *
-analyze_query(const char *sql, Query *query, const MrExpiry *expiry, Oid sink)
+analyze_query(const char *sql, Query *query, const MrExpiry *expiry, List *tables, Oid sink)
 {
 	QueryText	where = {.sql = sql,.in_bytes = true};
 	ErrorContextCallback callback = {.callback = query_error_callback,.arg = &where};
@@ -253,7 +255,7 @@ analyze_query(const char *sql, Query *query, const MrExpiry *expiry, Oid sink)
 
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	analysis = OidIsValid(sink) ? mr_transform_analyze(query, sink) : mr_view_analyze(query, expiry);
+	analysis = OidIsValid(sink) ? mr_transform_analyze(query, sink) : mr_view_analyze(query, expiry, tables);
 	error_context_stack = callback.previous;
 	return analysis;
 }
@@ -301,8 +303,16 @@ register_view(const MrView *view, const MrViewAnalysis *analysis, const char *st
 	foreach(lc, analysis->streams)
 	{
 		MrStreamUse *use = lfirst(lc);
-		int64		feed = mr_catalog_insert_feed(use->relid);
+		int64		feed;
 
+		if (analysis->tables != NIL)
+		{
+			mr_local_check_columns(use->relid, use->attrs);
+			mr_catalog_insert_view_stream(view->view, use->relid, MR_NO_FEED, use->attrs);
+			mr_catalog_table_changed(use->relid);
+			continue;
+		}
+		feed = mr_catalog_insert_feed(use->relid);
 		(void) mr_stream_get(use->relid);	/* what a worker could not read is
 											 * an error now */
 
@@ -391,6 +401,8 @@ mr_create_continuous_view(PG_FUNCTION_ARGS)
 	MrViewAnalysis *analysis;
 	MrExpiry   *expiry;
 	Query	   *query;
+	List	   *tables;
+	bool		from_rows;
 	Oid			namespace;
 
 	read_args(fcinfo, &args);
@@ -400,7 +412,9 @@ mr_create_continuous_view(PG_FUNCTION_ARGS)
 	view.query = args.query;
 	view.settings = mr_view_capture_settings();
 	expiry = expiry_from_args(&args, query, view.settings);
-	analysis = analyze_query(args.query, query, expiry, InvalidOid);
+	tables = mr_local_tables(query);
+	from_rows = tables != NIL && mr_local_from_beginning(args.start_at);
+	analysis = analyze_query(args.query, query, expiry, tables, InvalidOid);
 	permission_walker((Node *) query, NULL);
 	(void) mr_plan_partial(analysis);
 
@@ -409,6 +423,8 @@ mr_create_continuous_view(PG_FUNCTION_ARGS)
 	MR_FAILPOINT("create-relations");
 	register_view(&view, analysis, args.start_at);
 	register_expiry(&view, analysis, expiry);
+	if (tables != NIL)
+		mr_local_fill(&view, from_rows);
 	if (args.changes)
 		create_changes(&view, analysis);
 	MR_FAILPOINT("create-done");
@@ -444,7 +460,7 @@ mr_create_continuous_transform(PG_FUNCTION_ARGS)
 	namespace = creation_namespace(&name);
 	query = parse_query(view.query);
 	view.settings = mr_view_capture_settings();
-	analysis = analyze_query(view.query, query, NULL, view.sink);
+	analysis = analyze_query(view.query, query, NULL, NIL, view.sink);
 	permission_walker((Node *) query, NULL);
 	mr_check_permissions(mr_transform_insert(analysis));
 	(void) mr_plan_partial(analysis);
@@ -492,7 +508,7 @@ mr_view_reanalyze(const MrView *view)
 	Query	   *query = mr_view_declared_query(view);
 
 	return OidIsValid(view->sink) ? mr_transform_analyze(query, view->sink) :
-		mr_view_analyze(query, mr_expiry_load(view));
+		mr_view_analyze(query, mr_expiry_load(view), mr_catalog_tables_of_view(view->target));
 }
 
 /* the number of the empty grouping set */

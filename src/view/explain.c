@@ -17,6 +17,7 @@
 #include "utils/snapmgr.h"
 
 #include "view/guise.h"
+#include "view/local.h"
 #include "view/plan.h"
 #include "view/relations.h"
 #include "view/target.h"
@@ -24,11 +25,11 @@
 PG_FUNCTION_INFO_V1(mr_explain_view);
 
 static char *
-explain_text(PlannedStmt *plan)
+explain_text(PlannedStmt *plan, QueryEnvironment *environment)
 {
 	ExplainState *es = NewExplainState();
 	QueryDesc  *desc = CreateQueryDesc(plan, "continuous view", GetActiveSnapshot(),
-									   InvalidSnapshot, None_Receiver, NULL, NULL, 0);
+									   InvalidSnapshot, None_Receiver, NULL, environment, 0);
 
 	es->costs = false;
 	ExecutorStart(desc, EXEC_FLAG_EXPLAIN_ONLY);
@@ -44,11 +45,13 @@ explain_text(PlannedStmt *plan)
 static char *
 explain_as_owner(const MrView *view, Oid owner)
 {
+	MrViewAnalysis *analysis;
 	MrGuise		guise;
 	char	   *result;
 
 	mr_guise_begin(&guise, owner, view->settings);
-	result = explain_text(mr_plan_partial(mr_view_reanalyze(view)));
+	analysis = mr_view_reanalyze(view);
+	result = explain_text(mr_plan_partial(analysis), mr_local_provide_nothing(analysis->tables));
 	mr_guise_end(&guise);
 	return result;
 }

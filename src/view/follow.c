@@ -24,6 +24,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog_rebuild.h"
+#include "catalog_table.h"
 #include "commands/event_trigger.h"
 #include "commands/tablecmds.h"
 #include "executor/spi.h"
@@ -37,6 +38,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "view/attach.h"
 #include "view/change_table.h"
 #include "view/relations.h"
 #include "view/split.h"
@@ -111,7 +113,10 @@ drop_rest_of_view(const MrView *view)
 	add_if_exists(objects, view->definition);
 	add_if_exists(objects, view->matrel);
 	if (changes)
+	{
 		add_if_exists(objects, changes->table);
+		mr_catalog_forget_table(changes->table);
+	}
 	if (shadow)
 		add_if_exists(objects, shadow->matrel);
 	performMultipleDeletions(objects, DROP_RESTRICT, PERFORM_DELETION_INTERNAL);
@@ -165,6 +170,10 @@ mr_on_drop(PG_FUNCTION_ARGS)
 								" AND object_type IN ('view', 'table', 'foreign table')");
 	foreach(lc, dropped)
 		check_part_dropped(((Touched *) lfirst(lc))->relid);
+	if (touched_relations("SELECT objid, object_type"
+						  " FROM pg_catalog.pg_event_trigger_dropped_objects()"
+						  " WHERE classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass LIMIT 1") != NIL)
+		mr_attach_check_triggers();
 	foreach(lc, dropped)
 	{
 		Touched    *touched = lfirst(lc);
@@ -175,6 +184,8 @@ mr_on_drop(PG_FUNCTION_ARGS)
 			drop_rest_of_view(view);
 		else if (strcmp(touched->what, "foreign table") == 0)
 			mr_catalog_delete_stream(touched->relid);
+		else if (strcmp(touched->what, "table") == 0)
+			mr_catalog_forget_table(touched->relid);
 	}
 	PG_RETURN_NULL();
 }
@@ -398,9 +409,14 @@ mr_on_ddl_end(PG_FUNCTION_ARGS)
 	{
 		Touched    *touched = lfirst(lc);
 
-		if (relation_exists(touched->relid))
+		if (!relation_exists(touched->relid))
+			continue;
+		if (strncmp(touched->what, "CREATE", strlen("CREATE")) != 0)
 			follow_alter(touched);
+		mr_attach_follow_table(touched->relid, ((EventTriggerData *) fcinfo->context)->parsetree);
 	}
+	if (((EventTriggerData *) fcinfo->context)->tag == CMDTAG_ALTER_TRIGGER)
+		mr_attach_check_triggers();
 	PG_RETURN_NULL();
 }
 

@@ -16,6 +16,7 @@
 #include "optimizer/clauses.h"
 #include "optimizer/planner.h"
 #include "rewrite/rewriteHandler.h"
+#include "stream/batch.h"
 #include "stream/option.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -23,8 +24,16 @@
 #include "utils/snapmgr.h"
 
 #include "view/aggregate.h"
+#include "view/local.h"
 #include "view/plan.h"
 #include "view/transform.h"
+
+/* references to streams that were counted */
+typedef struct StreamCount
+{
+	const List *tables;			/* those that are streams, too */
+	int			n;
+} StreamCount;
 
 static Query *
 rewrite_partial(const MrViewAnalysis *analysis)
@@ -83,8 +92,16 @@ check_output(const PlannedStmt *plan, const List *columns)
 	}
 }
 
+/* is it an entry of the range table that reads a stream?  tables: those that are streams, too */
 static bool
-count_streams_walker(Node *node, int *count)
+is_stream_entry(const RangeTblEntry *rte, const List *tables)
+{
+	return rte->rtekind == RTE_RELATION &&
+		(mr_is_stream(rte->relid) || list_member_oid(tables, rte->relid));
+}
+
+static bool
+count_streams_walker(Node *node, StreamCount *count)
 {
 	ListCell   *lc;
 
@@ -94,9 +111,7 @@ count_streams_walker(Node *node, int *count)
 		return expression_tree_walker(node, count_streams_walker, count);
 	foreach(lc, ((Query *) node)->rtable)
 	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		*count += rte->rtekind == RTE_RELATION && mr_is_stream(rte->relid);
+		count->n += is_stream_entry(lfirst_node(RangeTblEntry, lc), count->tables);
 	}
 	return query_tree_walker((Query *) node, count_streams_walker, count, 0);
 }
@@ -106,34 +121,29 @@ count_streams_walker(Node *node, int *count)
  * stream would see the batch, not the topic.
  */
 static void
-check_inlined(Query *query, const PlannedStmt *plan)
+check_inlined(Query *query, const PlannedStmt *plan, const List *tables)
 {
-	int			before = 0;
+	StreamCount before = {tables, 0};
 	int			after = 0;
 	ListCell   *lc;
 
 	count_streams_walker((Node *) query, &before);
 	foreach(lc, plan->rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		after += rte->rtekind == RTE_RELATION && mr_is_stream(rte->relid);
-	}
-	if (after > before)
+		after += is_stream_entry(lfirst_node(RangeTblEntry, lc), tables);
+	if (after > before.n)
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				errmsg("a function that reads a stream is not supported in a continuous view"),
 				errhint("Write its query as a subquery in FROM."));
 }
 
-PlannedStmt *
-mr_plan_partial(const MrViewAnalysis *analysis)
+static PlannedStmt *
+plan_query(const MrViewAnalysis *analysis, Query *query)
 {
-	Query	   *query = rewrite_partial(analysis);
 	PlannedStmt *plan = pg_plan_query(copyObject(query), "continuous view", 0, NULL);
 	ListCell   *lc;
 
-	check_inlined(query, plan);
+	check_inlined(query, plan, analysis->tables);
 
 	foreach(lc, analysis->columns)
 	{
@@ -149,11 +159,27 @@ mr_plan_partial(const MrViewAnalysis *analysis)
 	return plan;
 }
 
+PlannedStmt *
+mr_plan_partial(const MrViewAnalysis *analysis)
+{
+	Query	   *query = rewrite_partial(analysis);
+
+	if (analysis->tables != NIL)
+		mr_local_substitute(query, analysis->tables);
+	return plan_query(analysis, query);
+}
+
+PlannedStmt *
+mr_plan_contents(const MrViewAnalysis *analysis)
+{
+	return plan_query(analysis, rewrite_partial(analysis));
+}
+
 uint64
 mr_plan_run(PlannedStmt *plan, DestReceiver *dest, ParamListInfo params)
 {
 	QueryDesc  *desc = CreateQueryDesc(plan, "continuous view", GetActiveSnapshot(),
-									   InvalidSnapshot, dest, params, NULL, 0);
+									   InvalidSnapshot, dest, params, mr_scan_environment(), 0);
 	uint64		processed;
 
 	ExecutorStart(desc, 0);

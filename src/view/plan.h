@@ -17,8 +17,11 @@
  */
 extern PlannedStmt *mr_plan_partial(const MrViewAnalysis *analysis);
 
+/* of a view over tables: the same over all rows of the tables, instead of those provided */
+extern PlannedStmt *mr_plan_contents(const MrViewAnalysis *analysis);
+
 /*
- * Run a plan once, rows go to dest; params may be NULL; needs an active snapshot.  Returns
+ * Run a plan once over what the scan source says, rows go to dest; params may be NULL; needs an active snapshot.  Returns
  * rows emitted, or removed.
  */
 extern uint64 mr_plan_run(PlannedStmt *plan, DestReceiver *dest, ParamListInfo params);

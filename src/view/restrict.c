@@ -264,7 +264,7 @@ check_row_type(const MrMatrelColumn *column, int location)
 {
 	Oid			relid = typeidTypeRelid(column->type);
 
-	if (OidIsValid(relid) && mr_is_stream(relid))
+	if (OidIsValid(relid) && mr_split_is_stream(relid))
 		mr_refuse(location,
 				  errmsg("column \"%s\" of a stream's row type is not supported in a continuous view",
 						 column->name),
@@ -408,15 +408,16 @@ check_var(PartialContext *context, const Var *var)
 	Query	   *query;
 	RangeTblEntry *rte;
 
-	if (var->varattno >= 0 || var->varattno == TableOidAttributeNumber)
+	if (var->varattno >= 0 || (var->varattno == TableOidAttributeNumber && !mr_split_over_tables()))
 		return;
 	query = list_nth(context->queries, var->varlevelsup);
 	rte = rt_fetch(var->varno, query->rtable);
-	if (rte->rtekind == RTE_RELATION && rte->relkind == RELKIND_FOREIGN_TABLE &&
-		mr_is_stream(rte->relid))
+	if (rte->rtekind == RTE_RELATION && mr_split_is_stream(rte->relid))
 		mr_refuse(var->location,
 				  errmsg("system column \"%s\" of a stream is not supported in a continuous view",
 						 get_attname(rte->relid, var->varattno, false)),
+				  mr_split_over_tables() ?
+				  errhint("Use a column of the table.") :
 				  errhint("Declare columns of the stream with OPTIONS (metadata 'partition') and OPTIONS (metadata 'offset')."));
 }
 

@@ -21,6 +21,7 @@
 #include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog_rebuild.h"
+#include "catalog_table.h"
 #include "failpoint.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -32,6 +33,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "view/guise.h"
+#include "view/local.h"
 #include "view/relations.h"
 #include "view/shadow.h"
 #include "view/swap.h"
@@ -147,6 +149,11 @@ mr_rebuild(PG_FUNCTION_ARGS)
 				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				errmsg("cannot rebuild a continuous view within security-restricted operation"));
 	view = lock_target(fcinfo, "rebuild()");
+	if (mr_catalog_tables_of_view(view->view) != NIL)
+	{
+		mr_local_recompute(view, start_at);
+		PG_RETURN_VOID();
+	}
 	(void) mr_shadow_drop(view->view);
 	create_shadow(view, start_at);
 	MR_FAILPOINT("rebuild-done");

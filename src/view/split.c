@@ -188,8 +188,12 @@ classify_relation(Finder *finder, RangeTblEntry *rte)
 		return classify_view(finder, rte->relid);
 	if (rte->inh && rte->relkind != RELKIND_MATVIEW)
 		check_inheritance(rte->relid);
-	if (rte->relkind != RELKIND_FOREIGN_TABLE || !mr_is_stream(rte->relid))
+	if (!mr_split_is_stream(rte->relid))
 		return READS_NONE;
+	if (!rte->inh && rte->relkind == RELKIND_PARTITIONED_TABLE)
+		mr_refuse(-1,
+				  errmsg("ONLY with a partitioned table is not supported in a continuous view"),
+				  errhint("Leave out ONLY; the table itself holds no rows."));
 	if (rte->tablesample != NULL)
 		mr_refuse(rte->tablesample->repeatable ? exprLocation((Node *) rte->tablesample->repeatable) : -1,
 				  errmsg("TABLESAMPLE is not supported in a continuous view"),
@@ -277,6 +281,8 @@ combine_joined(Reads a, Reads b)
 	if (a == READS_ROWS && b == READS_ROWS)
 		mr_refuse(-1,
 				  errmsg("a join of two streams is not supported in a continuous view"),
+				  mr_split_over_tables() ?
+				  errhint("Detach the table whose INSERTs the view need not follow; one that is not attached can be joined.") :
 				  errhint("Write one of them to an ordinary table and join that, or combine the streams with UNION ALL."));
 	if (a == READS_ROWS || b == READS_ROWS)
 		mr_refuse(-1,
@@ -526,7 +532,7 @@ mr_split_find(MrSplit *split)
 	if (reads == READS_NONE)
 		mr_refuse(-1,
 				  errmsg("a continuous view must read a stream"),
-				  errhint("A stream is a foreign table of foreign-data wrapper \"%s\"; name one in FROM.",
+				  errhint("A stream is a foreign table of foreign-data wrapper \"%s\", or a table given to millrace.attach_table(); name one in FROM.",
 						  MR_FDW));
 	if (list_length(finder.found) > 1)
 		mr_refuse(-1,

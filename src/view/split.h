@@ -41,6 +41,10 @@ extern bool mr_split_is_aggregation(const Query *query);
 extern bool mr_relation_is_row_view(Oid relid);
 extern Query *mr_relation_view_query(Oid relid);
 
+/* local.c: does the query that is being analyzed take the relation for a stream?  Is it over tables? */
+extern bool mr_split_is_stream(Oid relid);
+extern bool mr_split_over_tables(void);
+
 /* analyze.c */
 extern int	mr_split_match_entry(const MrSplit *split, const TargetEntry *tle);
 extern int	mr_split_match(const MrSplit *split, Node *node, int depth);

@@ -17,15 +17,9 @@
 #include "utils/timestamp.h"
 
 #include "view/relations.h"
+#include "view/start_at.h"
 
 #define BROKER_TIMEOUT_MS	30000
-
-typedef enum StartKind
-{
-	START_EARLIEST,
-	START_LATEST,
-	START_AT_TIME
-} StartKind;
 
 static void
 start_at_error_callback(void *arg)
@@ -33,7 +27,7 @@ start_at_error_callback(void *arg)
 	errhint("start_at is 'earliest', 'latest' or a timestamp.");
 }
 
-static StartKind
+static MrStartKind
 parse_start_at(const char *start_at, int64 *timestamp_ms)
 {
 	ErrorContextCallback callback = {.callback = start_at_error_callback};
@@ -41,9 +35,9 @@ parse_start_at(const char *start_at, int64 *timestamp_ms)
 	int64		unix_us;
 
 	if (pg_strcasecmp(start_at, "earliest") == 0)
-		return START_EARLIEST;
+		return MR_START_EARLIEST;
 	if (pg_strcasecmp(start_at, "latest") == 0)
-		return START_LATEST;
+		return MR_START_LATEST;
 
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
@@ -52,35 +46,41 @@ parse_start_at(const char *start_at, int64 *timestamp_ms)
 												   Int32GetDatum(-1)));
 	error_context_stack = callback.previous;
 	if (TIMESTAMP_IS_NOEND(time))
-		return START_LATEST;
+		return MR_START_LATEST;
 	if (TIMESTAMP_IS_NOBEGIN(time))
-		return START_EARLIEST;
+		return MR_START_EARLIEST;
 
 	/* negative timestamps have other meanings in Kafka's protocol */
 	unix_us = time + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 	if (unix_us <= 0)
-		return START_EARLIEST;
+		return MR_START_EARLIEST;
 	*timestamp_ms = (unix_us + 999) / 1000;
-	return START_AT_TIME;
+	return MR_START_AT_TIME;
+}
+
+MrStartKind
+mr_start_at_kind(const char *start_at)
+{
+	int64		timestamp_ms;
+
+	return parse_start_at(start_at, &timestamp_ms);
 }
 
 void
 mr_start_at_check(const char *start_at)
 {
-	int64		timestamp_ms;
-
-	(void) parse_start_at(start_at, &timestamp_ms);
+	(void) mr_start_at_kind(start_at);
 }
 
 static void
-resolve(MrConsumer *consumer, StartKind kind, int64 timestamp_ms,
+resolve(MrConsumer *consumer, MrStartKind kind, int64 timestamp_ms,
 		MrPartitionOffset *parts, int n)
 {
 	int32	   *partitions;
 	int64	   *low;
 	int64	   *high;
 
-	if (kind == START_AT_TIME)
+	if (kind == MR_START_AT_TIME)
 	{
 		mr_consumer_offsets_for_time(consumer, timestamp_ms, parts, n, BROKER_TIMEOUT_MS);
 		return;
@@ -115,12 +115,12 @@ void
 mr_start_at_store(const char *start_at, Oid view, Oid streamid, int64 feed)
 {
 	int64		timestamp_ms = 0;
-	StartKind	kind = parse_start_at(start_at, &timestamp_ms);
+	MrStartKind kind = parse_start_at(start_at, &timestamp_ms);
 	MrConsumer *consumer;
 	MrPartitionOffset *parts;
 	int			n;
 
-	if (kind == START_EARLIEST)
+	if (kind == MR_START_EARLIEST)
 		return;
 	parts = partitions_of(streamid, &consumer, &n);
 	if (n > 0)

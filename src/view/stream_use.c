@@ -124,7 +124,7 @@ rte_uses(List **uses, RangeTblEntry *rte, Bitmapset *columns)
 		query_uses(uses, rte->subquery, columns);
 	else if (rte->rtekind != RTE_RELATION)
 		return;
-	else if (rte->relkind == RELKIND_FOREIGN_TABLE && mr_is_stream(rte->relid))
+	else if (mr_split_is_stream(rte->relid))
 		add_stream(uses, rte->relid, columns);
 	else if (rte->relkind == RELKIND_VIEW && mr_relation_is_row_view(rte->relid))
 		query_uses(uses, mr_relation_view_query(rte->relid), columns);

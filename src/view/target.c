@@ -6,6 +6,7 @@
 #include "millrace.h"
 
 #include "catalog_rebuild.h"
+#include "catalog_table.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "stream/option.h"
@@ -73,7 +74,7 @@ mr_target_views(Oid relid, bool *is_stream)
 	MrView	   *shadow;
 
 	require_relation(relid);
-	*is_stream = mr_is_stream(relid);
+	*is_stream = mr_is_stream(relid) || mr_catalog_is_attached(relid);
 	if (*is_stream)
 		return mr_catalog_views_of_stream(relid);
 	view = mr_catalog_view(relid);

@@ -29,6 +29,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "view/local.h"
 #include "view/split.h"
 #include "view/transform.h"
 
@@ -89,6 +90,7 @@ mr_transform_analyze(Query *query, Oid sink)
 	MrSplit    *split = palloc0(sizeof(MrSplit));
 	MrViewAnalysis *analysis = &split->analysis;
 
+	mr_local_take_for_streams(NIL);
 	mr_restrict_declared(query);
 	analysis->declared = copyObject(query);
 	split->whole = copyObject(query);

@@ -191,8 +191,14 @@ find_time_column(Oid stream, const char *name)
 static AttrNumber
 find_timestamp_column(Oid relid)
 {
-	MrStream   *stream = mr_stream_get(relid);
+	MrStream   *stream;
 
+	if (!mr_is_stream(relid))
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("a sliding window over table \"%s\" needs \"time_column\"", get_rel_name(relid)),
+				errhint("Name the column of the table that is the event's time."));
+	stream = mr_stream_get(relid);
 	for (int i = 0; i < stream->natts; i++)
 	{
 		const MrColumn *column = &stream->columns[i];
@@ -246,7 +252,7 @@ time_of_rte(Query *query, Index rti, const MrWindow *window)
 		return time_of_subquery(rti, rte, window);
 	if (rte->rtekind != RTE_RELATION)
 		return NULL;
-	if (mr_is_stream(rte->relid))
+	if (mr_split_is_stream(rte->relid))
 		return time_of_stream(query, rti, rte, window);
 	if (rte->relkind == RELKIND_VIEW && mr_relation_is_row_view(rte->relid))
 		ereport(ERROR,

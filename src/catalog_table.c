@@ -1,0 +1,116 @@
+/*
+ * catalog_table.c
+ *		Ordinary tables that are streams, in millrace's own tables; see catalog.c.
+ *
+ * Which tables are attached is in millrace.table_stream; which views follow one, as with
+ * topics, in millrace.view_stream.  Sessions remember both, until they hear of a change by
+ * way of the table's entry in the relation cache.
+ */
+#include "millrace.h"
+
+#include "catalog_table.h"
+#include "catalog/partition.h"
+#include "catalog/pg_type.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+
+static List *
+oids_from(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	MrCatalogScope scope;
+	List	   *result = NIL;
+	MemoryContext old;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run(sql, true, nargs, types, values, NULL);
+	old = MemoryContextSwitchTo(scope.caller);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		result = lappend_oid(result, DatumGetObjectId(mr_catalog_value(i, 1)));
+	MemoryContextSwitchTo(old);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+/* one that is being detached has no ancestors any more */
+Oid
+mr_catalog_root_table(Oid relid)
+{
+	List	   *ancestors = get_rel_relispartition(relid) ? get_partition_ancestors(relid) : NIL;
+
+	return ancestors == NIL ? relid : llast_oid(ancestors);
+}
+
+bool
+mr_catalog_is_attached(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+
+	return oids_from("SELECT relation::oid FROM millrace.table_stream WHERE relation = $1",
+					 1, types, values) != NIL;
+}
+
+List *
+mr_catalog_attached_tables(void)
+{
+	return oids_from("SELECT relation::oid FROM millrace.table_stream ORDER BY 1", 0, NULL, NULL);
+}
+
+void
+mr_catalog_attach_table(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+
+	mr_catalog_run_alone("INSERT INTO millrace.table_stream (relation) VALUES ($1)",
+						 1, types, values, NULL);
+	mr_catalog_table_changed(relid);
+}
+
+void
+mr_catalog_detach_table(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+
+	mr_catalog_run_alone("DELETE FROM millrace.table_stream WHERE relation = $1",
+						 1, types, values, NULL);
+	mr_catalog_table_changed(relid);
+}
+
+void
+mr_catalog_forget_table(Oid relid)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(relid)};
+
+	mr_catalog_run_alone("WITH s AS (DELETE FROM millrace.table_stream WHERE relation = $1)"
+						 " DELETE FROM millrace.view_stream WHERE stream = $1 AND feed = 0",
+						 1, types, values, NULL);
+}
+
+List *
+mr_catalog_tables_of_view(Oid view)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(view)};
+
+	return oids_from("SELECT stream::oid FROM millrace.view_stream WHERE view = $1 AND feed = 0 ORDER BY 1",
+					 1, types, values);
+}
+
+void
+mr_catalog_table_changed(Oid relid)
+{
+	if (get_rel_name(relid) != NULL)
+		CacheInvalidateRelcacheByRelid(relid);
+}
+
+void
+mr_catalog_tables_of_view_changed(Oid view)
+{
+	ListCell   *lc;
+
+	foreach(lc, mr_catalog_tables_of_view(view))
+		mr_catalog_table_changed(lfirst_oid(lc));
+}

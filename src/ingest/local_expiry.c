@@ -1,0 +1,100 @@
+/*
+ * local_expiry.c
+ *		Rows that leave views over streams inside of this database.
+ *
+ * Such views have no worker, so the supervisor removes their rows, now and then, a bounded
+ * number in each transaction and for a bounded time, as workers do (retention.c).  Nobody who
+ * inserts has to do it.
+ */
+#include "millrace.h"
+
+#include "access/xact.h"
+#include "catalog_expiry.h"
+#include "ingest/local_expiry.h"
+#include "ingest/local_view.h"
+#include "ingest/retention.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#define EXPIRY_INTERVAL_MS	5000
+
+/* views that rows may leave: List of Oid in the current context */
+static List *
+read_views(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *result;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	result = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_local_views_that_expire() : NIL;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return result;
+}
+
+/* as it is now, in a transaction of its own; NULL when it is gone, or paused */
+static MrLocalView *
+open_view(Oid relid)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MrLocalView *result;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	result = mr_local_view_open(relid);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return result;
+}
+
+/* an error is the view's own, and is tried again next time */
+static void
+expire_view(Oid relid)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		MrLocalView *local = open_view(relid);
+
+		if (local != NULL)
+			(void) mr_retention_remove(&local->ingest);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		mr_local_view_forget_all();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+}
+
+void
+mr_local_expire(long *nap_ms)
+{
+	static TimestampTz next = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	List	   *views;
+	ListCell   *lc;
+
+	if (now >= next)
+	{
+		views = read_views();
+		if (views == NIL)
+			return;				/* whoever creates one wakes us */
+		foreach(lc, views)
+			expire_view(lfirst_oid(lc));
+		next = TimestampTzPlusMilliseconds(now, EXPIRY_INTERVAL_MS);
+	}
+	*nap_ms = Min(*nap_ms, (long) ((next - now) / 1000) + 1);
+}

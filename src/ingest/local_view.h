@@ -1,0 +1,38 @@
+/*
+ * ingest/local_view.h
+ *		Views over streams inside of this database, opened to take rows.
+ */
+#ifndef MR_INGEST_LOCAL_VIEW_H
+#define MR_INGEST_LOCAL_VIEW_H
+
+#include "ingest/step.h"
+
+/* one view; what take.c wants to know of a feed is there for it alone */
+typedef struct MrLocalView
+{
+	Oid			relid;			/* the view */
+	bool		valid;			/* still as it was opened, as far as anybody
+								 * knows */
+	MemoryContext context;		/* all of it */
+	List	   *tables;			/* of Oid */
+	MrIngest	ingest;
+	MrIngestView *view;
+	double		planned_rows;	/* for which the plan was made */
+} MrLocalView;
+
+/* views that follow a table: List of Oid, in the current context */
+extern List *mr_local_views_of(Oid table);
+
+/*
+ * A view, opened and locked until the transaction ends, and kept open for further ones; NULL
+ * when it is gone, or takes no rows.
+ */
+extern MrLocalView *mr_local_view_open(Oid view);
+
+/* open it for the current transaction, in the current context */
+extern MrLocalView *mr_local_view_open_once(const MrView *view);
+
+/* an error came while rows were taken: what is open must not be used again */
+extern void mr_local_view_forget_all(void);
+
+#endif							/* MR_INGEST_LOCAL_VIEW_H */
