@@ -76,6 +76,7 @@ SELECT create_told('cte', 'WITH c AS (SELECT s, sum(x) AS t FROM events GROUP BY
 SELECT create_told('"Weird" ''Name''', 'SELECT g AS "G", count(*) AS "select" FROM events GROUP BY 1');
 SELECT create_told('both', 'SELECT s, count(*) AS n FROM (SELECT s FROM events UNION ALL SELECT s FROM more) u GROUP BY s');
 SELECT create_told('rolled', 'SELECT GROUPING(g, s) AS level, g, s, count(*) AS n, sum(x) AS t FROM events GROUP BY CUBE (g, s)');
+SELECT create_told('newest', 'SELECT DISTINCT ON (g) g, id, s FROM events ORDER BY g, id DESC');
 SELECT create_told('strings', 'SELECT g, min(s) AS a, max(repeat(s, 2000)) AS long, bool_or(x > 5) AS some FROM events GROUP BY g');
 SELECT check_all();
 SELECT feed('events', rows(21, 40));
@@ -101,7 +102,7 @@ SELECT old, new FROM live."in all_changes" ORDER BY id DESC LIMIT 1;
 SELECT feed('events', rows(42, 43));
 SELECT millrace.wait_for_latest(format('live.%I', name)::regclass, '60s') FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse', 'rolled');
 SELECT check_changes(name) FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse', 'rolled') ORDER BY id;
-SELECT millrace.rebuild(format('live.%I', name)::regclass) FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse', 'rolled', 'having', 'strings');
+SELECT millrace.rebuild(format('live.%I', name)::regclass) FROM made WHERE name IN ('per_g', 'in all', 'appended', 'coarse', 'rolled', 'newest', 'having', 'strings');
 SELECT bool_and(millrace.wait_for_latest(format('live.%I', name)::regclass, '60s')) FROM made;
 SELECT count(*) FROM millrace.views WHERE rebuild IS NOT NULL;
 SELECT check_all();

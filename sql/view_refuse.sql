@@ -109,7 +109,6 @@ SELECT refused('SELECT count(*) FROM s WHERE u IN (SELECT u FROM s2)');
 SELECT refused('SELECT count(*) FROM (SELECT u FROM s LIMIT 10) x');
 SELECT refused('SELECT count(*) FROM (SELECT u FROM s OFFSET 10) x');
 SELECT refused('SELECT count(*) FROM (SELECT row_number() OVER () FROM s) x');
-SELECT refused('SELECT count(*) FROM (SELECT DISTINCT ON (u) u FROM s) x');
 SELECT refused('SELECT sum(count) FROM s_counted');
 SELECT refused('SELECT * FROM s_numbered');
 SELECT refused('SELECT u FROM s UNION SELECT u FROM s2');

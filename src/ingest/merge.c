@@ -35,6 +35,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/sortsupport.h"
 #include "utils/tuplesort.h"
 #include "utils/typcache.h"
 #include "view/aggregate.h"
@@ -62,6 +63,10 @@ struct MrMerge
 	FmgrInfo   *key_equal;
 	MrAggregate **aggregates;	/* per column, NULL for keys */
 	bool		seals;			/* some states must be sealed */
+	bool		chooses;		/* no states: the row that comes first stays */
+	int			norder;
+	int		   *order_columns;
+	SortSupport order;
 	const List *columns;		/* of MrMatrelColumn * */
 	MrChanges  *changes;		/* to be told, or NULL */
 	MergeReceiver receiver;
@@ -102,6 +107,28 @@ init_key(MrMerge *merge, int i, const MrMatrelColumn *column)
 	fmgr_info(get_opcode(type->eq_opr), &merge->key_equal[i]);
 }
 
+/* how rows of one group are compared, where one is chosen */
+static void
+init_order(MrMerge *merge, const MrViewAnalysis *analysis)
+{
+	ListCell   *lc;
+
+	merge->chooses = analysis->chooses;
+	merge->order_columns = palloc(sizeof(int) * (list_length(analysis->order) + 1));
+	merge->order = palloc0(sizeof(SortSupportData) * (list_length(analysis->order) + 1));
+	foreach(lc, analysis->order)
+	{
+		const MrOrder *order = lfirst(lc);
+		SortSupport sort = &merge->order[merge->norder];
+
+		sort->ssup_cxt = CurrentMemoryContext;
+		sort->ssup_collation = ((MrMatrelColumn *) list_nth(analysis->columns, order->column))->collation;
+		sort->ssup_nulls_first = order->nulls_first;
+		PrepareSortSupportFromOrderingOp(order->sort_operator, sort);
+		merge->order_columns[merge->norder++] = order->column;
+	}
+}
+
 static bool receive_row(TupleTableSlot *slot, DestReceiver *self);
 static void receiver_startup(DestReceiver *self, int operation, TupleDesc desc);
 static void receiver_shutdown(DestReceiver *self);
@@ -127,6 +154,7 @@ mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid matrel, MrChanges 
 	merge->key_equal = palloc0(sizeof(FmgrInfo) * (merge->nkeys + 1));
 	merge->aggregates = palloc0(sizeof(MrAggregate *) * (merge->ncolumns + 1));
 	merge->columns = analysis->columns;
+	init_order(merge, analysis);
 	foreach(lc, analysis->columns)
 	{
 		const MrMatrelColumn *column = lfirst(lc);
@@ -249,6 +277,25 @@ receiver_startup(DestReceiver *self, int operation, TupleDesc desc)
 	expect_rows(((MergeReceiver *) self)->merge, desc);
 }
 
+/* of two rows of a group, is it the first that is chosen? */
+static bool
+comes_first(MrMerge *merge, TupleTableSlot *a, TupleTableSlot *b)
+{
+	slot_getallattrs(a);
+	slot_getallattrs(b);
+	for (int i = 0; i < merge->norder; i++)
+	{
+		int			column = merge->order_columns[i];
+		int			result = ApplySortComparator(a->tts_values[column], a->tts_isnull[column],
+												 b->tts_values[column], b->tts_isnull[column],
+												 &merge->order[i]);
+
+		if (result != 0)
+			return result < 0;
+	}
+	return false;
+}
+
 /* the states of two partial rows of one group into the first one, which is virtual */
 static void
 combine_partial(MrMerge *merge, TupleTableSlot *into, TupleTableSlot *row)
@@ -256,6 +303,8 @@ combine_partial(MrMerge *merge, TupleTableSlot *into, TupleTableSlot *row)
 	MemoryContext old = MemoryContextSwitchTo(merge->group);
 
 	slot_getallattrs(row);
+	if (merge->chooses && comes_first(merge, row, into))
+		ExecCopySlot(into, row);
 	for (int i = 0; i < merge->ncolumns; i++)
 		if (merge->aggregates[i])
 			into->tts_values[i] = mr_aggregate_combine(merge->aggregates[i],
@@ -434,7 +483,7 @@ next_group(MrMerge *merge)
 
 /* ---------- merging ---------- */
 
-/* the row that replaces the found one: same keys, states combined */
+/* the row that replaces the found one: same keys, states combined; or the partial one itself */
 static void
 combine_row(MrMerge *merge, TupleTableSlot *partial)
 {
@@ -453,8 +502,10 @@ combine_row(MrMerge *merge, TupleTableSlot *partial)
 														  &changed->tts_isnull[i]);
 		else
 		{
-			changed->tts_values[i] = found->tts_values[i];
-			changed->tts_isnull[i] = found->tts_isnull[i];
+			TupleTableSlot *kept = merge->chooses ? partial : found;
+
+			changed->tts_values[i] = kept->tts_values[i];
+			changed->tts_isnull[i] = kept->tts_isnull[i];
 		}
 	}
 	ExecStoreVirtualTuple(changed);
@@ -494,6 +545,12 @@ merge_row(MrMerge *merge, TupleTableSlot *partial, bool found, Snapshot snapshot
 	if (merge->ncolumns == merge->nkeys)
 		return;					/* keys only: nothing to combine */
 	old = MemoryContextSwitchTo(merge->row);
+	if (merge->chooses && !comes_first(merge, partial, merge->found))
+	{
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(merge->row);
+		return;
+	}
 	combine_row(merge, partial);
 	if (merge->changes)
 		mr_changes_note(merge->changes, merge->found, merge->changed);

@@ -6,7 +6,7 @@
  * With aggregation, the columns are the group expressions, then the Vars that are merely
  * dependent on them (they join the key: their value at ingest), then one state for each
  * different aggregate call, wherever at that level it stands.  Plain DISTINCT is grouping
- * by the output columns.  Grouping sets: see grouping_sets.c.
+ * by the output columns.  Grouping sets: see grouping_sets.c; DISTINCT ON: choice.c.
  *
  * Without, each target entry is a column, sort keys that are not shown included.  An
  * entry with a window function can only be evaluated at read, so the Vars in it are kept
@@ -33,6 +33,7 @@
 #include "utils/lsyscache.h"
 
 #include "view/aggregate.h"
+#include "view/choice.h"
 #include "view/expiry.h"
 #include "view/grouping_sets.h"
 #include "view/local.h"
@@ -135,8 +136,8 @@ state_collation(const Aggref *aggref, Oid type)
 	return get_typcollation(type);
 }
 
-static void
-add_column(MrSplit *split, Expr *expr, bool is_key)
+void
+mr_split_add_column(MrSplit *split, Expr *expr, bool is_key)
 {
 	MrMatrelColumn *column = palloc0(sizeof(MrMatrelColumn));
 
@@ -319,12 +320,12 @@ gather_walker(Node *node, GatherContext *context)
 		return false;
 	if (IsA(node, Aggref) && ((Aggref *) node)->agglevelsup == context->depth)
 	{
-		add_column(split, raise_node(node, context->depth), false);
+		mr_split_add_column(split, raise_node(node, context->depth), false);
 		return false;
 	}
 	if (IsA(node, Var) && ((Var *) node)->varlevelsup == context->depth)
 	{
-		add_column(split, raise_node(node, context->depth), context->grouped);
+		mr_split_add_column(split, raise_node(node, context->depth), context->grouped);
 		return false;
 	}
 	return expression_tree_walker(node, gather_walker, context);
@@ -350,7 +351,7 @@ gather_keys_walker(Node *node, GatherContext *context)
 		return false;
 	if (IsA(node, Var) && ((Var *) node)->varlevelsup == context->depth)
 	{
-		add_column(context->split, raise_node(node, context->depth), true);
+		mr_split_add_column(context->split, raise_node(node, context->depth), true);
 		return false;
 	}
 	return expression_tree_walker(node, gather_keys_walker, context);
@@ -397,7 +398,7 @@ columns_of_groups(MrSplit *split, bool window)
 
 		if (split->analysis.sets != NIL || IsA(expr, Const) ||
 			mr_split_match(split, (Node *) expr, 0) < 0)
-			add_column(split, expr, true);
+			mr_split_add_column(split, expr, true);
 	}
 	gather_keys_walker((Node *) level->targetList, &context);
 	gather_keys_walker(level->havingQual, &context);
@@ -407,6 +408,13 @@ columns_of_groups(MrSplit *split, bool window)
 		add_window_column(split, true);
 	gather_walker((Node *) level->targetList, &context);
 	gather_walker(level->havingQual, &context);
+	check_nkeys(split->analysis.nkeys);
+}
+
+static void
+columns_of_choice(MrSplit *split)
+{
+	mr_choice_find(split);
 	check_nkeys(split->analysis.nkeys);
 }
 
@@ -423,7 +431,7 @@ columns_of_rows(MrSplit *split)
 
 		if (!is_read_only_entry(level, tle) &&
 			(IsA(tle->expr, Const) || mr_split_match(split, (Node *) tle->expr, 0) < 0))
-			add_column(split, tle->expr, false);
+			mr_split_add_column(split, tle->expr, false);
 	}
 	foreach(lc, level->targetList)
 	{
@@ -572,6 +580,8 @@ partial_of_level(const MrSplit *split)
 	}
 	if (split->analysis.sets != NIL)
 		mr_grouping_sets_fill(query, split);
+	if (split->analysis.chooses)
+		mr_choice_fill(query, split);
 	mr_split_inline_ctes(query, split->outer);
 	return query;
 }
@@ -583,7 +593,7 @@ columns_of_setop(MrSplit *split)
 	ListCell   *lc;
 
 	foreach(lc, split->level->targetList)
-		add_column(split, lfirst_node(TargetEntry, lc)->expr, false);
+		mr_split_add_column(split, lfirst_node(TargetEntry, lc)->expr, false);
 }
 
 /* the level's output in terms of its FROM, without join aliases or grouping steps */
@@ -604,7 +614,9 @@ find_columns(MrSplit *split, bool window)
 	{
 		flatten_level(split->level);
 		mr_substitute_aggregates(split->level);
-		if (split->analysis.has_aggregates)
+		if (split->analysis.chooses)
+			columns_of_choice(split);
+		else if (split->analysis.has_aggregates)
 			columns_of_groups(split, window);
 		else
 			columns_of_rows(split);
@@ -646,6 +658,7 @@ mr_view_analyze(Query *query, const MrExpiry *expiry, List *tables)
 {
 	MrSplit    *split = palloc0(sizeof(MrSplit));
 	MrViewAnalysis *analysis = &split->analysis;
+	bool		window = expiry != NULL && expiry->window != NULL;
 
 	mr_local_take_for_streams(tables);
 	mr_restrict_declared(query);
@@ -655,11 +668,12 @@ mr_view_analyze(Query *query, const MrExpiry *expiry, List *tables)
 	mr_split_find(split);
 	check_has_columns(split);
 	mr_restrict_level(split->level);
-	analysis->has_aggregates = mr_split_is_aggregation(split->level);
+	analysis->chooses = mr_choice_is_made(split->level) && !window;
+	analysis->has_aggregates = analysis->chooses || mr_split_is_aggregation(split->level);
 
 	analysis->window_column = -1;
 	analysis->set_column = -1;
-	find_columns(split, expiry != NULL && expiry->window != NULL);
+	find_columns(split, window);
 	if (expiry != NULL)
 		analysis->bounds = mr_expiry_bounds(analysis, expiry);
 	analysis->partial = split->level->setOperations != NULL ?

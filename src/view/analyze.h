@@ -62,6 +62,14 @@ typedef struct MrGroupingSet
 	bool		is_empty;		/* has a row even without a message */
 } MrGroupingSet;
 
+/* What decides which row of a group is kept; see choice.c. */
+typedef struct MrOrder
+{
+	int			column;			/* index in columns */
+	Oid			sort_operator;
+	bool		nulls_first;
+} MrOrder;
+
 typedef struct MrViewAnalysis
 {
 	Query	   *declared;
@@ -70,6 +78,10 @@ typedef struct MrViewAnalysis
 								 * junk */
 	List	   *columns;		/* of MrMatrelColumn *; keys first */
 	int			nkeys;			/* 0 with aggregates: exactly one row */
+	bool		chooses;		/* DISTINCT ON: of each group the first row is
+								 * kept; there are no aggregates, but
+								 * has_aggregates */
+	List	   *order;			/* of MrOrder *: which is the first */
 	List	   *sets;			/* of MrGroupingSet *; NIL: plain groups */
 	int			set_column;		/* index in columns of the set's number; -1:
 								 * plain groups */

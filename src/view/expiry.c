@@ -38,6 +38,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
+#include "view/choice.h"
 #include "view/expiry.h"
 #include "view/relations.h"
 #include "view/split.h"
@@ -92,6 +93,17 @@ output_name(const MrViewAnalysis *analysis, AttrNumber attno)
 	return get_tle_by_resno(analysis->declared->targetList, attno)->resname;
 }
 
+/*
+ * Does a row stay, or go, as long as the others of its group?  It does by a key; and a group's
+ * latest time goes after all others.
+ */
+static bool
+goes_last(const MrViewAnalysis *analysis, int column)
+{
+	return !analysis->has_aggregates || column < analysis->nkeys ||
+		mr_choice_is_greatest(analysis, column);
+}
+
 static MrBound *
 make_bound(const MrViewAnalysis *analysis, const MrRetention *retention, const char *zone)
 {
@@ -101,7 +113,7 @@ make_bound(const MrViewAnalysis *analysis, const MrRetention *retention, const c
 
 	bound->column = mr_split_output_column((const MrSplit *) analysis, retention->column);
 	column = bound->column < 0 ? NULL : list_nth(analysis->columns, bound->column);
-	if (column == NULL || column->aggref != NULL || (analysis->has_aggregates && !column->is_key))
+	if (column == NULL || column->aggref != NULL || !goes_last(analysis, bound->column))
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("retention column \"%s\" is not a group column", name),

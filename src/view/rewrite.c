@@ -331,7 +331,11 @@ reader_level(const MrSplit *split, Oid matrel)
 	}
 	if (split->analysis.has_aggregates && query->groupClause == NIL &&
 		query->groupingSets == NIL && !query->hasAggs)
-		query->distinctClause = NIL;	/* the groups are what is distinct */
+	{
+		/* the groups are what is distinct */
+		query->distinctClause = NIL;
+		query->hasDistinctOn = false;
+	}
 	query->groupClause = NIL;
 	query->groupDistinct = false;
 	query->groupingSets = NIL;

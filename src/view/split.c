@@ -8,10 +8,10 @@
  *	none		no row of a stream; can be evaluated whenever we like
  *	rows		each message makes rows of its own, whatever the others are
  *	appended	as rows, but shown in an order, cut off, or seen through windows
- *	states		made from groups of messages
+ *	states		made from groups of messages, or one chosen of each group
  *
- * Everything of class rows is the batch's.  The first level above it that aggregates is
- * the split level: its groups and states are what the matrel keeps, and whatever stands
+ * Everything of class rows is the batch's.  The first level above it that aggregates, or
+ * chooses by DISTINCT ON, is the split level: its groups and states are what the matrel keeps, and whatever stands
  * above is evaluated at read.  Without any aggregation, the first level that orders or
  * cuts is it, or else the topmost: its rows are appended.
  *
@@ -35,6 +35,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+#include "view/choice.h"
 #include "view/split.h"
 
 typedef enum Reads
@@ -476,6 +477,12 @@ classify_query(Finder *finder, Query *query, Level *parent, const Level *like)
 	if (mr_split_is_aggregation(query))
 	{
 		refuse_inner(&level, "aggregation", -1);
+		remember_level(finder, &level);
+		return READS_STATES;
+	}
+	if (mr_choice_is_made(query))
+	{
+		refuse_inner(&level, "DISTINCT ON", -1);
 		remember_level(finder, &level);
 		return READS_STATES;
 	}

@@ -46,6 +46,7 @@ extern bool mr_split_is_stream(Oid relid);
 extern bool mr_split_over_tables(void);
 
 /* analyze.c */
+extern void mr_split_add_column(MrSplit *split, Expr *expr, bool is_key);
 extern int	mr_split_match_entry(const MrSplit *split, const TargetEntry *tle);
 extern int	mr_split_match(const MrSplit *split, Node *node, int depth);
 extern SortGroupClause *mr_split_group_clause(const MrSplit *split, int column, TargetEntry *tle);

@@ -86,6 +86,16 @@ sub random_view
 	return $view;
 }
 
+# One row of each group; the order is one of all that is shown.
+sub chosen_rows
+{
+	my ($clauses, @columns) = @_;
+	my @shown = (some(2, 4, @columns), 'e.id');
+	my @keys = 1 .. 1 + int rand(@shown - 1);
+	my @order = map { $_ . choose('', ' DESC', ' NULLS FIRST', ' DESC NULLS LAST') } 1 .. @shown;
+	return 'SELECT DISTINCT ON (' . join(', ', @keys) . ') ' . join(', ', @shown) . " $clauses ORDER BY " . join ', ', @order;
+}
+
 # Ordinals of so many columns, one in four times as sets.
 sub group_by
 {
@@ -99,10 +109,11 @@ sub group_by
 sub random_query
 {
 	my ($kind, $clauses, @keys) = @_;
-	my $shape = $kind eq 'plain' ? choose(('groups') x 5, 'rows', 'distinct', 'nested') : choose(('groups') x 4, 'rows');
+	my $shape = $kind eq 'plain' ? choose(('groups') x 5, 'rows', 'distinct', 'nested', 'chosen') : choose(('groups') x 4, 'rows', 'chosen');
 	my %division = (zero => 'e.k / (e.id % 97)', rated => 'e.id / d.d');
 	my $divided = $division{$kind};
 
+	return chosen_rows($clauses, $divided ? "$divided AS q" : (), @keys) if $shape eq 'chosen';
 	return 'SELECT DISTINCT ' . join(', ', some(1, 3, @keys)) . " $clauses" if $shape eq 'distinct';
 	return 'SELECT ' . join(', ', 'e.id', some(1, 3, @keys), $divided ? "$divided AS q" : ()) . " $clauses"
 	  if $shape eq 'rows';
