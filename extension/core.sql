@@ -445,7 +445,7 @@ COMMENT ON VIEW millrace.workers IS 'ingest processes; times in ms since the sta
 
 CREATE VIEW millrace.views WITH (security_barrier) AS
   SELECT v.view, coalesce(f.stream, n.stream) AS stream, v.kind,
-         CASE WHEN n.stream IS NOT NULL THEN CASE WHEN v.active THEN 'running' ELSE 'paused' END
+         CASE WHEN n.stream IS NOT NULL THEN CASE WHEN v.failed THEN 'failed' WHEN v.active THEN 'running' ELSE 'paused' END
               WHEN (v.failed OR NOT v.active OR f.away) AND b.active AND NOT b.failed AND NOT b.away THEN 'catching up'
               WHEN v.failed THEN 'failed'
               WHEN NOT v.active OR f.away THEN 'paused'

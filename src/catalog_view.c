@@ -252,6 +252,7 @@ mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error)
 	mr_catalog_run_alone("UPDATE millrace.continuous_view SET active = $2, failed = $3, last_error = $4,"
 						 " last_error_at = CASE WHEN $4 IS NULL THEN NULL ELSE clock_timestamp() END"
 						 " WHERE view = $1", 4, types, values, error ? "    " : "   n");
+	mr_catalog_tables_of_view_changed(view);
 }
 
 void

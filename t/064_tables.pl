@@ -203,6 +203,16 @@ is_same($node, 'moves', 'SELECT (new).k, count(*) AS n, sum((new).n - coalesce((
 	FROM clicked_changes GROUP BY 1', 'a view of its changes is as far as it');
 is(sql('SELECT sum(clicks) FROM moves'), '200', 'and has counted every message');
 
+sql(q{
+	SELECT millrace.create_continuous_view('brittle', 'SELECT sum(1 / ((new).k - 100)) AS s FROM clicked_changes');
+	INSERT INTO clicks (id, k) VALUES (1000, 100), (1001, 1);});
+wait_latest($node, 'clicked');
+is_same($node, 'clicked', 'SELECT k, count(*) AS n FROM clicks GROUP BY k', 'a view goes on');
+is_same($node, 'moves', 'SELECT (new).k, count(*) AS n, sum((new).n - coalesce((old).n, 0)) AS clicks
+	FROM clicked_changes GROUP BY 1', 'and so does one of its changes');
+is(sql(q{SELECT state, last_error FROM millrace.views WHERE view = 'brittle'::regclass}), 'failed|division by zero',
+	'where another one fails');
+
 # --- rows that leave ------------------------------------------------------------------
 
 sql(q{

@@ -72,7 +72,6 @@ deactivate_view(Oid relid)
 		(void) mr_catalog_split_view(relid, feed->stream, feed->id);
 	}
 	mr_catalog_set_view_state(relid, false, view->failed, view->last_error);
-	mr_catalog_tables_of_view_changed(relid);
 }
 
 /*

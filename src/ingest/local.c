@@ -306,13 +306,14 @@ run_round(void)
 	MemoryContextDelete(context);
 }
 
-/* after an error, before it goes on: nobody else must believe that a run is under way */
+/*
+ * After an error, before it goes on: nobody else must believe that a run is under way.  A worker
+ * still wants to know which view it was.
+ */
 static void
 clean_up(void)
 {
-	MrTakePhase phase;
-
-	(void) mr_ingest_after_error(&phase);
+	mr_scan_source_set(NULL);
 	mr_local_view_forget_all();
 }
 

@@ -541,8 +541,8 @@ check_views_run(List *views)
 
 		if (view->target != view->view)
 			continue;
-		if (!view->active && mr_catalog_tables_of_view(view->view) != NIL)
-			refuse(view, "is not active", NULL);
+		if ((view->failed || !view->active) && mr_catalog_tables_of_view(view->view) != NIL)
+			refuse(view, view->failed ? "has failed" : "is not active", view->last_error);
 		foreach(lf, mr_catalog_streams_of_view(view->view))
 			check_view_runs(view->view, ((MrFeed *) lfirst(lf))->stream);
 	}

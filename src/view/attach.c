@@ -3,7 +3,7 @@
  *		attach_table() and detach_table(): the INSERTs of an ordinary table become a stream.
  *
  * An attached table has a statement trigger AFTER INSERT with a transition table, whose
- * function (ingest/local_trigger.c) keeps the rows until the transaction commits.  A row
+ * function (stream/local_stream.c) keeps the rows until the transaction commits.  A row
  * trigger would also see the rows that an UPDATE moves from one partition to another, and
  * would need memory for each row of a COPY.
  *
