@@ -7,6 +7,9 @@
 #   make check-indent        the sources are pgindent-clean
 #   make indent              make them so
 #   make check-coverage      all tests, and which lines they run
+#   make check-asan          all tests under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make check-valgrind      some of them under valgrind's memcheck
+#   make analyze             clang's warnings and its static analyser; needs clang-14
 #   make fuzz SECONDS=60     feed the JSON decoder with libFuzzer's messages; needs
 #                            clang-14 and libclang-rt-14-dev
 #
@@ -91,7 +94,7 @@ fuzz: tmp_fuzz/decode
 	cd tmp_fuzz && ./decode -max_total_time=$(SECONDS) -jobs=$(FUZZ_JOBS) -workers=$(FUZZ_JOBS) \
 		-dict=../t/fuzz/json.dict -max_len=4096 -timeout=10 -print_final_stats=1 corpus ../t/fuzz/corpus
 
-.PHONY: check-layers check-indent indent fuzz check-coverage
+.PHONY: check-layers check-indent indent fuzz check-coverage check-asan check-valgrind analyze
 
 check-layers:
 	@scripts/check-layers.sh
@@ -102,7 +105,11 @@ check-indent:
 indent:
 	@scripts/indent.pl
 
-# What was found is left in tmp_coverage/.
-check-coverage: check-%:
+# What they found is left in tmp_coverage/, tmp_asan/, tmp_valgrind/.
+check-coverage check-asan check-valgrind: check-%:
 	@rm -rf tmp_$*
 	@scripts/check.sh --no-static --results $(CURDIR)/tmp_$* --under $*
+
+analyze:
+	@CFLAGS="$(PG_CFLAGS) -Wno-ignored-attributes" CXXFLAGS="$(PG_CXXFLAGS)" CPPFLAGS="$(PG_CPPFLAGS) -D_GNU_SOURCE \
+		-isystem $(shell $(PG_CONFIG) --includedir-server)" scripts/analyze.sh $(sort $(wildcard $(OBJS:.o=.c) $(OBJS:.o=.cpp)))

@@ -79,7 +79,7 @@ outside() {
 	if [ -z "$no_setup" ]; then
 		"$MR_ROOT/scripts/setup.sh" "${under_packages[@]}" || exit 1
 	fi
-	under_prepare
+	under_prepare || exit
 
 	scratch=$(mktemp -d /tmp/millrace-check.XXXXXX)
 	chmod 755 "$scratch"

@@ -49,6 +49,38 @@ fetch_jars() (
 	rm -rf "$dir" && mv "$tmp/libs" "$dir"
 )
 
+# The Debian mirror this machine's own apt uses.
+mirror() {
+	local m
+	# shellcheck disable=SC2016
+	m=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' 2>/dev/null |
+		sed -n 's/^Debian|Debian|\(.*\)$/\1/p' | head -n 1)
+	[ -n "$m" ] || m=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
+		/etc/apt/sources.list.d/*.sources 2>/dev/null |
+		sed -nE 's/^(URIs:|deb( \[[^]]*\])?) +([^ ]*\/debian)\/?( .*)?$/\3/p' | head -n 1)
+	[ -n "$m" ] || die "no Debian mirror in this machine's apt sources"
+	echo "${m%/}"
+}
+
+# SUITE PACKAGE DIR: fetches the sources of a Debian package, with Debian's patches, into DIR,
+# which must not exist yet; the machine's own package lists stay as they are.
+fetch_source() (
+	suite=$1 package=$2 dir=$3
+	url=$(mirror) && tmp=$(mktemp -d /tmp/millrace-source.XXXXXX) || exit
+	trap 'rm -rf "$tmp"' EXIT
+	trap 'exit 1' INT TERM HUP
+	chmod 755 "$tmp"
+	mkdir -p "$tmp/lists/partial" "$tmp/archives/partial" "$tmp/get"
+	echo "deb-src $url $suite main" >"$tmp/sources.list"
+	options=(-q -o Dir::Etc::SourceList="$tmp/sources.list" -o Dir::Etc::SourceParts=- -o Dir::State::Lists="$tmp/lists"
+		-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= -o Dir::Cache::Archives="$tmp/archives" -o Acquire::Languages=none
+		-o Acquire::Retries=3 -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User=)
+	cd "$tmp/get" || exit
+	{ apt-get "${options[@]}" update && apt-get "${options[@]}" --download-only source "$package" &&
+		dpkg-source --no-check -x ./*.dsc "$tmp/source"; } </dev/null >"$tmp/log" 2>&1 || { tail -n 20 "$tmp/log" >&2; exit 1; }
+	mv "$tmp/source" "$dir"
+)
+
 # Copies the tree as it stands, without what git ignores.
 copy_sources() {
 	local to=$1 list=(git -c safe.directory="$MR_ROOT" -C "$MR_ROOT" ls-files -z -co --exclude-standard)
@@ -75,7 +107,8 @@ close_inherited_fds() {
 	done
 }
 
-# Prints the process ids whose executable or command line lies below DIR.
+# Prints the process ids whose executable or command line lies below DIR; valgrind's
+# executable is its own, as Java's is.
 processes_below() {
 	local dir=$1 p pid
 	for p in /proc/[0-9]*; do
@@ -83,7 +116,7 @@ processes_below() {
 		[ "$pid" = $$ ] || [ "$pid" = "$BASHPID" ] && continue
 		case "$(readlink "$p/exe" 2>/dev/null)" in
 			"$dir"/*) echo "$pid"; continue ;;
-			*/java*)
+			*/java* | */memcheck*)
 				case "$(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)" in
 					*"$dir"/*) echo "$pid" ;;
 				esac ;;

@@ -24,19 +24,6 @@ suite_of() {
 	esac
 }
 
-# The Debian mirror this machine's own apt uses.
-mirror() {
-	local m
-	# shellcheck disable=SC2016
-	m=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' 2>/dev/null |
-		sed -n 's/^Debian|Debian|\(.*\)$/\1/p' | head -n 1)
-	[ -n "$m" ] || m=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list \
-		/etc/apt/sources.list.d/*.sources 2>/dev/null |
-		sed -nE 's/^(URIs:|deb( \[[^]]*\])?) +([^ ]*\/debian)\/?( .*)?$/\3/p' | head -n 1)
-	[ -n "$m" ] || die "no Debian mirror in this machine's apt sources"
-	echo "${m%/}"
-}
-
 # A repository of one empty package that stands in for LLVM: PostgreSQL's
 # packages depend on it, and nothing here uses it.  Saves half a gigabyte.
 dummy_llvm() {

@@ -1,0 +1,71 @@
+# shellcheck shell=bash
+#
+# valgrind.sh - some of the tests under valgrind's memcheck, on Debian's server.
+#
+# Sourced by check.sh --under valgrind.  It finds what depends on memory that was never
+# written, which AddressSanitizer does not.  A report in whose stack there is code of
+# ours fails the target; --results DIR gets them.  What concerns the server alone is
+# not ours to judge.
+#
+# Suppressed is what PostgreSQL's own list names (src/tools/valgrind.supp: padding that is
+# written to disk or summed up, and the like); nothing of ours.
+#
+# Only a server built with USE_VALGRIND tells valgrind about palloc's chunks, and Debian's is not.
+# Here a chunk is a piece of a malloc'd block, and a read behind its end is not seen; --under asan is for that.
+# A chunk that is used for the second time counts as written, too.
+#
+# All is some thirty times slower; MILLRACE_TIMEOUT (here 7200) has to be enough for the
+# slowest test, and all regression tests count as one.
+
+VALGRIND_SUPPRESSIONS=$MILLRACE_CACHE/valgrind-$PG_MAJOR.supp
+
+under_packages=(valgrind libc6-dbg dpkg-dev bzip2)
+under_make=(PROFILE="-g -O1 -fno-omit-frame-pointer")
+under_only=(001_first 016_aggregation 020_rebuild 021_dead_letters 022_replay)
+for f in "$MR_ROOT"/sql/*.sql; do
+	f=${f##*/}
+	under_only+=("${f%.sql}")
+done
+TIMEOUT=${MILLRACE_TIMEOUT:-7200}
+
+under_prepare() {
+	local tmp
+	[ -x "$PG_REAL/bin/pg_config" ] || die "no PostgreSQL $PG_MAJOR in $PG_REAL"
+	[ ! -s "$VALGRIND_SUPPRESSIONS" ] || return 0
+	tmp=$(mktemp -d /tmp/millrace-valgrind.XXXXXX)
+	fetch_source bookworm "postgresql-$PG_MAJOR" "$tmp/source" &&
+		mkdir -p "$MILLRACE_CACHE" && cp "$tmp/source/src/tools/valgrind.supp" "$VALGRIND_SUPPRESSIONS"
+	rm -rf "$tmp"
+	[ -s "$VALGRIND_SUPPRESSIONS" ] || die "could not fetch PostgreSQL's suppressions"
+}
+
+# The server runs under valgrind, what makes a cluster does not.
+under_installed() {
+	mkdir -p "$S/valgrind/all" "$S/valgrind/results"
+	mv "$BIN/postgres" "$BIN/postgres.bin"
+	cat >"$BIN/postgres" <<-WRAPPER
+		#!/bin/sh
+		case " \$1 " in
+			" -V " | " --version " | " -C " | " --boot " | " --check " | " --single " | " --describe-config ")
+				exec "$BIN/postgres.bin" "\$@" ;;
+		esac
+		exec valgrind --quiet --leak-check=no --num-callers=40 --fullpath-after= --error-limit=no \\
+			--suppressions="$VALGRIND_SUPPRESSIONS" --log-file="$S/valgrind/all/%p" \\
+			"$BIN/postgres.bin" "\$@"
+	WRAPPER
+	chmod +x "$BIN/postgres"
+	# the tests are made for a server that is thirty times as fast
+	sed -i "s/timeout => '[36]0s'/timeout => '900s'/g; s/1 \.\. 600 LOOP/1 .. 18000 LOOP/" sql/*.sql sql/*.inc expected/*.out t/*.pl
+	export MILLRACE_STOP=fast PG_TEST_TIMEOUT_DEFAULT=1800
+}
+
+# A report is a line that says what, and its stacks, up to an empty line.
+under_report() {
+	local reports=$S/valgrind/results/valgrind.txt
+	cat "$S"/valgrind/all/* 2>/dev/null | sed -E 's/^==[0-9]+== ?//' |
+		awk -v RS= -v ours="$S/src/src/" 'index($0, ours) && !seen[$0]++ { print $0 "\n" }' |
+		sed "s|$S/src/||g" >"$reports"
+	show "valgrind" "$reports" 400
+	[ ! -s "$reports" ]
+	result $? valgrind
+}
