@@ -57,7 +57,7 @@ plan_attributes(const ForeignScan *plan)
 	Bitmapset  *attrs = NULL;
 	ListCell   *lc;
 
-	foreach(lc, linitial_node(List, plan->fdw_private))
+	foreach(lc, (List *) linitial(plan->fdw_private))
 		attrs = bms_add_member(attrs, lfirst_int(lc));
 	return attrs;
 }
