@@ -68,6 +68,12 @@ under_server() {
 	PGXS_SRC=$(dirname "$("$BIN/pg_config" --pgxs)")/..
 }
 
+# initdb is slow under AddressSanitizer: once is enough.
+under_installed() {
+	"$BIN/initdb" --auth=trust --no-sync --no-instructions --lc-messages=C "$S/template" &&
+		export INITDB_TEMPLATE=$S/template
+}
+
 under_report() {
 	local f
 	grep -rhE --include='*.log' '^TRAP: ' "$S" >"$S/asan/results/assertions" 2>/dev/null
