@@ -40,12 +40,13 @@
 	"WITH d AS (DELETE FROM millrace.feed f WHERE " condition " RETURNING f.id)" \
 	" DELETE FROM millrace.feed_offset o USING d WHERE o.feed = d.id"
 
+/* no view follows it */
+#define UNUSED "NOT EXISTS (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)"
+
 void
 mr_catalog_forget_orphans(void)
 {
-	mr_catalog_run_alone(DELETE_FEEDS("NOT " AT_HOME
-									  " AND NOT EXISTS (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)"),
-						 0, NULL, NULL, NULL);
+	mr_catalog_run_alone(DELETE_FEEDS("NOT " AT_HOME " AND " UNUSED), 0, NULL, NULL, NULL);
 }
 
 /* ---------- stopping, adopting, clusters ---------- */
@@ -481,16 +482,45 @@ mr_catalog_join_feeds(int64 from, int64 into)
 	mr_catalog_bump_feed(into);
 }
 
+/* exclusively; false when somebody has it */
+static bool
+try_lock_feed(int64 feed)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, feed_table(), (Oid) feed, 0);
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+/*
+ * Feeds that no view follows.  With the feed's lock, and looking once more under it: a view may
+ * just be joining.  A feed that somebody is at work with has time until the next round, and
+ * one that is away as well, because a restore may be under way.
+ */
+static void
+delete_unused_feeds(void)
+{
+	Oid			types[] = {INT8OID};
+	ListCell   *lc;
+
+	foreach(lc, feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME
+						   " FROM millrace.feed f WHERE " AT_HOME " AND " UNUSED, 0, NULL, NULL))
+	{
+		int64		id = ((MrFeed *) lfirst(lc))->id;
+		Datum		values[] = {Int64GetDatum(id)};
+
+		if (try_lock_feed(id))
+			mr_catalog_run_alone(DELETE_FEEDS("f.id = $1 AND " UNUSED), 1, types, values, NULL);
+	}
+}
+
 void
 mr_catalog_tidy_feeds(void)
 {
 	MrCatalogScope scope;
 
+	delete_unused_feeds();
 	mr_catalog_begin(&scope);
-	/* not what is away: a restore may be under way */
-	mr_catalog_run(DELETE_FEEDS(AT_HOME " AND NOT EXISTS"
-								" (SELECT FROM millrace.view_stream s WHERE s.feed = f.id)"),
-				   false, 0, NULL, NULL, NULL);
 	mr_catalog_run("UPDATE millrace.feed f SET live = false, generation = generation + 1"
 				   " WHERE live AND NOT " AT_HOME, false, 0, NULL, NULL, NULL);
 	mr_catalog_run("UPDATE millrace.feed f SET live = true, generation = generation + 1 WHERE id IN"

@@ -217,6 +217,9 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 		MR_FAILPOINT("catchup-reached");
 		ingest->live = mr_catalog_feed_offsets(live_feed, true, &ingest->nlive);
 		MR_FAILPOINT("catchup-live-locked");
+		/* its last view may have left it while we waited */
+		if (mr_catalog_live_feed(ingest->stream->relid) != live_feed)
+			return mr_catchup_limit(ingest, messages, n, ends, nends, at_end, cut);
 		joins = reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends);
 	}
 	*cut = mr_catchup_cut(ingest, messages, n);
