@@ -110,6 +110,25 @@ BEGIN
   END LOOP;
   RETURN true;
 END $$;
+-- Types, kinds and numbers of columns that are not those of the aggregate.
+CREATE FUNCTION tools.disguise(state bytea, finalized text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  b bytea;
+BEGIN
+  FOR kind IN 0 .. 5 LOOP
+    FOR columns IN 0 .. 4 LOOP
+      FOREACH b IN ARRAY ARRAY['\x00000017', '\x00000019', '\x00000014', '\x000003f1', '\x00000eda', '\x000006a4', '\x7fffffff']::bytea[] LOOP
+        b := overlay(overlay(state PLACING b FROM 8 + 25) PLACING b FROM 8 + 29);
+        b := set_byte(set_byte(b, 9, kind), 10, columns);
+        BEGIN
+          EXECUTE format('SELECT ' || finalized, b);
+        EXCEPTION WHEN OTHERS THEN NULL;
+        END;
+      END LOOP;
+    END LOOP;
+  END LOOP;
+  RETURN true;
+END $$;
 CREATE TABLE tools.state (name text, state bytea);
 DO $$
 DECLARE
@@ -121,10 +140,15 @@ BEGIN
 END $$;
 SELECT count(*) > 20 AS many, bool_and(length(state) > 20) AS long FROM tools.state;
 SELECT batter(state, $$ millrace.finalize('millrace.set_agg(anynonarray)'::regprocedure, %L::millrace.state, NULL::text[], NULL::text) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'set_agg(t)') > 0);
+SELECT disguise(state, $$ millrace.finalize('millrace.set_agg(anynonarray)'::regprocedure, %L::millrace.state, NULL::text[], NULL::text) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'set_agg(t)') > 0);
 SELECT batter(state, $$ millrace.finalize('millrace.count_distinct(anyelement)'::regprocedure, %L::millrace.state, NULL::bigint, NULL::int[]) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'count_distinct(a)') > 0);
+SELECT disguise(state, $$ millrace.finalize('millrace.count_distinct(anyelement)'::regprocedure, %L::millrace.state, NULL::bigint, NULL::int[]) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'count_distinct(a)') > 0);
 SELECT batter(state, $$ millrace.finalize('millrace.array_agg(anynonarray, anycompatible)'::regprocedure, %L::millrace.state, NULL::numeric[], NULL::numeric, NULL::int) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'array_agg(n, id)') > 0);
+SELECT disguise(state, $$ millrace.finalize('millrace.array_agg(anynonarray, anycompatible)'::regprocedure, %L::millrace.state, NULL::numeric[], NULL::numeric, NULL::int) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'array_agg(n, id)') > 0);
 SELECT batter(state, $$ millrace.finalize('millrace.jsonb_object_agg(text, jsonb, anycompatible)'::regprocedure, %L::millrace.state, NULL::jsonb, NULL::text, NULL::jsonb, NULL::int) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'to_jsonb(t), id)') > 0);
+SELECT disguise(state, $$ millrace.finalize('millrace.jsonb_object_agg(text, jsonb, anycompatible)'::regprocedure, %L::millrace.state, NULL::jsonb, NULL::text, NULL::jsonb, NULL::int) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'to_jsonb(t), id)') > 0);
 SELECT batter(state, $$ millrace.finalize('millrace.min_by(anyelement, anycompatible)'::regprocedure, %L::millrace.state, NULL::int, NULL::int, NULL::text) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'min_by(i4, t)') > 0);
+SELECT disguise(state, $$ millrace.finalize('millrace.min_by(anyelement, anycompatible)'::regprocedure, %L::millrace.state, NULL::int, NULL::int, NULL::text) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'min_by(i4, t)') > 0);
 SELECT batter(state, $$ millrace.finalize('millrace.topk(anyelement, integer)'::regprocedure, %L::millrace.state, NULL::jsonb, NULL::double precision, NULL::int) $$) FROM tools.state WHERE name = (SELECT format('agg %s_mrel c%s', name, id) FROM tools.call WHERE strpos(call, 'topk(f8, 10)') > 0);
 
 \i sql/teardown.inc

@@ -66,15 +66,29 @@ mr_last_n_transition(PG_FUNCTION_ARGS)
 	return transition(fcinfo, MR_COLLECT_GREATEST, mr_call_integer(fcinfo, 3, "number of values", 1, MOST));
 }
 
+/* the state of a final function; its values are of the first argument's type */
+static MrCollection *
+final_argument(FunctionCallInfo fcinfo)
+{
+	MrCollection *collection = PG_ARGISNULL(0) ? NULL : (MrCollection *) PG_GETARG_POINTER(0);
+
+	(void) mr_call_context(fcinfo);
+	if (collection == NULL)
+		return NULL;
+	if (mr_collection_limit(collection) == 0)
+		mr_bad_state("it is of another kind");
+	mr_collection_check_column(collection, 1, mr_argument_type(fcinfo, 1));
+	return collection;
+}
+
 /* (internal, arguments that only tell types): the value, null when there is none */
 Datum
 mr_by_key_final(PG_FUNCTION_ARGS)
 {
-	MrCollection *collection = PG_ARGISNULL(0) ? NULL : (MrCollection *) PG_GETARG_POINTER(0);
+	MrCollection *collection = final_argument(fcinfo);
 	Datum		values[MR_ROW_COLUMNS];
 	bool		isnull[MR_ROW_COLUMNS];
 
-	(void) mr_call_context(fcinfo);
 	if (collection == NULL || mr_collection_finish(collection, true, PG_GET_COLLATION()) == 0)
 		PG_RETURN_NULL();
 	mr_collection_get(collection, 0, values, isnull);
@@ -87,11 +101,10 @@ mr_by_key_final(PG_FUNCTION_ARGS)
 Datum
 mr_by_key_n_final(PG_FUNCTION_ARGS)
 {
-	MrCollection *collection = PG_ARGISNULL(0) ? NULL : (MrCollection *) PG_GETARG_POINTER(0);
+	MrCollection *collection = final_argument(fcinfo);
 	ArrayBuildState *result = NULL;
 	int64		n;
 
-	(void) mr_call_context(fcinfo);
 	if (collection == NULL ||
 		(n = mr_collection_finish(collection, true, PG_GET_COLLATION())) == 0)
 		PG_RETURN_NULL();

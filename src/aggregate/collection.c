@@ -575,7 +575,9 @@ mr_collection_deserialize(const bytea *bytes, FmgrInfo *flinfo)
 
 	/* a row has a byte at least */
 	if (kind > MR_COLLECT_FIELDS || limit < 0 || nrows < 0 || nrows > in.len ||
-		ncompact < 0 || ncompact > nrows)
+		ncompact < 0 || ncompact > nrows ||
+		(limit > 0) != (kind == MR_COLLECT_LEAST || kind == MR_COLLECT_GREATEST) ||
+		(limit > 0 && nrows > limit))
 		mr_bad_state("its head");
 	collection = mr_collection_create(kind, read_row_type(&in, ncolumns, flinfo), InvalidOid, limit,
 									  CurrentMemoryContext);

@@ -26,6 +26,14 @@ mr_collection_argument(FunctionCallInfo fcinfo, MrCollectionKind kind)
 	return collection;
 }
 
+void
+mr_collection_check_column(const MrCollection *collection, int column, Oid type)
+{
+	if (column < 0 || column >= mr_collection_ncolumns(collection) ||
+		mr_collection_column(collection, column)->entry->type_id != type)
+		mr_bad_state("it holds values of another type");
+}
+
 MrCollection *
 mr_collection_begin(FunctionCallInfo fcinfo, MrCollectionKind kind, int limit,
 					int ncolumns, const int *columns)

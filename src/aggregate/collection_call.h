@@ -16,6 +16,12 @@
 extern MrCollection *mr_collection_argument(FunctionCallInfo fcinfo, MrCollectionKind kind);
 
 /*
+ * ERROR unless a column holds values of that type, as the result's type promises; bytes that a
+ * state was read from may say otherwise.
+ */
+extern void mr_collection_check_column(const MrCollection *collection, int column, Oid type);
+
+/*
  * The state of a transition's call, a new one if there is none.  columns: the arguments
  * that make a row.
  */

@@ -87,9 +87,12 @@ static Jsonb *
 make_object(MrCollection *collection, Oid collation)
 {
 	JsonbParseState *state = NULL;
-	int64		n = mr_collection_finish(collection, false, collation);
 	int			last = mr_collection_ncolumns(collection) - 1;
+	int64		n;
 
+	mr_collection_check_column(collection, 0, TEXTOID);
+	mr_collection_check_column(collection, last, JSONBOID);
+	n = mr_collection_finish(collection, false, collation);
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 	for (int64 i = 0; i < n; i++)
 	{

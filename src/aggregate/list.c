@@ -11,6 +11,7 @@
 
 #include "aggregate/call.h"
 #include "aggregate/collection_call.h"
+#include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -59,6 +60,7 @@ mr_array_final(PG_FUNCTION_ARGS)
 	if (collection == NULL)
 		PG_RETURN_NULL();
 	column = mr_collection_ncolumns(collection) - 1;
+	mr_collection_check_column(collection, column, mr_argument_type(fcinfo, 1));
 	n = mr_collection_finish(collection, column > 0, PG_GET_COLLATION());
 	for (int64 i = 0; i < n; i++)
 	{
@@ -99,6 +101,14 @@ mr_string_ordered_transition(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(collection);
 }
 
+/* text or bytea, of which both are made in the same way */
+static void
+check_strings(const MrCollection *collection, int column)
+{
+	mr_collection_check_column(collection, column,
+							   column >= 0 && mr_collection_column(collection, column)->entry->type_id == BYTEAOID ? BYTEAOID : TEXTOID);
+}
+
 static void
 append_value(StringInfo result, Datum value)
 {
@@ -119,6 +129,8 @@ mr_string_final(PG_FUNCTION_ARGS)
 	if (collection == NULL)
 		PG_RETURN_NULL();
 	delimiter = mr_collection_ncolumns(collection) - 1;
+	check_strings(collection, delimiter - 1);
+	check_strings(collection, delimiter);
 	n = mr_collection_finish(collection, delimiter > 1, PG_GET_COLLATION());
 	if (n == 0)
 		PG_RETURN_NULL();

@@ -58,8 +58,9 @@ mr_set_final(PG_FUNCTION_ARGS)
 	(void) mr_call_context(fcinfo);
 	if (collection == NULL)
 		PG_RETURN_NULL();
+	type = mr_argument_type(fcinfo, 1);
+	mr_collection_check_column(collection, 0, type);
 	n = mr_collection_finish(collection, true, PG_GET_COLLATION());
-	type = mr_collection_column(collection, 0)->entry->type_id;
 	result = initArrayResult(type, CurrentMemoryContext, false);
 	for (int64 i = 0; i < n; i++)
 	{
