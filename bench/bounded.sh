@@ -10,7 +10,7 @@
 #
 # usage: bench/bounded.sh [CASE...]
 #
-#   large       4,000 messages of 1 MB, aggregated and appended by length
+#   large       2,000 messages of 1 MB, aggregated and appended by length
 #   groups      1,000,000 messages that are as many groups, in one batch where it has room
 #   views       500 views on one stream, 100,000 messages
 #   streams     50 streams with a view each, 2,000 messages in each
@@ -92,7 +92,7 @@ case_large() {
 	local began
 	stream large 'id bigint, pad text'
 	ingest off
-	for i in $(seq 0 39); do
+	for i in $(seq 0 19); do
 		ask "INSERT INTO large SELECT i, repeat(md5(i::text), 31250) FROM generate_series($i * 100 + 1, $i * 100 + 100) i"
 	done
 	view large_total 'SELECT count(*) AS n, sum(length(pad)) AS chars, max(pad) AS last FROM large'
@@ -103,7 +103,7 @@ case_large() {
 	latest large_total
 	latest large_rows
 	report large - "$(seconds "$began")" - \
-		"$(ask "SELECT n = 4000 AND chars = 4000000000 AND n = (SELECT count(DISTINCT id) FROM large_rows WHERE chars = 1000000) FROM large_total")"
+		"$(ask "SELECT n = 2000 AND chars = 2000000000 AND n = (SELECT count(DISTINCT id) FROM large_rows WHERE chars = 1000000) FROM large_total")"
 	ask 'DROP VIEW large_total, large_rows'
 }
 
