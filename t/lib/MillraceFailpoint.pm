@@ -52,7 +52,7 @@ sub prepare
 		INSERT INTO names SELECT i, 'name ' || i % 3 FROM generate_series(0, 6) i;
 		CREATE TABLE divisors (k integer PRIMARY KEY, d integer);
 		INSERT INTO divisors SELECT i, 2 FROM generate_series(0, 6) i;
-		CREATE TABLE sent (id bigint, k integer)});
+		CREATE TABLE sent (id bigint PRIMARY KEY, k integer)});
 	my $clicks = create_stream($node, 'clicks', event_columns(), partitions => 2);
 	$letters = create_stream($node, 'letters', 'id bigint, k integer');
 	create_stream($node, 'inserted', 'id bigint, k integer');
@@ -65,7 +65,19 @@ sub prepare
 	$load = start_traffic($clicks, partitions => 2, chunk => 4, pause => 0.02);
 }
 
-sub sql { return $node->safe_psql('postgres', $_[0]) }
+# SQL that may come while the server goes down: whoever is armed to kill may do so at once.
+sub sql
+{
+	my ($sql) = @_;
+	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+	{
+		my ($rc, $out, $err) = $node->psql('postgres', $sql, on_error_stop => 1);
+		return $out if $rc == 0;
+		die "$sql: $err\n" if $rc != 2;
+		sleep 0.1;		# no connection
+	}
+	die "could not connect for: $sql\n";
+}
 
 sub create
 {
@@ -149,7 +161,7 @@ sub rebuild
 sub poison
 {
 	sql('UPDATE divisors SET d = 0 WHERE k = 3');
-	sql("INSERT INTO sent SELECT i, i % 7 FROM generate_series($letter + 1, $letter + 14) i");
+	sql("INSERT INTO sent SELECT i, i % 7 FROM generate_series($letter + 1, $letter + 14) i ON CONFLICT DO NOTHING");
 	produce($letters, 0, map { sprintf '{"id": %d, "k": %d}', $_, $_ % 7 } $letter + 1 .. $letter + 14);
 	$letter += 14;
 	wait_latest($node, 'quotients');
