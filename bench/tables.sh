@@ -64,7 +64,7 @@ single() {
 		for pid in $pids; do
 			now=$(echo "$now $(cpu_of "$pid" 2>/dev/null || echo 0)" | awk '{ print $1 + $2 }')
 		done
-		cpu=$(echo "$cpu $now" | awk '{ print $2 > $1 ? $2 : $1 }')
+		cpu=$(echo "$cpu $now" | awk '{ print ($2 > $1 ? $2 : $1) }')
 		sleep 0.2
 	done
 	wait "$bench" || die "pgbench failed: $(cat "$S/pgbench.out")"
@@ -78,9 +78,9 @@ bulk() {
 	scratch_sql -At -v table="$table" -v file="$S/rows.csv" <<'SQL' | awk -v t="$1" -v n="$rows" -v hz="$(getconf CLK_TCK)" '
 		{ cpu[NR] = ($14 + $15) / hz; wall[NR] = $NF }
 		END { printf "%-10s COPY          %8.0f/s   %6.2f us CPU each\n", t, n / (wall[2] - wall[1]), (cpu[2] - cpu[1]) / n * 1e6 }'
-SELECT pg_read_file('/proc/' || pg_backend_pid() || '/stat', 0, 1000) || ' ' || extract(epoch FROM clock_timestamp());
+SELECT rtrim(pg_read_file('/proc/' || pg_backend_pid() || '/stat', 0, 1000), E'\n') || ' ' || extract(epoch FROM clock_timestamp());
 COPY :table (k, amount) FROM :'file' (FORMAT csv);
-SELECT pg_read_file('/proc/' || pg_backend_pid() || '/stat', 0, 1000) || ' ' || extract(epoch FROM clock_timestamp());
+SELECT rtrim(pg_read_file('/proc/' || pg_backend_pid() || '/stat', 0, 1000), E'\n') || ' ' || extract(epoch FROM clock_timestamp());
 SQL
 }
 
