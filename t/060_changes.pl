@@ -21,6 +21,9 @@ my %query = (
 my @views = sort keys %query;
 my $n = 0;
 
+# A view over a view's changes is what the same query is over the table of them.
+my $chained = 'SELECT (coalesce(new, old)).k, count(*) AS n, sum(coalesce((new).n, 0) - coalesce((old).n, 0)) AS messages FROM per_k_changes GROUP BY 1';
+
 sub sql
 {
 	my ($sql) = @_;
@@ -37,6 +40,11 @@ sub all_exact
 		is_same($node, $view, $query{$view} =~ s/%s/events($n)/er, "$what: $view");
 		is_told($node, $view, "$what: the changes of $view");
 	}
+	wait_latest($node, 'chained');
+	is_same($node, 'chained', $chained, "$what: a view over changes");
+	is_told($node, 'chained', "$what: and its changes");
+	is(sql('SELECT count(*) FROM (SELECT k, sum(n) FROM per_k GROUP BY k EXCEPT ALL SELECT k, messages FROM chained) d'),
+		'0', "$what: which sum up to the view");
 }
 
 sub create
@@ -63,13 +71,14 @@ create($_) foreach grep { $_ ne 'coarse' } @views;
 my $load = start_traffic($topic, partitions => 2, chunk => 20, pause => 0.02);
 wait_for($node, 'SELECT n > 500 FROM in_all');
 create('coarse');	# catches up on history
-my %watch = map { ($_ => background($node, 'CALL watch($q$' . differences_told($_) . '$q$)')) } @views;
+sql(qq{SELECT millrace.attach_table('per_k_changes'); SELECT millrace.create_continuous_view('chained', '$chained', changes => true)});
+my %watch = map { ($_ => background($node, 'CALL watch($q$' . differences_told($_) . '$q$)')) } @views, 'chained';
 sql(q{SELECT millrace.deactivate('per_k')});
 $load->wait_more(200);
 sql(q{SELECT millrace.activate('per_k')});
 $load->wait_more(400);
 sql('CREATE TABLE stop_watching ()');
-foreach my $view (@views)
+foreach my $view (@views, 'chained')
 {
 	my ($ok, $out, $err) = $watch{$view}->finish;
 	ok($ok && $err =~ /looked [1-9]/, "the changes told what $view showed at every moment") or diag $err;
@@ -80,7 +89,7 @@ foreach (1 .. 2)
 	$load->wait_more(100);
 	kill_process($old[0]);
 	wait_new_worker($node, 'clicks', @old);
-	is_told($node, $_, "after a worker was killed, under load: $_") foreach @views;
+	is_told($node, $_, "after a worker was killed, under load: $_") foreach @views, 'chained';
 }
 $n = $load->stop;
 all_exact('after workers were killed');
@@ -170,7 +179,7 @@ sql(q{SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots});
 # --- how long they are kept ---------------------------------------------------
 
 $expected = sql('SELECT max(id) FROM copied_changes');
-sql(q{SELECT millrace.set_changes_retention(view, '0') FROM millrace.views});
+sql(q{SELECT millrace.set_changes_retention(view, '0') FROM millrace.views WHERE view <> 'chained'::regclass});
 wait_for($node, "SELECT NOT EXISTS (SELECT FROM $_\_changes)") foreach @views;
 produce($topic, $_ % 2, event($_)) foreach $n + 1 .. $n + 100;
 $n += 100;
@@ -183,7 +192,7 @@ is(sql(q{SELECT last_id >= }. ($expected + 1) . q{ FROM millrace.view_changes WH
 
 # --- and its end --------------------------------------------------------------
 
-sql(join '; ', map { "DROP VIEW $_" } @views);
+sql(join '; ', map { "DROP VIEW $_" } 'chained', @views);
 is(sql(q{SELECT count(*) FROM pg_class WHERE relname ~ '_(mrel|def|changes)$' AND relnamespace = 'public'::regnamespace}),
 	'0', 'nothing is left of the views');
 

@@ -28,7 +28,7 @@
 #include "failpoint.h"
 #include "ingest/exchange.h"
 #include "ingest/fault.h"
-#include "ingest/step.h"
+#include "ingest/take.h"
 #include "miscadmin.h"
 #include "shmem.h"
 #include "storage/lmgr.h"
@@ -299,13 +299,13 @@ exchange(const MrView *shadow)
 	return true;
 }
 
-/* in a transaction of its own: the rebuild has failed, the view stays as it is */
+/* in a transaction of its own: a view, or a rebuild, has failed and stays as it is */
 static void
-fail(const MrView *shadow, const char *error)
+fail(Oid view, const char *error)
 {
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	mr_ingest_fail_view(shadow->view, error);
+	mr_ingest_fail_view(view, error);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
@@ -333,6 +333,7 @@ try_exchange(const MrView *shadow, MemoryContext context)
 	PG_CATCH();
 	{
 		ErrorData  *error;
+		Oid			follower = mr_take_blamed();	/* of the view's changes */
 
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
@@ -342,7 +343,8 @@ try_exchange(const MrView *shadow, MemoryContext context)
 		FlushErrorState();
 		done = mr_fault(error->sqlerrcode) != MR_FAULT_PASSING;
 		if (done)
-			fail(shadow, error->message);
+			fail(OidIsValid(follower) ? follower : shadow->view, error->message);
+		done = done && !OidIsValid(follower);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

@@ -278,6 +278,13 @@ close_round(Round *round)
 {
 	ListCell   *lc;
 
+	foreach(lc, round->views)
+	{
+		MrLocalView *local = ((RoundView *) lfirst(lc))->local;
+
+		/* the view stays open, the round's list of them goes */
+		local->ingest.views = local->alone;
+	}
 	foreach(lc, round->stores)
 		tuplestore_end(lfirst(lc));
 	foreach(lc, round->rows)

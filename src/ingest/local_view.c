@@ -74,7 +74,14 @@ on_plan_input(Datum arg, int cache, uint32 hash)
 	ListCell   *lc;
 
 	foreach(lc, open_views)
-		((MrLocalView *) lfirst(lc))->view->plan = NULL;
+	{
+		MrLocalView *local = lfirst(lc);
+
+		local->view->plan = NULL;
+		/* how its rows are shown is compiled once */
+		if (local->view->changes != NULL)
+			local->valid = false;
+	}
 }
 
 static void
@@ -168,7 +175,8 @@ fill_view(MrLocalView *local, MrView *view)
 	local->ingest.context = local->context;
 	local->ingest.valid = &local->valid;
 	local->ingest.stream = describe_tables(local->tables);
-	local->ingest.views = list_make1(result);
+	local->alone = list_make1(result);
+	local->ingest.views = local->alone;
 	result->view = view;
 	result->owner = mr_relation_owner(view->view);
 	result->name = qualified_name(view->view);

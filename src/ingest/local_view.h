@@ -16,6 +16,7 @@ typedef struct MrLocalView
 	MemoryContext context;		/* all of it */
 	List	   *tables;			/* of Oid */
 	MrIngest	ingest;
+	List	   *alone;			/* what ingest.views is between rounds: it */
 	MrIngestView *view;
 	double		planned_rows;	/* for which the plan was made */
 } MrLocalView;

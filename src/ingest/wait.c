@@ -548,10 +548,30 @@ check_views_run(List *views)
 	}
 }
 
+/* a view over another one's changes waits for that */
+static List *
+add_followed(List *views)
+{
+	List	   *result = list_copy(views);
+	bool		is_stream;
+	ListCell   *lc;
+	ListCell   *lt;
+
+	foreach(lc, result)			/* which grows meanwhile */
+		foreach(lt, mr_catalog_tables_of_view(((MrView *) lfirst(lc))->view))
+	{
+		Oid			source = mr_catalog_view_of_part(lfirst_oid(lt));
+
+		if (OidIsValid(source))
+			result = list_concat(result, mr_target_views(source, &is_stream));
+	}
+	return result;
+}
+
 Datum
 mr_wait_for_latest(PG_FUNCTION_ARGS)
 {
-	List	   *views = views_to_wait_for(fcinfo, 1);
+	List	   *views = add_followed(views_to_wait_for(fcinfo, 1));
 	TimestampTz deadline = deadline_after(fcinfo, 1);
 
 	if (PG_ARGISNULL(1))
