@@ -4,6 +4,7 @@
 --
 \i sql/setup.inc
 \i sql/aggregates.inc
+SET millrace.allow_growing_states = on;
 
 -- ranks of all kinds, for a row and an order
 CREATE FUNCTION tools.ranks(given text, columns text) RETURNS text LANGUAGE sql RETURN format(

@@ -35,6 +35,7 @@ int			mr_batch_memory = 128 * 1024;
 int			mr_retry_max_interval = 30000;
 int			mr_catchup_workers = 2;
 int			mr_state_memory = 1024 * 1024;
+bool		mr_allow_growing_states = false;
 bool		mr_executor_aggregation = false;
 
 static bool preloaded = false;
@@ -181,6 +182,10 @@ define_settings(void)
 							"A row that would make it larger is an error.",
 							&mr_state_memory, 1024 * 1024, 64, 1024 * 1024, PGC_USERSET,
 							GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomBoolVariable("millrace.allow_growing_states",
+							 "Creates continuous views whose states grow with the messages.",
+							 "For count(DISTINCT x), percentile_cont, array_agg and the like, which keep all values.",
+							 &mr_allow_growing_states, false, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("millrace.executor_aggregation",
 							 "Aggregates batches by the executor's Agg node only.",
 							 "For comparison; results are the same.",

@@ -23,6 +23,7 @@ extern PGDLLIMPORT int mr_retry_max_interval;	/* ms */
 extern PGDLLIMPORT int mr_catchup_workers;
 extern PGDLLIMPORT int mr_dead_letter_limit;
 extern PGDLLIMPORT int mr_state_memory; /* kB */
+extern PGDLLIMPORT bool mr_allow_growing_states;
 extern PGDLLIMPORT bool mr_executor_aggregation;
 
 /* true once the library was loaded by shared_preload_libraries */

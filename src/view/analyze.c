@@ -613,7 +613,7 @@ find_columns(MrSplit *split, bool window)
 	else
 	{
 		flatten_level(split->level);
-		mr_substitute_aggregates(split->level);
+		mr_substitute_aggregates(split->level, split->growing);
 		if (split->analysis.chooses)
 			columns_of_choice(split);
 		else if (split->analysis.has_aggregates)
@@ -654,12 +654,13 @@ mr_view_has_initial_row(const MrViewAnalysis *analysis)
 }
 
 MrViewAnalysis *
-mr_view_analyze(Query *query, const MrExpiry *expiry, List *tables)
+mr_view_analyze(Query *query, const MrExpiry *expiry, List *tables, bool growing)
 {
 	MrSplit    *split = palloc0(sizeof(MrSplit));
 	MrViewAnalysis *analysis = &split->analysis;
 	bool		window = expiry != NULL && expiry->window != NULL;
 
+	split->growing = growing;
 	mr_local_take_for_streams(tables);
 	mr_restrict_declared(query);
 	analysis->tables = tables;

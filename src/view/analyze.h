@@ -99,12 +99,13 @@ typedef struct MrViewAnalysis
 
 /*
  * query: as analyzed by the parser, not rewritten.  expiry: NULL when no row ever leaves;
- * tables: those that the query takes for streams; mr_view_reanalyze() knows both of a view
- * that exists.  Constructs that cannot be maintained
+ * tables: those that the query takes for streams; growing: may states grow with the messages?
+ * mr_view_reanalyze() knows all three of a view that exists.  Constructs that cannot be maintained
  * are an ERROR 0A000 that names the construct and hints what to write instead.  Pure: the
  * same query gives the same columns in the same order every time (workers rely on it).
  */
-extern MrViewAnalysis *mr_view_analyze(Query *query, const MrExpiry *expiry, List *tables);
+extern MrViewAnalysis *mr_view_analyze(Query *query, const MrExpiry *expiry, List *tables,
+									   bool growing);
 
 /* the row that is there from the start: without GROUP BY, or of an empty grouping set */
 extern bool mr_view_has_initial_row(const MrViewAnalysis *analysis);

@@ -255,7 +255,8 @@ analyze_query(const char *sql, Query *query, const MrExpiry *expiry, List *table
 
 	callback.previous = error_context_stack;
 	error_context_stack = &callback;
-	analysis = OidIsValid(sink) ? mr_transform_analyze(query, sink) : mr_view_analyze(query, expiry, tables);
+	analysis = OidIsValid(sink) ? mr_transform_analyze(query, sink) :
+		mr_view_analyze(query, expiry, tables, mr_allow_growing_states);
 	error_context_stack = callback.previous;
 	return analysis;
 }
@@ -508,7 +509,7 @@ mr_view_reanalyze(const MrView *view)
 	Query	   *query = mr_view_declared_query(view);
 
 	return OidIsValid(view->sink) ? mr_transform_analyze(query, view->sink) :
-		mr_view_analyze(query, mr_expiry_load(view), mr_catalog_tables_of_view(view->target));
+		mr_view_analyze(query, mr_expiry_load(view), mr_catalog_tables_of_view(view->target), true);
 }
 
 /* the number of the empty grouping set */

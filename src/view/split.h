@@ -19,6 +19,7 @@ typedef struct MrSplit
 	List	   *outer;			/* queries around level, innermost first */
 	List	   *kept_ctes;		/* CTEs that the reader needs */
 	List	   *exprs;			/* per column: what it is at that level */
+	bool		growing;		/* states may grow with the messages */
 } MrSplit;
 
 /*
@@ -63,8 +64,11 @@ extern void mr_restrict_column(const MrMatrelColumn *column, const Expr *expr);
 /* rewrite.c */
 extern AttrNumber mr_query_add_column(Query *query, Expr *expr, const char *name);
 
-/* substitute.c: other aggregates in the level's output for those that cannot be combined */
-extern void mr_substitute_aggregates(Query *level);
+/*
+ * substitute.c: other aggregates in the level's output for those that cannot be combined;
+ * ERROR where their states would grow, unless that is wanted
+ */
+extern void mr_substitute_aggregates(Query *level, bool growing);
 
 /* stream_use.c */
 extern List *mr_stream_uses(Query *partial);

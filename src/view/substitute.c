@@ -12,6 +12,9 @@
  * values, count_distinct(), set_agg(), array_agg() and string_agg(), and what is left to do is
  * done at read (extension/ordered.sql).
  *
+ * Their states grow with the messages, so whoever creates a view must have asked for that by
+ * millrace.allow_growing_states, or is told which setting and which aggregates there are.
+ *
  * A call is replaced in the declared query's own terms, so everything behind the analysis
  * sees ordinary aggregates only: sliding windows and combine() follow.  What is not
  * replaced is refused where its state would be made (view/restrict.c).
@@ -29,6 +32,7 @@
 #include "parser/parse_func.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/regproc.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
@@ -558,34 +562,64 @@ typedef struct Substitute
 {
 	Oid			aggregate;
 	Expr	   *(*make) (const Aggref *call);	/* NULL: as it is */
+	const char *instead;		/* what has a state that does not grow, or
+								 * says that it does; NULL: this one's does
+								 * not */
 } Substitute;
 
+#define COUNT_INSTEAD	"millrace.count_distinct(x) or millrace.approx_count_distinct(x)"
+#define PERCENTILE_INSTEAD	"millrace.approx_percentile(x, fraction)"
+#define ARRAY_INSTEAD	"millrace.array_agg(x, order_by) or millrace.set_agg(x)"
+#define STRING_INSTEAD	"millrace.string_agg(x, delimiter, order_by)"
+#define JSON_INSTEAD	"to_jsonb(millrace.array_agg(x, order_by)) or to_jsonb(millrace.set_agg(x))"
+#define OBJECT_INSTEAD	"millrace.jsonb_object_agg(name, value, order_by)"
+
 static const Substitute substitutes[] = {
-	{F_RANK_ANY, rank_of},
-	{F_DENSE_RANK_ANY, dense_rank_of},
-	{F_PERCENT_RANK_ANY, percent_rank_of},
-	{F_CUME_DIST_ANY, cume_dist_of},
-	{F_PERCENTILE_CONT_FLOAT8_FLOAT8, percentile_cont_of},
-	{F_PERCENTILE_CONT_FLOAT8_INTERVAL, percentile_cont_of},
-	{F_PERCENTILE_CONT__FLOAT8_FLOAT8, percentile_cont_of},
-	{F_PERCENTILE_CONT__FLOAT8_INTERVAL, percentile_cont_of},
-	{F_PERCENTILE_DISC_FLOAT8_ANYELEMENT, percentile_disc_of},
-	{F_PERCENTILE_DISC__FLOAT8_ANYELEMENT, percentile_disc_of},
-	{F_MODE, mode_of},
-	{F_COUNT_ANY, count_of},
-	{F_ARRAY_AGG_ANYNONARRAY, array_agg_of},
-	{F_JSON_AGG, json_agg_of},
-	{F_JSONB_AGG, jsonb_agg_of},
-	{F_JSON_OBJECT_AGG, json_object_agg_of},
-	{F_JSONB_OBJECT_AGG, jsonb_object_agg_of},
-	{F_STRING_AGG_TEXT_TEXT, string_agg_of},
-	{F_STRING_AGG_BYTEA_BYTEA, string_agg_of},
+	{F_RANK_ANY, rank_of, NULL},
+	{F_DENSE_RANK_ANY, dense_rank_of, "rank()"},
+	{F_PERCENT_RANK_ANY, percent_rank_of, NULL},
+	{F_CUME_DIST_ANY, cume_dist_of, NULL},
+	{F_PERCENTILE_CONT_FLOAT8_FLOAT8, percentile_cont_of, PERCENTILE_INSTEAD},
+	{F_PERCENTILE_CONT_FLOAT8_INTERVAL, percentile_cont_of, PERCENTILE_INSTEAD},
+	{F_PERCENTILE_CONT__FLOAT8_FLOAT8, percentile_cont_of, PERCENTILE_INSTEAD},
+	{F_PERCENTILE_CONT__FLOAT8_INTERVAL, percentile_cont_of, PERCENTILE_INSTEAD},
+	{F_PERCENTILE_DISC_FLOAT8_ANYELEMENT, percentile_disc_of, PERCENTILE_INSTEAD},
+	{F_PERCENTILE_DISC__FLOAT8_ANYELEMENT, percentile_disc_of, PERCENTILE_INSTEAD},
+	{F_MODE, mode_of, "millrace.topk(x, k)"},
+	{F_COUNT_ANY, count_of, COUNT_INSTEAD},
+	{F_ARRAY_AGG_ANYNONARRAY, array_agg_of, ARRAY_INSTEAD},
+	{F_JSON_AGG, json_agg_of, JSON_INSTEAD},
+	{F_JSONB_AGG, jsonb_agg_of, JSON_INSTEAD},
+	{F_JSON_OBJECT_AGG, json_object_agg_of, OBJECT_INSTEAD},
+	{F_JSONB_OBJECT_AGG, jsonb_object_agg_of, OBJECT_INSTEAD},
+	{F_STRING_AGG_TEXT_TEXT, string_agg_of, STRING_INSTEAD},
+	{F_STRING_AGG_BYTEA_BYTEA, string_agg_of, STRING_INSTEAD},
 };
+
+/* the construct that makes the call's state grow, and what else there is */
+static void
+refuse_growing(const Aggref *call, const char *instead)
+{
+	const char *construct = "aggregate";
+
+	if (call->aggkind != AGGKIND_NORMAL)
+		construct = "ordered-set aggregate";
+	else if (call->aggdistinct != NIL)
+		construct = "DISTINCT in aggregate";
+	else if (call->aggorder != NIL)
+		construct = "ORDER BY in aggregate";
+	mr_refuse(call->location,
+			  errmsg("%s %s is not supported in a continuous view", construct,
+					 format_procedure(call->aggfnoid)),
+			  errdetail("Its state would grow with the messages."),
+			  errhint("Use %s; or set millrace.allow_growing_states to on when creating the view.", instead));
+}
 
 typedef struct SubstituteContext
 {
 	int			depth;			/* of sublinks below the level */
 	bool		grouping_sets;
+	bool		growing;		/* states may grow */
 } SubstituteContext;
 
 /* a group's own value in the place of a given row is null in totals, but not in the messages */
@@ -606,8 +640,11 @@ substitute(Aggref *call, const SubstituteContext *context)
 		if (substitutes[i].aggregate != call->aggfnoid || is_given_by_group(call, context))
 			continue;
 		other = substitutes[i].make(call);
-		if (other != NULL)
-			return (Node *) other;
+		if (other == NULL)
+			continue;
+		if (substitutes[i].instead != NULL && !context->growing)
+			refuse_growing(call, substitutes[i].instead);
+		return (Node *) other;
 	}
 	return (Node *) call;
 }
@@ -632,9 +669,9 @@ substitute_mutator(Node *node, SubstituteContext *context)
 }
 
 void
-mr_substitute_aggregates(Query *level)
+mr_substitute_aggregates(Query *level, bool growing)
 {
-	SubstituteContext context = {0, level->groupingSets != NIL};
+	SubstituteContext context = {0, level->groupingSets != NIL, growing};
 
 	level->targetList = (List *) substitute_mutator((Node *) level->targetList, &context);
 	level->havingQual = substitute_mutator(level->havingQual, &context);
