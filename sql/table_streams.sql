@@ -582,14 +582,14 @@ TABLE raises ORDER BY k;
 SELECT differ('raised', 'SELECT (new).k, count(*) AS n, count(*) FILTER (WHERE old IS NULL) AS first FROM raises_changes GROUP BY 1');
 TABLE raised ORDER BY k;
 SELECT differ('ticked', 'SELECT source, count(*) AS n FROM (SELECT 1 AS source FROM ticks UNION ALL SELECT 2 FROM sums_changes) u GROUP BY source');
-SELECT stream, format FROM millrace.streams ORDER BY 1::text;
+SELECT stream, format FROM millrace.streams ORDER BY stream::text;
 SELECT fails('DROP VIEW sums');
 SELECT fails('SELECT millrace.detach_table(''sums_changes'')');
 DROP VIEW raised, ticked;
 DROP VIEW raises;
 SELECT millrace.detach_table('sums_changes');
 INSERT INTO ticks VALUES (2, 1);
-SELECT stream, format FROM millrace.streams ORDER BY 1::text;
+SELECT stream, format FROM millrace.streams ORDER BY stream::text;
 DROP TABLE ticks CASCADE;
 
 --

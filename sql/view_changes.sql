@@ -162,7 +162,7 @@ SELECT changes_retention FROM millrace.views WHERE view = 'live.kept'::regclass;
 SELECT millrace.set_changes_retention('live.kept', '0');
 SELECT wait_until('NOT EXISTS (SELECT FROM live.kept_changes)');
 SELECT millrace.set_changes_retention('live.kept2', NULL);
-SELECT view, changes_retention FROM millrace.views WHERE view IN ('live.kept'::regclass, 'live.kept2'::regclass) ORDER BY 1::text;
+SELECT view, changes_retention FROM millrace.views WHERE view IN ('live.kept'::regclass, 'live.kept2'::regclass) ORDER BY view::text;
 SELECT feed('aged', $$ SELECT 100, now(), NULL::date $$);
 SELECT wait_until('(SELECT last_id FROM millrace.view_changes WHERE view = ''live.kept''::regclass) = 10');
 SELECT millrace.set_changes_retention('live.kept', '-1 day');
@@ -206,7 +206,7 @@ SET ROLE test_reader;
 SELECT count(*) FROM live.owned_changes;
 RESET ROLE;
 SELECT acl.grantee::regrole, acl.privilege_type, acl.is_grantable FROM pg_class, aclexplode(relacl) acl
-  WHERE oid = 'live.owned_changes'::regclass AND acl.grantee <> relowner ORDER BY 1::text;
+  WHERE oid = 'live.owned_changes'::regclass AND acl.grantee <> relowner ORDER BY acl.grantee::regrole::text, acl.privilege_type;
 REASSIGN OWNED BY test_heir TO test_owner;
 SET ROLE test_owner;
 SELECT count(*) > 0 AS some FROM live.owned_changes;
