@@ -39,6 +39,8 @@ CREATE TABLE millrace.feed (
   cluster     text,                           -- id of the Kafka cluster that they belong to
   other_cluster text,                         -- met at its address instead; accepted if the feed is not stopped
   live        boolean NOT NULL DEFAULT false,
+  apart       boolean NOT NULL DEFAULT false, -- never live: of a transform into a stream
+  log         integer NOT NULL DEFAULT 1,     -- changes when the topic's log is found to be another
   stopped     boolean NOT NULL DEFAULT false, -- by on_error or on_gap = stop, or another cluster
   last_error  text,                           -- why
   generation  bigint NOT NULL DEFAULT 1,      -- changes with the set of views
@@ -73,6 +75,7 @@ CREATE TABLE millrace.continuous_view (
   kind        text NOT NULL DEFAULT 'view',
   matrel      regclass,                       -- null: a transform
   target      regclass,                       -- a transform's: where its rows go
+  token       bigint NOT NULL DEFAULT 0,      -- of a transform into a stream: a part of its names in Kafka
   definition  regclass NOT NULL,              -- internal view: the declared query; a transform's is itself
   query       text NOT NULL,                  -- as declared
   settings    text[] NOT NULL,                -- name=value, in force at creation
@@ -213,7 +216,7 @@ COMMENT ON FUNCTION millrace.create_continuous_view(text, text, text, interval, 
 CREATE FUNCTION millrace.create_continuous_transform(name text, query text, target regclass, start_at text DEFAULT 'earliest')
 RETURNS regclass LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_create_continuous_transform';
 COMMENT ON FUNCTION millrace.create_continuous_transform(text, text, regclass, text)
-  IS 'creates a view whose rows are written into a table as messages arrive; drop it with DROP VIEW';
+  IS 'creates a view whose rows are written into a table or a stream as messages arrive; drop it with DROP VIEW';
 
 -- A serialized state of an aggregate, with the aggregate's stamp on it.  It cannot be forged:
 -- what makes one is the merge of batches alone, and a superuser who restores a dump.
@@ -451,7 +454,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
               WHEN NOT v.active OR f.away THEN 'paused'
               WHEN f.stopped OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
               WHEN w.retrying OR w.state IS NULL AND h.shortage IS NOT NULL THEN 'retrying'
-              WHEN NOT f.live THEN 'catching up'
+              WHEN NOT f.live AND NOT f.apart THEN 'catching up'
               ELSE coalesce(w.state, 'starting') END AS state,
          v.query,
          greatest(c.reltuples::bigint, pg_catalog.pg_stat_get_live_tuples(c.oid)) AS groups_estimate,
@@ -477,7 +480,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
   FROM millrace.continuous_view v
   LEFT JOIN pg_catalog.pg_class c ON c.oid = v.matrel
   LEFT JOIN LATERAL
-    (SELECT s.stream, s.feed, f.live, f.stopped, f.last_error,
+    (SELECT s.stream, s.feed, f.live, f.apart, f.stopped, f.last_error,
             NOT millrace.is_home(f.home_cluster, f.home_database, f.home_extension) AS away
      FROM millrace.view_stream s JOIN millrace.feed f ON f.id = s.feed
      WHERE s.view = v.view ORDER BY away DESC, f.stopped DESC, f.live, s.stream::oid LIMIT 1) f ON true
@@ -558,7 +561,8 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
     (SELECT pg_catalog.sum(o.messages)::bigint AS messages, pg_catalog.sum(o.bytes)::bigint AS bytes,
             pg_catalog.sum(o.tombstones)::bigint AS tombstones, pg_catalog.sum(o.skipped)::bigint AS skipped
      FROM millrace.feed f JOIN millrace.feed_offset o ON o.feed = f.id
-     WHERE f.stream = s.stream AND f.live) o ON true
+     WHERE f.id = (SELECT x.id FROM millrace.feed x WHERE x.stream = s.stream AND (x.live OR x.apart)
+                   ORDER BY x.live DESC, x.id LIMIT 1)) o ON true
   LEFT JOIN LATERAL
     (SELECT pg_catalog.bool_or(w.state = 'retrying') AS retrying, pg_catalog.min(w.state) AS state,
             pg_catalog.min(w.state) FILTER (WHERE f.live) AS live_state,

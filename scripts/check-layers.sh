@@ -25,7 +25,7 @@ fi
 # shellcheck disable=SC2086
 awk '
 BEGIN {
-	n = split(". aggregate kafka format stream view ingest sink", order, " ")
+	n = split(". aggregate kafka format stream view sink ingest", order, " ")
 	for (i = 1; i <= n; i++)
 		layer[order[i]] = i
 }

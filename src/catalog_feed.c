@@ -26,6 +26,8 @@
 /* is a feed this database's?  Its row may have been copied here. */
 #define AT_HOME	"millrace.is_home(f.home_cluster, f.home_database, f.home_extension)"
 
+#define FEED_COLUMNS	"f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME ", f.apart, f.log"
+
 /* what makes a feed this database's */
 #define HERE \
 	Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId), \
@@ -289,6 +291,8 @@ feeds_from(const char *sql, int nargs, const Oid *types, const Datum *values)
 		feed->generation = DatumGetInt64(mr_catalog_value(i, 4));
 		feed->stopped = DatumGetBool(mr_catalog_value(i, 5));
 		feed->away = DatumGetBool(mr_catalog_value(i, 6));
+		feed->apart = DatumGetBool(mr_catalog_value(i, 7));
+		feed->log = DatumGetInt32(mr_catalog_value(i, 8));
 		result = lappend(result, feed);
 		MemoryContextSwitchTo(old);
 	}
@@ -301,7 +305,7 @@ mr_catalog_feed(int64 feed)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
-	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
+	List	   *feeds = feeds_from("SELECT " FEED_COLUMNS " FROM millrace.feed f"
 								   " WHERE id = $1", 1, types, values);
 
 	return feeds == NIL ? NULL : linitial(feeds);
@@ -310,7 +314,7 @@ mr_catalog_feed(int64 feed)
 List *
 mr_catalog_feeds(void)
 {
-	return feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
+	return feeds_from("SELECT " FEED_COLUMNS " FROM millrace.feed f"
 					  " WHERE EXISTS (SELECT FROM millrace.view_stream s"
 					  " JOIN millrace.continuous_view v USING (view)"
 					  " WHERE s.feed = f.id AND v.active AND NOT v.failed)"
@@ -323,7 +327,7 @@ mr_catalog_live_feed(Oid stream)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(stream)};
-	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
+	List	   *feeds = feeds_from("SELECT " FEED_COLUMNS " FROM millrace.feed f"
 								   " WHERE stream = $1 AND live", 1, types, values);
 
 	return feeds == NIL ? 0 : ((MrFeed *) linitial(feeds))->id;
@@ -334,7 +338,7 @@ mr_catalog_feed_of(Oid view, Oid stream)
 {
 	Oid			types[] = {OIDOID, OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
-	List	   *feeds = feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
+	List	   *feeds = feeds_from("SELECT " FEED_COLUMNS " FROM millrace.feed f"
 								   " JOIN millrace.view_stream s ON s.feed = f.id"
 								   " WHERE s.view = $1 AND s.stream = $2", 2, types, values);
 
@@ -347,9 +351,27 @@ mr_catalog_streams_of_view(Oid view)
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view)};
 
-	return feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME " FROM millrace.feed f"
+	return feeds_from("SELECT " FEED_COLUMNS " FROM millrace.feed f"
 					  " JOIN millrace.view_stream s ON s.feed = f.id WHERE s.view = $1"
 					  " ORDER BY f.stream::oid", 1, types, values);
+}
+
+void
+mr_catalog_set_feed_apart(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+
+	mr_catalog_run_alone("UPDATE millrace.feed SET apart = true WHERE id = $1", 1, types, values, NULL);
+}
+
+void
+mr_catalog_set_another_log(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+
+	mr_catalog_run_alone("UPDATE millrace.feed SET log = log + 1 WHERE id = $1", 1, types, values, NULL);
 }
 
 static Oid
@@ -451,8 +473,8 @@ mr_catalog_split_view(Oid view, Oid stream, int64 feed)
 	Oid			move_types[] = {INT8OID, OIDOID, OIDOID};
 	Datum		move_values[] = {Int64GetDatum(result), ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
 
-	mr_catalog_run_alone("UPDATE millrace.feed f SET cluster = o.cluster, other_cluster = o.other_cluster"
-						 " FROM millrace.feed o WHERE f.id = $1 AND o.id = $2",
+	mr_catalog_run_alone("UPDATE millrace.feed f SET cluster = o.cluster, other_cluster = o.other_cluster,"
+						 " apart = o.apart, log = o.log FROM millrace.feed o WHERE f.id = $1 AND o.id = $2",
 						 2, copy_types, copy_values, NULL);
 	mr_catalog_run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset, \"timestamp\", last_offset,"
 						 " last_checksum, anchor_offset, anchor_checksum, resume_offset)"
@@ -503,8 +525,8 @@ delete_unused_feeds(void)
 	Oid			types[] = {INT8OID};
 	ListCell   *lc;
 
-	foreach(lc, feeds_from("SELECT f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME
-						   " FROM millrace.feed f WHERE " AT_HOME " AND " UNUSED, 0, NULL, NULL))
+	foreach(lc, feeds_from("SELECT " FEED_COLUMNS " FROM millrace.feed f WHERE " AT_HOME " AND " UNUSED,
+						   0, NULL, NULL))
 	{
 		int64		id = ((MrFeed *) lfirst(lc))->id;
 		Datum		values[] = {Int64GetDatum(id)};
@@ -527,7 +549,7 @@ mr_catalog_tidy_feeds(void)
 				   " (SELECT min(s.feed) FROM millrace.view_stream s"
 				   " JOIN millrace.feed f ON f.id = s.feed"
 				   " JOIN millrace.continuous_view v USING (view)"
-				   " WHERE " AT_HOME " AND v.active AND NOT v.failed AND (v.rebuilds IS NULL OR s.reached) AND NOT EXISTS"
+				   " WHERE " AT_HOME " AND NOT f.apart AND v.active AND NOT v.failed AND (v.rebuilds IS NULL OR s.reached) AND NOT EXISTS"
 				   " (SELECT FROM millrace.feed l WHERE l.stream = s.stream AND l.live)"
 				   " GROUP BY s.stream)", false, 0, NULL, NULL, NULL);
 	mr_catalog_end(&scope);
@@ -535,7 +557,7 @@ mr_catalog_tidy_feeds(void)
 
 /* feeds that wait, and pairs of (from, into) among them */
 #define WAITING_FEEDS \
-	"SELECT f.id FROM millrace.feed f WHERE NOT f.live AND NOT f.id = ANY ($1) AND " AT_HOME " ORDER BY f.id"
+	"SELECT f.id FROM millrace.feed f WHERE NOT f.live AND NOT f.apart AND NOT f.id = ANY ($1) AND " AT_HOME " ORDER BY f.id"
 #define WAITING_PAIRS \
 	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT o.partition || ':' || o.next_offset" \
 	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place," \

@@ -20,6 +20,9 @@ typedef struct MrFeed
 	bool		stopped;
 	bool		away;			/* of a database that this one is a copy of:
 								 * nobody moves it */
+	bool		apart;			/* never becomes live, nor one with others */
+	int			log;			/* changes when the stream's log is found to
+								 * be another */
 } MrFeed;
 
 typedef struct MrFeedOffset
@@ -80,6 +83,8 @@ extern int64 mr_catalog_insert_feed(Oid stream);
 extern bool mr_catalog_topic_changed(Oid stream);
 extern void mr_catalog_insert_feed_offset(int64 feed, int32 partition, int64 next_offset);
 extern void mr_catalog_bump_feed(int64 feed);
+extern void mr_catalog_set_feed_apart(int64 feed);
+extern void mr_catalog_set_another_log(int64 feed);
 extern MrFeed *mr_catalog_feed(int64 feed); /* NULL: gone */
 extern List *mr_catalog_feeds(void);	/* of MrFeed *, with active views only */
 extern int64 mr_catalog_live_feed(Oid stream);	/* 0: none */

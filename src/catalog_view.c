@@ -20,7 +20,7 @@
 
 #define VIEW_COLUMNS \
 	"v.view, v.matrel, v.definition, v.kind, v.query, v.settings, v.active, v.failed, v.last_error," \
-	" coalesce(v.rebuilds, v.view), v.target"
+	" coalesce(v.rebuilds, v.view), v.target, v.token"
 
 static List *
 text_array_to_list(Datum array)
@@ -65,6 +65,7 @@ view_from_row(uint64 row, MemoryContext context)
 	view->last_error = mr_catalog_text(row, 9, context);
 	view->target = DatumGetObjectId(mr_catalog_value(row, 10));
 	view->sink = oid_or_invalid(row, 11);
+	view->token = DatumGetInt64(mr_catalog_value(row, 12));
 	MemoryContextSwitchTo(old);
 	return view;
 }
@@ -150,9 +151,9 @@ mr_catalog_views_of_stream(Oid stream)
 void
 mr_catalog_insert_view(const MrView *view, const char *start_at)
 {
-	Oid			types[] = {OIDOID, TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTARRAYOID, TEXTOID, OIDOID};
-	Datum		values[8];
-	char		nulls[] = "        ";
+	Oid			types[] = {OIDOID, TEXTOID, OIDOID, OIDOID, TEXTOID, TEXTARRAYOID, TEXTOID, OIDOID, INT8OID};
+	Datum		values[9];
+	char		nulls[] = "         ";
 	Datum	   *elems = palloc(sizeof(Datum) * (list_length(view->settings) + 1));
 	int			n = 0;
 	ListCell   *lc;
@@ -167,11 +168,12 @@ mr_catalog_insert_view(const MrView *view, const char *start_at)
 	values[5] = PointerGetDatum(construct_array(elems, n, TEXTOID, -1, false, TYPALIGN_INT));
 	values[6] = CStringGetTextDatum(start_at);
 	values[7] = ObjectIdGetDatum(view->sink);
+	values[8] = Int64GetDatum(view->token);
 	nulls[2] = OidIsValid(view->matrel) ? ' ' : 'n';
 	nulls[7] = OidIsValid(view->sink) ? ' ' : 'n';
 	mr_catalog_run_alone("INSERT INTO millrace.continuous_view"
-						 " (view, kind, matrel, definition, query, settings, start_at, target)"
-						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8)", 8, types, values, nulls);
+						 " (view, kind, matrel, definition, query, settings, start_at, target, token)"
+						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)", 9, types, values, nulls);
 }
 
 void

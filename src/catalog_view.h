@@ -17,6 +17,8 @@ typedef struct MrView
 								 * InvalidOid */
 	Oid			definition;		/* internal view that holds the declared
 								 * query; a transform holds its own */
+	int64		token;			/* of a transform into a stream: tells it from
+								 * others of the same OID */
 	char	   *kind;
 	char	   *query;
 	List	   *settings;		/* of char *: name=value */

@@ -331,7 +331,7 @@ append_wanted(List *list, const MrFeed *feed, int shard, int nshards)
 	wanted->feed = feed->id;
 	wanted->shard = shard;
 	wanted->nshards = nshards;
-	wanted->catch_up = !feed->live;
+	wanted->catch_up = !feed->live && !feed->apart;
 	return lappend(list, wanted);
 }
 

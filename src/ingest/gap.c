@@ -166,6 +166,16 @@ stop_feed(const MrIngest *ingest, const Gap *gap)
 	mr_catalog_changed();
 }
 
+/* is one of them more than messages that are too old? */
+static bool
+is_another_log(const Gap *gaps, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (gaps[i].go_on < gaps[i].position->next_offset || gaps[i].from < gaps[i].position->next_offset)
+			return true;
+	return false;
+}
+
 /* gaps of these offsets; pass: whatever on_gap says */
 static void
 record(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n, bool pass)
@@ -175,6 +185,8 @@ record(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n, bool pass)
 	/* a partition may have no row yet */
 	if (stops)
 		mr_offsets_store(offsets);
+	if (is_another_log(gaps, n))
+		mr_catalog_set_another_log(ingest->feed->id);
 	for (int i = 0; i < n; i++)
 	{
 		const Gap  *gap = &gaps[i];

@@ -31,6 +31,7 @@
 #include "ingest/intake.h"
 #include "ingest/lock.h"
 #include "ingest/step.h"
+#include "ingest/step_over.h"
 #include "ingest/take.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
@@ -271,7 +272,10 @@ load_feed(MrIngest *ingest, int64 feed, int shard, int nshards, MrBusy *busy)
 	ingest->cluster = mr_catalog_feed_cluster(ingest->feed->id);
 	ingest->offsets = mr_offsets_load(ingest->feed, shard, nshards);
 	MR_FAILPOINT("open-offsets-loaded");
-	return load_views(ingest, busy);
+	if (!load_views(ingest, busy))
+		return false;
+	mr_step_over_open(ingest);
+	return true;
 }
 
 /* one attempt; NULL as mr_ingest_open, or because *busy is in the way */
@@ -533,7 +537,9 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 	int			nends;
 	const MrPartitionOffset *ends;
 
-	if (catch_up && !shortened)
+	if (ingest->sink != NULL)
+		cut = mr_step_over_cut(ingest, messages, &n);
+	else if (catch_up && !shortened)
 	{
 		ends = source->ends(source->arg, &nends);
 		joins = mr_catchup_limit(ingest, messages, &n, ends, nends,
@@ -545,7 +551,7 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 		mr_intake_stop(ingest, ingest->stop_error);
 		*stopped = true;
 	}
-	while (!joins && !cut && !*stopped && !ingest->careful && !mr_intake_full(ingest) &&
+	while (!joins && !cut && !*stopped && !ingest->careful && ingest->sink == NULL && !mr_intake_full(ingest) &&
 		   (n = source->next(source->arg, &messages)) > 0)
 	{
 		if (catch_up)
@@ -555,7 +561,7 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 	if (*stopped || shortened)
 		return false;
 	ends = source->ends(source->arg, &nends);
-	if (catch_up)
+	if (catch_up || ingest->stepping_over)
 		mr_catchup_move(ingest, ends, nends, source->at_end(source->arg));
 	else
 		count_ends(ingest, ends, nends);
@@ -602,6 +608,7 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 	else
 		mr_offsets_store(ingest->offsets);
 	MR_FAILPOINT("step-stored");
+	mr_step_over_deliver(ingest);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);

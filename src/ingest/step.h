@@ -69,6 +69,10 @@ typedef struct MrIngest
 	MrFeedOffset *live;			/* catching up: the live feed's offsets, as of
 								 * the step's beginning; NULL: there is none */
 	int			nlive;
+	struct MrStreamSink *sink;	/* of a feed apart; NULL: of all others */
+	MrFeedOffset *delivered;	/* up to where that has been produced */
+	int			ndelivered;
+	bool		stepping_over;	/* the step takes what has been delivered */
 	/* how to take the next step */
 	bool		careful;		/* isolate messages that a view cannot take */
 	bool		internal_too;	/* internal errors may be a message's fault */

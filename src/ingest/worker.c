@@ -28,6 +28,7 @@
 #include "ingest/session.h"
 #include "ingest/slot.h"
 #include "ingest/step.h"
+#include "ingest/step_over.h"
 #include "ingest/worker.h"
 #include "kafka/ask.h"
 #include "kafka/assign.h"
@@ -141,13 +142,14 @@ open_attempt(MrWorker *worker)
 	worker->ingest = mr_ingest_open(slot->feed, slot->shard, slot->nshards);
 	if (worker->ingest == NULL)
 		return false;
-	if (worker->ingest->feed->live == slot->catch_up ||
+	if ((worker->ingest->feed->live || worker->ingest->feed->apart) == slot->catch_up ||
 		(worker->ingest->feed->live && worker->ingest->stream->workers != slot->nshards))
 		return false;
 	pgstat_report_appname(worker->ingest->stream->name);
 	report_phase(worker, "connecting", STATE_RUNNING);
 	open_consumer(worker);
 	MR_FAILPOINT("open-connected");
+	mr_step_over_recover(worker->ingest);
 	return true;
 }
 
@@ -374,7 +376,7 @@ courtesy(MrWorker *worker)
 	MrPartitionOffset *parts;
 	TimestampTz now = GetCurrentTimestamp();
 
-	if (worker->slot->catch_up || now - worker->courtesy_at < 5 * USECS_PER_SEC)
+	if (worker->slot->catch_up || worker->ingest->sink != NULL || now - worker->courtesy_at < 5 * USECS_PER_SEC)
 		return;
 	worker->courtesy_at = now;
 	parts = palloc(sizeof(MrPartitionOffset) * (offsets->n + 1));
@@ -479,10 +481,10 @@ take_step(MrWorker *worker)
 		proc_exit(0);
 	tell_last_messages(worker);
 	shortened = worker->ingest->nmessages < worker->nmessages;
-	cut = (worker->slot->catch_up || shortened) && seek_back(worker);
+	cut = (worker->slot->catch_up || worker->ingest->stepping_over || shortened) && seek_back(worker);
 	count_careful_step(worker);
 	release(worker);
-	if (cut && !shortened)
+	if (cut && !shortened && worker->slot->catch_up)
 		wait_for_live(worker);
 	courtesy(worker);
 	return true;

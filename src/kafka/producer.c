@@ -38,6 +38,9 @@
 #define ABORT_TIMEOUT_MS	3000
 #define ABORT_IN_TROUBLE_MS	300
 
+/* How long the group's coordinator may take. */
+#define GROUP_TIMEOUT_MS	15000
+
 /* Grace after transaction.timeout.ms, within which librdkafka itself should give up. */
 #define COMMIT_GRACE_MS		10000
 
@@ -71,6 +74,7 @@ struct MrProducer
 	bool		in_transaction;
 	bool		dead;			/* of no more use */
 	int64		sent;
+	size_t		max_size;		/* of key and value; 0: not looked up yet */
 
 	/* first failed delivery of this transaction */
 	rd_kafka_resp_err_t failure;
@@ -229,7 +233,7 @@ throw_too_large(MrProducer *producer, const char *topic, size_t size)
 	char	   *limit = mr_client_property(producer->client, "message.max.bytes");
 
 	ereport(ERROR,
-			(errcode(ERRCODE_FDW_ERROR),
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 			 errmsg("message of %zu bytes is too large for topic \"%s\"", size, topic),
 			 errhint("The limits are the property \"message.max.bytes\" (%s here) and the topic's \"max.message.bytes\".",
 					 limit ? limit : "unknown")));
@@ -362,6 +366,16 @@ complete(MrProducer *producer, TransactionCall call, const char *what, int timeo
 }
 
 void
+mr_producer_init(MrProducer *producer)
+{
+	if (producer->initialized)
+		return;
+	complete(producer, rd_kafka_init_transactions, "begin", BEGIN_TIMEOUT_MS);
+	mr_client_keep_latch(producer->client);
+	producer->initialized = true;
+}
+
+void
 mr_producer_begin(MrProducer *producer)
 {
 	rd_kafka_error_t *error;
@@ -369,12 +383,7 @@ mr_producer_begin(MrProducer *producer)
 	producer->failure = RD_KAFKA_RESP_ERR_NO_ERROR;
 	for (ProducerTopic *topic = producer->topics; topic != NULL; topic = topic->next)
 		forget_deliveries(topic, 0);
-	if (!producer->initialized)
-	{
-		complete(producer, rd_kafka_init_transactions, "begin", BEGIN_TIMEOUT_MS);
-		mr_client_keep_latch(producer->client);
-		producer->initialized = true;
-	}
+	mr_producer_init(producer);
 	error = rd_kafka_begin_transaction(mr_client_handle(producer->client));
 	if (error != NULL)
 		throw_transaction_error(producer, "begin", error);
@@ -427,7 +436,7 @@ wait_until_visible(MrProducer *producer)
 }
 
 void
-mr_producer_commit(MrProducer *producer)
+mr_producer_commit_unseen(MrProducer *producer)
 {
 	char	   *timeout = mr_client_property(producer->client, "transaction.timeout.ms");
 	int			timeout_ms = timeout == NULL ? 60000 : atoi(timeout);
@@ -440,6 +449,12 @@ mr_producer_commit(MrProducer *producer)
 	/* librdkafka would not have committed, but let nobody rely on it unseen */
 	check_failure(producer);
 	producer->in_transaction = false;
+}
+
+void
+mr_producer_commit(MrProducer *producer)
+{
+	mr_producer_commit_unseen(producer);
 	wait_until_visible(producer);
 }
 
@@ -491,6 +506,60 @@ ask_partitions(MrProducer *producer, const char *topic)
 	return mr_client_partitions(producer->client);
 }
 
+static void
+throw_group_error(MrProducer *producer, const char *what, const char *group, rd_kafka_resp_err_t err)
+{
+	mr_client_serve(producer->client);
+	check_failure(producer);
+	ereport(ERROR,
+			(errcode(sqlstate_of(err)),
+			 errmsg("could not %s offsets of group \"%s\": %s", what, group,
+					mr_client_explain(producer->client, err)),
+			 advice_on(producer, err)));
+}
+
+MrPartitionOffset *
+mr_producer_group_offsets(MrProducer *producer, const char *group, const char *topic, int *n)
+{
+	int32	   *partitions;
+	MrPartitionOffset *result;
+	rd_kafka_resp_err_t err;
+
+	*n = ask_partitions(producer, topic);
+	partitions = palloc(*n * sizeof(int32));
+	result = palloc(*n * sizeof(MrPartitionOffset));
+	for (int32 i = 0; i < *n; i++)
+		partitions[i] = i;
+	err = mr_client_ask(producer->client, mr_question_group_offsets(group, topic, partitions, *n),
+						GROUP_TIMEOUT_MS);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		throw_group_error(producer, "read", group, err);
+	for (int32 i = 0; i < *n; i++)
+	{
+		result[i].partition = i;
+		result[i].offset = Max(mr_client_offset(producer->client, i), -1);
+	}
+	pfree(partitions);
+	return result;
+}
+
+void
+mr_producer_send_offsets(MrProducer *producer, const char *group, const char *topic,
+						 const MrPartitionOffset *offsets, int n)
+{
+	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
+	MrQuestion *question;
+	rd_kafka_resp_err_t err;
+
+	for (int i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(list, topic, offsets[i].partition)->offset = offsets[i].offset;
+	question = mr_question_send_offsets(group, list);
+	rd_kafka_topic_partition_list_destroy(list);
+	err = mr_client_ask(producer->client, question, GROUP_TIMEOUT_MS);
+	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
+		throw_group_error(producer, "send", group, err);
+}
+
 static ProducerTopic *
 add_topic(MrProducer *producer, const char *name)
 {
@@ -536,10 +605,30 @@ check_partition(MrProducer *producer, ProducerTopic *topic, int32 partition)
 	forget_deliveries(topic, before);
 	if (partition >= topic->partitions)
 		ereport(ERROR,
-				(errcode(ERRCODE_FDW_ERROR),
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("topic \"%s\" has no partition %d", topic->name, partition),
 				 errdetail_plural("It has %d partition.", "It has %d partitions.",
 								  topic->partitions, topic->partitions)));
+}
+
+static size_t
+max_size(MrProducer *producer)
+{
+	char	   *value;
+
+	if (producer->max_size > 0)
+		return producer->max_size;
+	value = mr_client_property(producer->client, "message.max.bytes");
+	producer->max_size = value == NULL ? INT_MAX : strtoul(value, NULL, 10);
+	return producer->max_size;
+}
+
+void
+mr_producer_check(MrProducer *producer, const char *topic, const MrOutMessage *msg)
+{
+	check_partition(producer, find_topic(producer, topic), msg->partition);
+	if (msg->key_len + msg->value_len > max_size(producer))
+		throw_too_large(producer, topic, msg->key_len + msg->value_len);
 }
 
 static rd_kafka_headers_t *

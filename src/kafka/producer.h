@@ -10,6 +10,7 @@
 #define MR_KAFKA_PRODUCER_H
 
 #include "kafka/conf.h"
+#include "kafka/consumer.h"
 
 typedef struct MrProducer MrProducer;
 
@@ -52,5 +53,27 @@ extern void mr_producer_begin(MrProducer *producer);
 extern void mr_producer_send(MrProducer *producer, const char *topic, const MrOutMessage *msg);
 extern void mr_producer_commit(MrProducer *producer);
 extern bool mr_producer_abort(MrProducer *producer);
+
+/*
+ * ERROR of the message's own (22023, 54000) when it could not be sent: to a partition that the
+ * topic does not have, or because it is too large for this client.  May ask the broker.
+ */
+extern void mr_producer_check(MrProducer *producer, const char *topic, const MrOutMessage *msg);
+
+/*
+ * For a consumer's position that commits with what is produced.
+ *
+ * _init: end what another producer of this id has begun, for good; _begin does it, too, if
+ * it has not been done.  _group_offsets: what a group has committed of all partitions of a
+ * topic, offset -1: nothing; palloc'd.  _send_offsets: within a transaction, what the group
+ * is to have committed with it.  _commit_unseen: as commit, without waiting until readers
+ * can see it.  Errors as above.
+ */
+extern void mr_producer_init(MrProducer *producer);
+extern MrPartitionOffset *mr_producer_group_offsets(MrProducer *producer, const char *group,
+													const char *topic, int *n);
+extern void mr_producer_send_offsets(MrProducer *producer, const char *group, const char *topic,
+									 const MrPartitionOffset *offsets, int n);
+extern void mr_producer_commit_unseen(MrProducer *producer);
 
 #endif							/* MR_KAFKA_PRODUCER_H */

@@ -8,6 +8,9 @@
  * a question is asked by a thread of its own, which does nothing else, and the backend
  * waits on its latch as it does for everything.
  *
+ * Offsets that are sent to a transaction, and those that a group has committed, go the same
+ * way: the one call cannot be resumed either, the other answers through a queue of its own.
+ *
  * Threads: all signals are blocked, and nothing of PostgreSQL's is called or touched; memory
  * comes from malloc.  A backend that does not want to wait any longer drops the question
  * and goes on.  The thread notices when its current call returns, a second or two later,
@@ -75,6 +78,7 @@ struct MrQuestion
 
 	/* question and answer */
 	char		topic[256];
+	char		group[256];
 	rd_kafka_topic_partition_list_t *offsets;
 	int64		time_or_logical;
 	int			partitions;
@@ -323,6 +327,110 @@ mr_question_offsets(const char *topic, const int32 *partitions, int n, int64 tim
 	return question;
 }
 
+static rd_kafka_resp_err_t
+take_error(rd_kafka_error_t *error)
+{
+	rd_kafka_resp_err_t err = error == NULL ? RD_KAFKA_RESP_ERR_NO_ERROR : rd_kafka_error_code(error);
+
+	if (error != NULL)
+		rd_kafka_error_destroy(error);
+	return err;
+}
+
+/* the answer of ListConsumerGroupOffsets: into list, where a partition of it is not told, none */
+static rd_kafka_resp_err_t
+read_group_offsets(rd_kafka_topic_partition_list_t *list, rd_kafka_event_t *event)
+{
+	const rd_kafka_group_result_t **groups;
+	const rd_kafka_topic_partition_list_t *told;
+	size_t		n;
+
+	if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return rd_kafka_event_error(event);
+	groups = rd_kafka_ListConsumerGroupOffsets_result_groups(rd_kafka_event_ListConsumerGroupOffsets_result(event), &n);
+	if (n != 1)
+		return RD_KAFKA_RESP_ERR__BAD_MSG;
+	if (rd_kafka_group_result_error(groups[0]) != NULL)
+		return rd_kafka_error_code(rd_kafka_group_result_error(groups[0]));
+	told = rd_kafka_group_result_partitions(groups[0]);
+	for (int i = 0; i < list->cnt; i++)
+	{
+		list->elems[i].offset = RD_KAFKA_OFFSET_INVALID;
+		for (int j = 0; told != NULL && j < told->cnt; j++)
+		{
+			if (told->elems[j].partition != list->elems[i].partition)
+				continue;
+			if (told->elems[j].err != RD_KAFKA_RESP_ERR_NO_ERROR)
+				return told->elems[j].err;
+			list->elems[i].offset = told->elems[j].offset;
+		}
+	}
+	return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static rd_kafka_resp_err_t
+ask_group_offsets(MrQuestion *question, rd_kafka_t *rk, int timeout_ms)
+{
+	rd_kafka_queue_t *queue = rd_kafka_queue_new(rk);
+	rd_kafka_AdminOptions_t *options = rd_kafka_AdminOptions_new(rk, RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS);
+	rd_kafka_ListConsumerGroupOffsets_t *request =
+	rd_kafka_ListConsumerGroupOffsets_new(question->group, question->offsets);
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR__TIMED_OUT;
+	rd_kafka_event_t *event;
+	char		reason[64];
+
+	(void) take_error(rd_kafka_AdminOptions_set_require_stable_offsets(options, 1));
+	(void) rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, reason, sizeof(reason));
+	rd_kafka_ListConsumerGroupOffsets(rk, &request, 1, options, queue);
+	event = rd_kafka_queue_poll(queue, timeout_ms);
+	if (event != NULL)
+	{
+		err = read_group_offsets(question->offsets, event);
+		rd_kafka_event_destroy(event);
+	}
+	rd_kafka_ListConsumerGroupOffsets_destroy(request);
+	rd_kafka_AdminOptions_destroy(options);
+	rd_kafka_queue_destroy(queue);
+	return err;
+}
+
+MrQuestion *
+mr_question_group_offsets(const char *group, const char *topic, const int32 *partitions, int n)
+{
+	MrQuestion *question = question_create(ask_group_offsets, topic);
+
+	if (question == NULL)
+		return NULL;
+	strlcpy(question->group, group, sizeof(question->group));
+	question->offsets = rd_kafka_topic_partition_list_new(n);
+	for (int i = 0; i < n; i++)
+		rd_kafka_topic_partition_list_add(question->offsets, topic, partitions[i]);
+	return question;
+}
+
+static rd_kafka_resp_err_t
+send_offsets(MrQuestion *question, rd_kafka_t *rk, int timeout_ms)
+{
+	rd_kafka_consumer_group_metadata_t *metadata = rd_kafka_consumer_group_metadata_new(question->group);
+	rd_kafka_resp_err_t err = take_error(rd_kafka_send_offsets_to_transaction(rk, question->offsets,
+																			  metadata, timeout_ms));
+
+	rd_kafka_consumer_group_metadata_destroy(metadata);
+	return err;
+}
+
+MrQuestion *
+mr_question_send_offsets(const char *group, const rd_kafka_topic_partition_list_t *offsets)
+{
+	MrQuestion *question = question_create(send_offsets, "");
+
+	if (question == NULL)
+		return NULL;
+	strlcpy(question->group, group, sizeof(question->group));
+	question->offsets = rd_kafka_topic_partition_list_copy(offsets);
+	return question;
+}
+
 /* Can the same question have another answer a moment later? */
 static bool
 worth_asking_again(const MrQuestion *question)
@@ -348,6 +456,11 @@ worth_asking_again(const MrQuestion *question)
 		case RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
 		case RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH:
 		case RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH:
+		case RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE:
+		case RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS:
+		case RD_KAFKA_RESP_ERR_NOT_COORDINATOR:
+		case RD_KAFKA_RESP_ERR_UNSTABLE_OFFSET_COMMIT:
+		case RD_KAFKA_RESP_ERR_CONCURRENT_TRANSACTIONS:
 			return true;
 		default:
 			return false;

@@ -33,6 +33,17 @@ extern MrQuestion *mr_question_offsets(const char *topic, const int32 *partition
 									   int n, int64 time_or_logical);
 
 /*
+ * Which offsets has a group committed, of these partitions?  RD_KAFKA_OFFSET_INVALID: none.
+ * Waits for transactions that are about to end.
+ */
+extern MrQuestion *mr_question_group_offsets(const char *group, const char *topic,
+											 const int32 *partitions, int n);
+
+/* no question: put a group's offsets into the transaction that the handle's producer is in */
+extern MrQuestion *mr_question_send_offsets(const char *group,
+											const rd_kafka_topic_partition_list_t *offsets);
+
+/*
  * Start asking for up to timeout_ms; a byte is written to wake_fd when it is over, which
  * must stay open until then or until the question is dropped.  False when no thread could
  * be started (errno says why).

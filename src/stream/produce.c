@@ -97,6 +97,11 @@ typedef struct RecordReader
 static List *buffers = NIL;
 static MemoryContext buffers_context = NULL;
 
+/* in processes of ours */
+static bool restricted = false;
+static Oid	allowed = InvalidOid;
+static MrProducer *sender = NULL;
+
 
 /*
  * Collecting
@@ -150,12 +155,32 @@ get_target(ProduceBuffer *buffer, const MrStream *stream)
 	return target;
 }
 
+void
+mr_produce_restrict(Oid relid, MrProducer *producer)
+{
+	restricted = true;
+	allowed = relid;
+	sender = producer;
+}
+
+/* what a trigger would send at the commit would be neither exactly once nor anybody's fault */
+static void
+check_restricted(const MrStream *stream)
+{
+	if (restricted && stream->relid != allowed)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot insert into stream %s while messages are taken in", stream->name),
+				 errhint("Create a continuous transform into the stream.")));
+}
+
 MrProduceTarget *
 mr_produce_target(const MrStream *stream, Oid userid)
 {
 	MemoryContext old;
 	MrProduceTarget *target;
 
+	check_restricted(stream);
 	/* complain of missing options now, not at the commit */
 	list_free(mr_server_properties(stream->serverid, userid));
 
@@ -228,6 +253,8 @@ mr_produce_append(MrProduceTarget *target, const MrOutMessage *msg)
 		.headers_len = headers_length(msg)
 	};
 
+	if (sender != NULL)
+		mr_producer_check(sender, target->topic, msg);
 	mark_subtransaction(buffer);
 	mr_spill_append(buffer->spill, &record, sizeof(record));
 	if (record.key_len > 0)
@@ -306,7 +333,7 @@ error_context(void *arg)
 	errcontext("sending to topic \"%s\" of stream %s", target->topic, target->stream);
 }
 
-/* All of a buffer's messages in one Kafka transaction, which is committed. */
+/* All of a buffer's messages in a Kafka transaction, which is begun. */
 static void
 send_messages(ProduceBuffer *buffer, MrProducer *producer)
 {
@@ -331,13 +358,7 @@ send_messages(ProduceBuffer *buffer, MrProducer *producer)
 		target = buffer->targets[read_message(buffer->spill, &reader, &msg)];
 		mr_producer_send(producer, target->topic, &msg);
 	}
-
 	MR_FAILPOINT("produce-sent");
-
-	/* what may fail in PostgreSQL should fail before Kafka has committed */
-	if (IsolationIsSerializable())
-		PreCommit_CheckForSerializationFailure();
-	mr_producer_commit(producer);
 	error_context_stack = context.previous;
 }
 
@@ -352,6 +373,14 @@ send_buffer(ProduceBuffer *buffer)
 		PG_TRY();
 		{
 			send_messages(buffer, producer);
+
+			/*
+			 * what may fail in PostgreSQL should fail before Kafka has
+			 * committed
+			 */
+			if (IsolationIsSerializable())
+				PreCommit_CheckForSerializationFailure();
+			mr_producer_commit(producer);
 		}
 		PG_CATCH();
 		{
@@ -373,6 +402,40 @@ send_all(void)
 	foreach(lc, buffers)
 		send_buffer(lfirst(lc));
 	MemoryContextSwitchTo(old);
+}
+
+bool
+mr_produce_now(MrProducer *producer, void (*with_them) (void *arg), void *arg)
+{
+	ProduceBuffer *buffer = buffers == NIL ? NULL : linitial(buffers);
+
+	Assert(list_length(buffers) <= 1);
+	if (buffer == NULL || mr_spill_length(buffer->spill) == 0)
+		return false;
+	PG_TRY();
+	{
+		send_messages(buffer, producer);
+		with_them(arg);
+		mr_producer_commit_unseen(producer);
+	}
+	PG_CATCH();
+	{
+		/* or readers of the topic wait for it until its time is over */
+		(void) mr_producer_abort(producer);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	mr_spill_truncate(buffer->spill, 0);
+	return true;
+}
+
+void
+mr_produce_forget(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, buffers)
+		mr_spill_truncate(((ProduceBuffer *) lfirst(lc))->spill, 0);
 }
 
 static void

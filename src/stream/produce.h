@@ -25,4 +25,22 @@ extern void mr_produce_append(MrProduceTarget *target, const MrOutMessage *msg);
 /* follow transactions; once in each process, when the library is loaded */
 extern void mr_produce_init(void);
 
+/*
+ * For processes of ours, in which nothing is to be sent at the commit: ERROR for targets
+ * other than this stream, InvalidOid: for all, and for messages that the producer could not
+ * send.  Until the end of the process, or another call.
+ */
+extern void mr_produce_restrict(Oid relid, MrProducer *producer);
+
+/*
+ * Send now what is there, in a transaction of the given producer, and call with_them(arg)
+ * before that is committed; nothing is left for the current transaction's commit.  False,
+ * and no transaction at all, when there is nothing.  After an ERROR the producer is of no
+ * more use.
+ */
+extern bool mr_produce_now(MrProducer *producer, void (*with_them) (void *arg), void *arg);
+
+/* do not send what is there */
+extern void mr_produce_forget(void);
+
 #endif							/* MR_STREAM_PRODUCE_H */

@@ -317,6 +317,8 @@ register_view(const MrView *view, const MrViewAnalysis *analysis, const char *st
 		(void) mr_stream_get(use->relid);	/* what a worker could not read is
 											 * an error now */
 
+		if (OidIsValid(view->sink) && mr_is_stream(view->sink))
+			mr_catalog_set_feed_apart(feed);
 		mr_catalog_insert_view_stream(view->view, use->relid, feed, use->attrs);
 		MR_FAILPOINT("create-feed");
 		mr_start_at_store(start_at, view->view, use->relid, feed);
@@ -466,6 +468,10 @@ mr_create_continuous_transform(PG_FUNCTION_ARGS)
 	mr_check_permissions(mr_transform_insert(analysis));
 	(void) mr_plan_partial(analysis);
 
+	if (mr_is_stream(view.sink) && !pg_strong_random(&view.token, sizeof(view.token)))
+		ereport(ERROR,
+				errcode(ERRCODE_INTERNAL_ERROR),
+				errmsg("could not generate a random token"));
 	view.view = mr_relations_create_reader(name, namespace, analysis->declared);
 	view.definition = view.view;
 	mr_relations_depend(&view);

@@ -84,6 +84,21 @@ check_has_columns(const Query *query)
 				errmsg("view must have at least one column"));
 }
 
+/* an attached table has no worker that could write */
+static void
+restrict_streams(const List *streams)
+{
+	ListCell   *lc;
+
+	foreach(lc, streams)
+	{
+		if (!mr_is_stream(((MrStreamUse *) lfirst(lc))->relid))
+			mr_refuse(-1,
+					  errmsg("a continuous transform of a table is not supported"),
+					  errhint("Use a trigger on the table."));
+	}
+}
+
 MrViewAnalysis *
 mr_transform_analyze(Query *query, Oid sink)
 {
@@ -105,6 +120,7 @@ mr_transform_analyze(Query *query, Oid sink)
 	mr_split_inline_ctes(analysis->partial, NIL);
 	mr_restrict_partial(analysis->partial);
 	analysis->streams = mr_stream_uses(analysis->partial);
+	restrict_streams(analysis->streams);
 	return analysis;
 }
 
@@ -178,19 +194,52 @@ check_sink(Relation rel)
 			refuse_sink("view", name, "Write into the table that it shows.");
 			break;
 		case RELKIND_FOREIGN_TABLE:
-			if (mr_is_stream(RelationGetRelid(rel)))
-				refuse_sink("stream", name, "Use a table.");
-			refuse_sink("foreign table", name,
-						"What is written there would not commit with the position in the stream: use a table.");
+			if (!mr_is_stream(RelationGetRelid(rel)))
+				refuse_sink("foreign table", name,
+							"What is written there would not commit with the position in the stream: use a table or a stream.");
 			break;
 		default:
-			refuse_sink("relation", name, "Use a table.");
+			refuse_sink("relation", name, "Use a table or a stream.");
 	}
 	if (OidIsValid(mr_catalog_view_of_part(RelationGetRelid(rel))))
 		refuse_sink("table of a continuous view", name, "Messages of the view alone write it: use a table of your own.");
 	check_persistence(rel->rd_rel->relpersistence, name);
 	check_partitions(rel);
 	check_insert_rules(rel);
+}
+
+/*
+ * A position in the source is committed with what is produced, by the cluster that is
+ * produced to; and a transform must not feed itself.
+ */
+static void
+check_sink_stream(const MrViewAnalysis *analysis)
+{
+	MrStream   *sink = mr_stream_get(analysis->sink);
+	ListCell   *lc;
+
+	if (list_length(analysis->streams) > 1)
+		ereport(ERROR,
+				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				errmsg("a continuous transform of several streams into a stream is not supported"),
+				errhint("Create a transform for each stream."));
+	foreach(lc, analysis->streams)
+	{
+		MrStream   *source = mr_stream_get(((MrStreamUse *) lfirst(lc))->relid);
+
+		if (source->serverid != sink->serverid)
+			ereport(ERROR,
+					errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("a continuous transform into a stream of another server is not supported"),
+					errdetail("The position in stream %s commits with the messages in stream %s.",
+							  source->name, sink->name),
+					errhint("Create both streams on one server; or write into a table."));
+		if (strcmp(source->topic, sink->topic) == 0)
+			ereport(ERROR,
+					errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					errmsg("a continuous transform cannot write into the topic that it reads"),
+					errhint("It would take its own messages: use a stream of another topic."));
+	}
 }
 
 static Relation
@@ -206,7 +255,7 @@ open_sink(Oid relid)
 				errhint("Drop the transform and create it again."));
 	if (!RELKIND_HAS_TABLE_AM(relkind) && relkind != RELKIND_PARTITIONED_TABLE &&
 		relkind != RELKIND_VIEW && relkind != RELKIND_FOREIGN_TABLE)
-		refuse_sink("relation", get_rel_name(relid), "Use a table.");
+		refuse_sink("relation", get_rel_name(relid), "Use a table or a stream.");
 	rel = table_open(relid, RowExclusiveLock);
 	check_sink(rel);
 	return rel;
@@ -253,6 +302,8 @@ mr_transform_insert(const MrViewAnalysis *analysis)
 	Relation	rel = open_sink(analysis->sink);
 	ListCell   *lc;
 
+	if (rel->rd_rel->relkind == RELKIND_FOREIGN_TABLE)
+		check_sink_stream(analysis);
 	pstate->p_target_relation = rel;
 	pstate->p_target_nsitem = addRangeTableEntryForRelation(pstate, rel, RowExclusiveLock, NULL,
 															false, false);

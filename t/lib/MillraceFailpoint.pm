@@ -28,6 +28,7 @@ my ($node, $load, $letters, @points);
 my $letter = 0;					# letters sent; those of them that cannot be decoded
 my $bad = 0;
 my $number = 0;					# rows inserted
+my $copies = 0;					# streams that were transformed into
 my %query = (
 	per_k => 'SELECT k, count(*) AS n, sum(v) AS total, max(id) AS last FROM %s e GROUP BY k',
 	total => 'SELECT count(*) AS n, sum(id) AS ids FROM %s e',
@@ -176,6 +177,15 @@ sub replay
 	is(sql(q{SELECT count(*) FROM millrace.dead_letters WHERE view IS NOT NULL}), 0, 'all letters were taken');
 }
 
+# a transform into a stream, and a view that shows what it has produced
+sub copy
+{
+	create_stream($node, 'copies', 'id bigint, k integer', topic => create_topic(topic_name('copies' . ++$copies)));
+	sql(q{SELECT millrace.create_continuous_transform('copy', 'SELECT id, k FROM clicks', 'copies')});
+	create('copied', 'SELECT id, k FROM copies');
+	wait_latest($node, 'copy');
+}
+
 # How to get to the places of an area: before it is armed, and after.
 my %batch = (
 	step => [ sub { }, sub { } ],
@@ -187,6 +197,7 @@ my %batch = (
 	replay => [ \&poison, \&replay ],
 	reject => [ sub { }, sub { produce($letters, 0, '{"k": "x"}'); $bad++; wait_latest($node, 'quotients') } ],
 	catchup => [ sub { }, sub { create_and_drop(1) } ],
+	deliver => [ \&copy, sub { terminate('worker') } ],
 );
 my %commands = (
 	create => [ sub { }, sub { create_and_drop(0) } ],
@@ -250,12 +261,25 @@ sub difference
 		UNION ALL (SELECT * FROM ($query) q EXCEPT ALL SELECT * FROM $view)) d HAVING count(*) > 0};
 }
 
+# What was produced: of each partition's messages from the first one on, each once.
+sub verify_copy
+{
+	my ($sent) = @_;
+	wait_latest($node, $_) foreach 'copy', 'copied';
+	is(sql(qq{
+		WITH p AS (SELECT id % 2 AS part, count(*) AS n, count(DISTINCT id) AS ids, max(id) AS last FROM copied GROUP BY 1)
+		SELECT count(*) = 2 AND bool_and(n = ids AND n = (last + part) / 2) AND sum(n) >= $sent FROM p}),
+		't', 'each was produced once');
+	sql('DROP FOREIGN TABLE copies CASCADE');
+}
+
 sub verify
 {
 	my $sent = $load->sent;
 	heal();
 	until_true(q{SELECT bool_and(state = 'running' AND rebuild IS NULL) FROM millrace.views});
 	wait_latest($node, 'all_rows');
+	verify_copy($sent) if sql(q{SELECT to_regclass('copies') IS NOT NULL}) eq 't';
 	# feeds without views go with the supervisor's next look
 	until_true(q{SELECT NOT EXISTS (SELECT FROM millrace.feed f WHERE NOT EXISTS (SELECT FROM millrace.view_stream s WHERE s.feed = f.id))});
 	is(sql(join "\nUNION ALL ",
