@@ -85,7 +85,9 @@ sub run_traffic
 	my $i = $self->{from};
 	my $stop = 0;
 	local $SIG{TERM} = sub { $stop = 1 };
-	my $client = producer($opt{broker}, 'enable.idempotence' => 'true');
+	# One request at a time: librdkafka may fail with "out of order sequence number"
+	# when a broker is killed with several on their way.
+	my $client = producer($opt{broker}, 'enable.idempotence' => 'true', 'max.in.flight.requests.per.connection' => 1);
 
 	open my $file, '+<', $self->{file} or die "could not open $self->{file}: $!\n";
 	while (!$stop && getppid == $self->{owner})
@@ -118,6 +120,7 @@ sub wait_more
 	foreach (1 .. 100 * $PostgreSQL::Test::Utils::timeout_default)
 	{
 		return if $self->sent >= $target;
+		die "the traffic has ended at " . $self->sent . " messages\n" if waitpid($self->{pid}, POSIX::WNOHANG()) > 0;
 		select undef, undef, undef, 0.01;
 	}
 	die "the traffic stalled at " . $self->sent . " messages\n";
