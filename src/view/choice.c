@@ -14,7 +14,6 @@
  */
 #include "millrace.h"
 
-#include "access/stratnum.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "utils/lsyscache.h"
@@ -146,14 +145,12 @@ bool
 mr_choice_is_greatest(const MrViewAnalysis *analysis, int column)
 {
 	const MrOrder *first;
-	Oid			family;
-	Oid			type;
-	int16		strategy;
+	const MrMatrelColumn *shown;
 
 	if (!analysis->chooses || analysis->order == NIL)
 		return false;
 	first = linitial(analysis->order);
+	shown = list_nth(analysis->columns, column);
 	return first->column == column && first->nulls_first &&
-		get_ordering_op_properties(first->sort_operator, &family, &type, &strategy) &&
-		strategy == BTGreaterStrategyNumber;
+		first->sort_operator == lookup_type_cache(shown->type, TYPECACHE_GT_OPR)->gt_opr;
 }
