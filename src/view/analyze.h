@@ -68,6 +68,8 @@ typedef struct MrOrder
 	int			column;			/* index in columns */
 	Oid			sort_operator;
 	bool		nulls_first;
+	const SortGroupClause *clause;	/* of ORDER BY, or NULL: it leaves this
+									 * open */
 } MrOrder;
 
 typedef struct MrViewAnalysis

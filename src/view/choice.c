@@ -56,7 +56,7 @@ is_ordered_by(const MrViewAnalysis *analysis, int column)
 
 /* the next column to compare, unless it was compared before */
 static void
-order_by(MrViewAnalysis *analysis, int column, Oid sort_operator, bool nulls_first)
+order_by(MrViewAnalysis *analysis, int column, Oid sort_operator, const SortGroupClause *clause)
 {
 	MrOrder    *order;
 
@@ -65,7 +65,8 @@ order_by(MrViewAnalysis *analysis, int column, Oid sort_operator, bool nulls_fir
 	order = palloc0(sizeof(MrOrder));
 	order->column = column;
 	order->sort_operator = sort_operator;
-	order->nulls_first = nulls_first;
+	order->nulls_first = clause != NULL && clause->nulls_first;
+	order->clause = clause;
 	analysis->order = lappend(analysis->order, order);
 }
 
@@ -79,7 +80,7 @@ order_by_rest(MrViewAnalysis *analysis)
 		TypeCacheEntry *type = lookup_type_cache(column->type, TYPECACHE_LT_OPR | TYPECACHE_CMP_PROC);
 
 		if (OidIsValid(type->lt_opr) && OidIsValid(type->cmp_proc))
-			order_by(analysis, i, type->lt_opr, false);
+			order_by(analysis, i, type->lt_opr, NULL);
 	}
 }
 
@@ -102,7 +103,7 @@ mr_choice_find(MrSplit *split)
 		Expr	   *expr = (Expr *) get_sortgroupclause_expr(lfirst(lc), level->targetList);
 
 		if (!IsA(expr, Const))
-			order_by(&split->analysis, find_column(split, expr), clause->sortop, clause->nulls_first);
+			order_by(&split->analysis, find_column(split, expr), clause->sortop, clause);
 	}
 	foreach(lc, level->targetList)
 		(void) find_column(split, lfirst_node(TargetEntry, lc)->expr);
@@ -115,9 +116,17 @@ static SortGroupClause *
 sort_clause(Query *partial, const MrOrder *order)
 {
 	TargetEntry *tle = list_nth_node(TargetEntry, partial->targetList, order->column);
-	SortGroupClause *result = makeNode(SortGroupClause);
+	SortGroupClause *result;
 
 	tle->ressortgroupref = tle->resno;
+	if (order->clause != NULL)
+	{
+		/* whatever else a clause says in other versions */
+		result = copyObject(unconstify(SortGroupClause *, order->clause));
+		result->tleSortGroupRef = tle->resno;
+		return result;
+	}
+	result = makeNode(SortGroupClause);
 	result->tleSortGroupRef = tle->resno;
 	result->sortop = order->sort_operator;
 	result->nulls_first = order->nulls_first;
