@@ -243,6 +243,6 @@ mr_swap_rename_toast(Oid relid)
 	snprintf(name, NAMEDATALEN, "pg_toast_%u", relid);
 	RenameRelationInternal(toast, name, true, false);
 	snprintf(name, NAMEDATALEN, "pg_toast_%u_index", relid);
-	RenameRelationInternal(toast_get_valid_index(toast, NoLock), name, true, true);
+	RenameRelationInternal(toast_get_valid_index(toast, ShareUpdateExclusiveLock), name, true, true);
 	CommandCounterIncrement();
 }
