@@ -25,7 +25,8 @@
 #
 # A test finds the broker's address in MILLRACE_BOOTSTRAP, and for isolation
 # specs in the setting test.bootstrap; these scripts in MILLRACE_SCRIPTS; as root a
-# disk of 48 MB that it may fill in MILLRACE_SMALL_DISK.
+# disk of 48 MB that it may fill in MILLRACE_SMALL_DISK; in MILLRACE_UNDER the tool that it
+# runs under, if any.
 
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -245,7 +246,7 @@ inside() {
 	done
 	unset LC_ALL LANGUAGE
 	mkdir -p "$S/t"				# short: sockets go there
-	export PG_MAJOR LANG=C.UTF-8 TMPDIR=$S/t MILLRACE_SCRIPTS=$S/src/scripts
+	export PG_MAJOR MILLRACE_UNDER=$under LANG=C.UTF-8 TMPDIR=$S/t MILLRACE_SCRIPTS=$S/src/scripts
 
 	mapfile -t regress < <(wanted .sql sql/*.sql)
 	mapfile -t isolation < <(wanted .spec specs/*.spec)

@@ -102,7 +102,8 @@ $waiting->finish;
 is_same($node, 'fat_view', "SELECT i % 50 AS b, count(*) AS n, max(repeat('x', 4000) || i) AS pad
 	FROM generate_series(1::bigint, 100000::bigint) i GROUP BY 1", 'fat messages');
 ok(%peak > 0, 'seen a worker');
-foreach my $pid (sort keys %peak)
+# a sanitizer's or valgrind's own memory would count
+foreach my $pid ($ENV{MILLRACE_UNDER} ? () : sort keys %peak)
 {
 	# batch_memory, shared buffers, and a constant for everything else: code,
 	# catalog caches, 64 MB that librdkafka may queue, and what malloc keeps

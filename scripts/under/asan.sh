@@ -23,7 +23,7 @@
 PG_MAJOR=18
 ASAN_SUITE=sid
 ASAN_PREFIX=usr/lib/postgresql/$PG_MAJOR
-under_packages=(bison flex bzip2 dpkg-dev libicu-dev perl pkg-config zlib1g-dev)
+under_packages=(bison flex bzip2 dpkg-dev libicu-dev libxml2-dev perl pkg-config zlib1g-dev)
 under_make=(PROFILE="-fsanitize=undefined -fno-sanitize=vptr -g -O1")
 
 asan_build() {
@@ -32,7 +32,7 @@ asan_build() {
 	cd "$source" || return
 	./configure --quiet --prefix="/$ASAN_PREFIX" --datadir="/usr/share/postgresql/$PG_MAJOR" \
 		--includedir=/usr/include/postgresql --disable-rpath --enable-cassert --enable-debug \
-		--enable-tap-tests --enable-injection-points --without-readline \
+		--enable-tap-tests --enable-injection-points --with-libxml --without-readline \
 		CC=gcc CXX=g++ CPPFLAGS="-DUSE_VALGRIND -I$MR_ROOT/scripts/under/asan" \
 		CFLAGS="-fsanitize=address -fno-omit-frame-pointer -g -O1" \
 		CXXFLAGS="-fsanitize=address -fno-omit-frame-pointer -g -O1" LDFLAGS=-fsanitize=address || return
