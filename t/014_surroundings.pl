@@ -25,7 +25,8 @@ create('in_all', 'SELECT count(*) AS n FROM clicks');
 my $load = start_traffic($topic, partitions => 2);
 $load->wait_more(200);
 
-# One snapshot shows all views of a stream at one position.
+# One snapshot shows all views of a stream at one position, once they have joined.
+wait_state($node, 'view', $_, 'running') foreach 'per_k', 'in_all';
 foreach my $workers (1, 2)
 {
 	$node->safe_psql('postgres', "ALTER FOREIGN TABLE clicks OPTIONS (ADD workers '2')") if $workers == 2;
