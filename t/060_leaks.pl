@@ -77,10 +77,16 @@ fails_without_a_trace('a view whose start cannot be found',
 	q{SELECT millrace.create_continuous_view('w', 'SELECT count(*) FROM unreachable', start_at => 'latest');}, '57014',
 	q{SET statement_timeout = '10ms';});
 
-# a worker
+# A worker; threads of a client that it has just thrown away, or only needs for a moment, are
+# waited for.
 sub worker_usage
 {
-	my ($pid) = @_;
+	my ($pid, $threads) = @_;
+	foreach (1 .. 600)
+	{
+		last if !defined $threads || @{ [ glob "/proc/$pid/task/*" ] } <= $threads;
+		select undef, undef, undef, 0.05;
+	}
 	my ($memory) = slurp_file("/proc/$pid/status") =~ /RssAnon:\s+(\d+)/;
 	return [ scalar(@{ [ glob "/proc/$pid/task/*" ] }), scalar(@{ [ glob "/proc/$pid/fd/*" ] }), $memory ];
 }
@@ -98,7 +104,7 @@ foreach my $chunk (1 .. 5)
 	client()->flush;
 	$sent += 2000;
 	wait_latest($node, 'v', '300s');
-	push @usage, worker_usage($pid);
+	push @usage, worker_usage($pid, $usage[0][0]);
 }
 my $batches = $node->safe_psql('postgres', q{SELECT batches FROM millrace.workers WHERE stream = 'events'::regclass});
 cmp_ok($batches, '>=', 10_000, 'a worker has taken ten thousand batches');
@@ -118,7 +124,7 @@ foreach my $chunk (1 .. 5)
 		produce($topic, 0, sprintf '{"id": %d, "v": 1}', ++$sent);
 		wait_latest($node, 'v');
 	}
-	push @usage, worker_usage($pid);
+	push @usage, worker_usage($pid, $usage[0][0]);
 }
 is_flat('a worker whose stream was altered a hundred times', @usage);
 $events = "(SELECT i AS id, 1 AS v FROM generate_series(1, $sent) i WHERE i <= 100 OR i % 10 > 0 OR i > 10100)";
