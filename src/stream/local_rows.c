@@ -11,9 +11,6 @@
  * never changed.  A row is read as what it was when it was written: a column whose type has
  * changed since is not one that any view reads.
  *
- * Subtransactions.  As in produce.c, the spill's length is remembered when a subtransaction
- * writes to it for the first time; if that aborts, the spill is cut off there.
- *
  * Memory: everything is in a context below TopTransactionContext.
  */
 #include "millrace.h"
@@ -26,14 +23,6 @@
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "utils/memutils.h"
-
-/* length of the spill when a subtransaction of that level began to write */
-typedef struct Mark
-{
-	int			level;
-	uint64		length;
-	uint64		nrows;
-} Mark;
 
 /* a view that begins behind some rows, unless that subtransaction aborts */
 typedef struct Skip
@@ -56,13 +45,8 @@ struct MrLocalRows
 {
 	Oid			relid;
 	MrSpill    *spill;
-	uint64		nrows;
 	List	   *forms;			/* of MrLocalWriter * */
 	List	   *skips;			/* of Skip *, the last one first */
-	int			nmarks;			/* by level, ascending; none for the top
-								 * transaction */
-	int			marks_size;
-	Mark	   *marks;
 };
 
 /* before a row's tuple in the spill */
@@ -159,26 +143,6 @@ mr_local_rows_writer(Oid relid, int n, const AttrNumber *attnums, TupleDesc colu
 	return writer;
 }
 
-/* Before the current (sub)transaction writes: remember where it begins to. */
-static void
-mark_subtransaction(MrLocalRows *rows)
-{
-	int			level = GetCurrentTransactionNestLevel();
-
-	if (level <= 1 || (rows->nmarks > 0 && rows->marks[rows->nmarks - 1].level >= level))
-		return;
-	if (rows->nmarks == rows->marks_size)
-	{
-		rows->marks_size = Max(rows->marks_size * 2, 8);
-		rows->marks = rows->marks == NULL ?
-			MemoryContextAlloc(rows_context, rows->marks_size * sizeof(Mark)) :
-			repalloc(rows->marks, rows->marks_size * sizeof(Mark));
-	}
-	rows->marks[rows->nmarks].level = level;
-	rows->marks[rows->nmarks].nrows = rows->nrows;
-	rows->marks[rows->nmarks++].length = mr_spill_length(rows->spill);
-}
-
 void
 mr_local_rows_append(MrLocalWriter *writer, Datum *values, bool *isnull)
 {
@@ -192,12 +156,11 @@ mr_local_rows_append(MrLocalWriter *writer, Datum *values, bool *isnull)
 			VARATT_IS_EXTERNAL(DatumGetPointer(values[i])))
 			values[i] = PointerGetDatum(detoast_external_attr((struct varlena *) DatumGetPointer(values[i])));
 	tuple = mr_compat_form_minimal_tuple(writer->columns, values, isnull);
-	mark_subtransaction(rows);
 	record.length = tuple->t_len;
+	mr_spill_begin_item(rows->spill);
 	mr_spill_append(rows->spill, &record, sizeof(record));
 	mr_spill_append(rows->spill, tuple, tuple->t_len);
 	heap_free_minimal_tuple(tuple);
-	rows->nrows++;
 }
 
 void
@@ -207,12 +170,12 @@ mr_local_rows_skip(Oid relid, Oid view)
 	MemoryContext old;
 	Skip	   *skip;
 
-	if (rows == NULL || rows->nrows == 0)
+	if (rows == NULL || mr_local_rows_count(rows) == 0)
 		return;
 	old = MemoryContextSwitchTo(rows_context);
 	skip = palloc(sizeof(Skip));
 	skip->view = view;
-	skip->nrows = rows->nrows;
+	skip->nrows = mr_local_rows_count(rows);
 	skip->level = GetCurrentTransactionNestLevel();
 	rows->skips = lcons(skip, rows->skips);
 	MemoryContextSwitchTo(old);
@@ -230,7 +193,7 @@ mr_local_rows_pending(void)
 
 	foreach(lc, pending)
 	{
-		if (((MrLocalRows *) lfirst(lc))->nrows > 0)
+		if (mr_local_rows_count(lfirst(lc)) > 0)
 			return true;
 	}
 	return false;
@@ -264,7 +227,7 @@ mr_local_rows_relid(const MrLocalRows *rows)
 uint64
 mr_local_rows_count(const MrLocalRows *rows)
 {
-	return rows->nrows;
+	return mr_spill_items(rows->spill);
 }
 
 uint64
@@ -314,11 +277,12 @@ mr_local_rows_read(MrLocalRows *rows, TupleDesc desc, uint64 skip, Tuplestoresta
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
 	Datum	   *values = palloc(sizeof(Datum) * (desc->natts + 1));
 	bool	   *isnull = palloc(sizeof(bool) * (desc->natts + 1));
+	uint64		nrows = mr_local_rows_count(rows);
 	Size		size = 1024;
 	char	   *buffer = palloc(size);
 
 	mr_spill_rewind(rows->spill);
-	for (uint64 i = 0; i < rows->nrows; i++)
+	for (uint64 i = 0; i < nrows; i++)
 	{
 		RowRecord	record;
 
@@ -369,43 +333,21 @@ xact_callback(XactEvent event, void *arg)
 	}
 }
 
-/* A subtransaction's rows become its parent's. */
+/* a view's skip becomes the parent's, or never was */
 static void
-commit_marks(MrLocalRows *rows, int level)
+end_skips(MrLocalRows *rows, SubXactEvent event)
 {
-	Mark	   *last = rows->nmarks > 0 ? &rows->marks[rows->nmarks - 1] : NULL;
+	int			level = GetCurrentTransactionNestLevel();
 	ListCell   *lc;
 
 	foreach(lc, rows->skips)
 	{
 		Skip	   *skip = lfirst(lc);
 
-		skip->level = Min(skip->level, level - 1);
-	}
-	if (last == NULL || last->level < level)
-		return;
-	if (level - 1 <= 1 || (rows->nmarks > 1 && last[-1].level >= level - 1))
-		rows->nmarks--;
-	else
-		last->level = level - 1;
-}
-
-static void
-abort_marks(MrLocalRows *rows, int level)
-{
-	ListCell   *lc;
-
-	foreach(lc, rows->skips)
-	{
-		if (((Skip *) lfirst(lc))->level >= level)
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			skip->level = Min(skip->level, level - 1);
+		else if (event == SUBXACT_EVENT_ABORT_SUB && skip->level >= level)
 			rows->skips = foreach_delete_current(rows->skips, lc);
-	}
-	while (rows->nmarks > 0 && rows->marks[rows->nmarks - 1].level >= level)
-	{
-		const Mark *mark = &rows->marks[--rows->nmarks];
-
-		mr_spill_truncate(rows->spill, mark->length);
-		rows->nrows = mark->nrows;
 	}
 }
 
@@ -413,15 +355,14 @@ static void
 subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				 SubTransactionId parentSubid, void *arg)
 {
-	int			level = GetCurrentTransactionNestLevel();
 	ListCell   *lc;
 
 	foreach(lc, pending)
 	{
-		if (event == SUBXACT_EVENT_COMMIT_SUB)
-			commit_marks(lfirst(lc), level);
-		else if (event == SUBXACT_EVENT_ABORT_SUB)
-			abort_marks(lfirst(lc), level);
+		MrLocalRows *rows = lfirst(lc);
+
+		end_skips(rows, event);
+		mr_spill_end_subtransaction(rows->spill, event);
 	}
 }
 

@@ -9,10 +9,6 @@
  * exception block rolls back, holds up all read_committed readers of the topic for as long
  * as the client idles, and is fenced by the broker's time-out.
  *
- * Subtransactions.  The spill's length is remembered when a subtransaction writes to it for
- * the first time; if that aborts, the spill is cut off there.  A mark that commits becomes
- * its parent's.
- *
  * What is guaranteed.  If the broker does not acknowledge every message and the Kafka
  * transaction, COMMIT is an ERROR and readers with read_committed see nothing.  Both
  * commits are not one: when the server crashes between them, or another library's
@@ -35,13 +31,6 @@
 #include "storage/predicate.h"
 #include "utils/memutils.h"
 
-/* length of the spill when a subtransaction of that level began to write */
-typedef struct Mark
-{
-	int			level;
-	uint64		length;
-} Mark;
-
 /* what goes to one server as one user */
 typedef struct ProduceBuffer
 {
@@ -50,10 +39,6 @@ typedef struct ProduceBuffer
 	MrSpill    *spill;
 	int			ntargets;
 	MrProduceTarget **targets;
-	int			nmarks;			/* by level, ascending; none for the top
-								 * transaction */
-	int			marks_size;
-	Mark	   *marks;
 } ProduceBuffer;
 
 struct MrProduceTarget
@@ -193,27 +178,6 @@ mr_produce_target(const MrStream *stream, Oid userid)
 	return target;
 }
 
-/* Before the current (sub)transaction writes: remember where it begins to. */
-static void
-mark_subtransaction(ProduceBuffer *buffer)
-{
-	int			level = GetCurrentTransactionNestLevel();
-
-	if (level <= 1 ||
-		(buffer->nmarks > 0 && buffer->marks[buffer->nmarks - 1].level >= level))
-		return;
-
-	if (buffer->nmarks == buffer->marks_size)
-	{
-		buffer->marks_size = Max(buffer->marks_size * 2, 8);
-		buffer->marks = buffer->marks == NULL ?
-			MemoryContextAlloc(buffers_context, buffer->marks_size * sizeof(Mark)) :
-			repalloc(buffer->marks, buffer->marks_size * sizeof(Mark));
-	}
-	buffer->marks[buffer->nmarks].level = level;
-	buffer->marks[buffer->nmarks++].length = mr_spill_length(buffer->spill);
-}
-
 static size_t
 headers_length(const MrOutMessage *msg)
 {
@@ -255,7 +219,7 @@ mr_produce_append(MrProduceTarget *target, const MrOutMessage *msg)
 
 	if (sender != NULL)
 		mr_producer_check(sender, target->topic, msg);
-	mark_subtransaction(buffer);
+	mr_spill_begin_item(buffer->spill);
 	mr_spill_append(buffer->spill, &record, sizeof(record));
 	if (record.key_len > 0)
 		mr_spill_append(buffer->spill, msg->key, record.key_len);
@@ -425,7 +389,7 @@ mr_produce_now(MrProducer *producer, void (*with_them) (void *arg), void *arg)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	mr_spill_truncate(buffer->spill, 0);
+	mr_spill_clear(buffer->spill);
 	return true;
 }
 
@@ -435,7 +399,7 @@ mr_produce_forget(void)
 	ListCell   *lc;
 
 	foreach(lc, buffers)
-		mr_spill_truncate(((ProduceBuffer *) lfirst(lc))->spill, 0);
+		mr_spill_clear(((ProduceBuffer *) lfirst(lc))->spill);
 }
 
 static void
@@ -486,41 +450,14 @@ xact_callback(XactEvent event, void *arg)
 	}
 }
 
-/* A subtransaction's messages become its parent's. */
-static void
-commit_marks(ProduceBuffer *buffer, int level)
-{
-	Mark	   *last = buffer->nmarks > 0 ? &buffer->marks[buffer->nmarks - 1] : NULL;
-
-	if (last == NULL || last->level < level)
-		return;
-	if (level - 1 <= 1 || (buffer->nmarks > 1 && last[-1].level >= level - 1))
-		buffer->nmarks--;
-	else
-		last->level = level - 1;
-}
-
-static void
-abort_marks(ProduceBuffer *buffer, int level)
-{
-	while (buffer->nmarks > 0 && buffer->marks[buffer->nmarks - 1].level >= level)
-		mr_spill_truncate(buffer->spill, buffer->marks[--buffer->nmarks].length);
-}
-
 static void
 subxact_callback(SubXactEvent event, SubTransactionId mySubid,
 				 SubTransactionId parentSubid, void *arg)
 {
-	int			level = GetCurrentTransactionNestLevel();
 	ListCell   *lc;
 
 	foreach(lc, buffers)
-	{
-		if (event == SUBXACT_EVENT_COMMIT_SUB)
-			commit_marks(lfirst(lc), level);
-		else if (event == SUBXACT_EVENT_ABORT_SUB)
-			abort_marks(lfirst(lc), level);
-	}
+		mr_spill_end_subtransaction(((ProduceBuffer *) lfirst(lc))->spill, event);
 }
 
 void

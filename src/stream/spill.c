@@ -8,6 +8,9 @@
  * resource owner, whatever subtransaction creates it, because a subtransaction that ends
  * must not take with it what was written before.
  *
+ * Subtransactions.  The length is remembered when a subtransaction writes for the first time;
+ * if that aborts, the sequence is cut off there.  A mark that commits becomes its parent's.
+ *
  * Cutting off only moves the ends: the file is not touched until it is written next, so
  * that it can be done while a subtransaction aborts.
  */
@@ -23,6 +26,14 @@
 #define INITIAL_TAIL	4096
 #define MAX_TAIL		(4 * 1024 * 1024)
 
+/* what there was when a subtransaction of that level began to write */
+typedef struct Mark
+{
+	int			level;
+	uint64		length;
+	uint64		nitems;
+} Mark;
+
 struct MrSpill
 {
 	MemoryContext context;
@@ -33,6 +44,11 @@ struct MrSpill
 	size_t		tail_length;
 	size_t		tail_size;
 	uint64		read_at;
+	uint64		nitems;
+	int			nmarks;			/* by level, ascending; none for the top
+								 * transaction */
+	int			marks_size;
+	Mark	   *marks;
 };
 
 
@@ -51,6 +67,12 @@ uint64
 mr_spill_length(const MrSpill *spill)
 {
 	return spill->file_length + spill->tail_length;
+}
+
+uint64
+mr_spill_items(const MrSpill *spill)
+{
+	return spill->nitems;
 }
 
 static void
@@ -123,8 +145,35 @@ mr_spill_append(MrSpill *spill, const void *data, size_t len)
 	spill->tail_length += len;
 }
 
+/* Before the current (sub)transaction writes: remember where it begins to. */
+static void
+mark_subtransaction(MrSpill *spill)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (level <= 1 || (spill->nmarks > 0 && spill->marks[spill->nmarks - 1].level >= level))
+		return;
+	if (spill->nmarks == spill->marks_size)
+	{
+		spill->marks_size = Max(spill->marks_size * 2, 8);
+		spill->marks = spill->marks == NULL ?
+			MemoryContextAlloc(spill->context, spill->marks_size * sizeof(Mark)) :
+			repalloc(spill->marks, spill->marks_size * sizeof(Mark));
+	}
+	spill->marks[spill->nmarks].level = level;
+	spill->marks[spill->nmarks].nitems = spill->nitems;
+	spill->marks[spill->nmarks++].length = mr_spill_length(spill);
+}
+
 void
-mr_spill_truncate(MrSpill *spill, uint64 length)
+mr_spill_begin_item(MrSpill *spill)
+{
+	mark_subtransaction(spill);
+	spill->nitems++;
+}
+
+static void
+cut_off(MrSpill *spill, uint64 length, uint64 nitems)
 {
 	Assert(length <= mr_spill_length(spill));
 	if (length >= spill->file_length)
@@ -134,6 +183,49 @@ mr_spill_truncate(MrSpill *spill, uint64 length)
 		spill->file_length = length;
 		spill->tail_length = 0;
 	}
+	spill->nitems = nitems;
+}
+
+void
+mr_spill_clear(MrSpill *spill)
+{
+	cut_off(spill, 0, 0);
+	spill->nmarks = 0;
+}
+
+static void
+commit_marks(MrSpill *spill, int level)
+{
+	Mark	   *last = spill->nmarks > 0 ? &spill->marks[spill->nmarks - 1] : NULL;
+
+	if (last == NULL || last->level < level)
+		return;
+	if (level - 1 <= 1 || (spill->nmarks > 1 && last[-1].level >= level - 1))
+		spill->nmarks--;
+	else
+		last->level = level - 1;
+}
+
+static void
+abort_marks(MrSpill *spill, int level)
+{
+	while (spill->nmarks > 0 && spill->marks[spill->nmarks - 1].level >= level)
+	{
+		const Mark *mark = &spill->marks[--spill->nmarks];
+
+		cut_off(spill, mark->length, mark->nitems);
+	}
+}
+
+void
+mr_spill_end_subtransaction(MrSpill *spill, SubXactEvent event)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		commit_marks(spill, level);
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		abort_marks(spill, level);
 }
 
 void
@@ -177,6 +269,5 @@ mr_spill_close(MrSpill *spill)
 	if (spill->file != NULL)
 		BufFileClose(spill->file);
 	spill->file = NULL;
-	spill->file_length = 0;
-	spill->tail_length = 0;
+	mr_spill_clear(spill);
 }
