@@ -126,6 +126,45 @@ mr_catalog_run_alone(const char *sql, int nargs, const Oid *types,
 	mr_catalog_end(&scope);
 }
 
+List *
+mr_catalog_oids(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	MrCatalogScope scope;
+	List	   *result = NIL;
+	MemoryContext old;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run(sql, true, nargs, types, values, NULL);
+	old = MemoryContextSwitchTo(scope.caller);
+	for (uint64 i = 0; i < SPI_processed; i++)
+		result = lappend_oid(result, DatumGetObjectId(mr_catalog_value(i, 1)));
+	MemoryContextSwitchTo(old);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+Oid
+mr_catalog_oid(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	List	   *oids = mr_catalog_oids(sql, nargs, types, values);
+
+	return oids == NIL ? InvalidOid : linitial_oid(oids);
+}
+
+char *
+mr_catalog_string(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	MrCatalogScope scope;
+	char	   *result = NULL;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run(sql, true, nargs, types, values, NULL);
+	if (SPI_processed > 0)
+		result = mr_catalog_text(0, 1, scope.caller);
+	mr_catalog_end(&scope);
+	return result;
+}
+
 Datum
 mr_catalog_column(uint64 row, int col, bool *isnull)
 {

@@ -40,6 +40,14 @@ extern void mr_catalog_run_alone(const char *sql, int nargs, const Oid *types,
 								 const Datum *values, const char *nulls);
 
 /*
+ * A query, as in _run, in a scope of its own, of one column of type oid or text.  _oids: that
+ * of all rows.  _oid, _string: that of the first row; InvalidOid, NULL when there is none.
+ */
+extern List *mr_catalog_oids(const char *sql, int nargs, const Oid *types, const Datum *values);
+extern Oid	mr_catalog_oid(const char *sql, int nargs, const Oid *types, const Datum *values);
+extern char *mr_catalog_string(const char *sql, int nargs, const Oid *types, const Datum *values);
+
+/*
  * Columns (from 1) of the rows (from 0) of the last statement, inside its scope.  _value throws
  * for null.  _text: a copy in a context; NULL for null.
  */

@@ -22,16 +22,9 @@ mr_catalog_view_of_changes(Oid table)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(table)};
-	MrCatalogScope scope;
-	Oid			result = InvalidOid;
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT view::oid FROM millrace.view_changes WHERE changes = $1",
-				   true, 1, types, values, NULL);
-	if (SPI_processed > 0)
-		result = DatumGetObjectId(mr_catalog_value(0, 1));
-	mr_catalog_end(&scope);
-	return result;
+	return mr_catalog_oid("SELECT view::oid FROM millrace.view_changes WHERE changes = $1",
+						  1, types, values);
 }
 
 MrChangeFeed *

@@ -145,20 +145,9 @@ mr_catalog_count_late(Oid view, AttrNumber column, int64 messages)
 List *
 mr_catalog_local_views_that_expire(void)
 {
-	MrCatalogScope scope;
-	List	   *result = NIL;
-	MemoryContext old;
-
-	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT DISTINCT s.view::oid FROM millrace.view_stream s WHERE s.feed = 0"
-				   " AND (EXISTS (SELECT FROM millrace.view_retention r WHERE r.view = s.view)"
-				   " OR EXISTS (SELECT FROM millrace.view_window w WHERE w.view = s.view)"
-				   " OR EXISTS (SELECT FROM millrace.view_changes c WHERE c.view = s.view))",
-				   true, 0, NULL, NULL, NULL);
-	old = MemoryContextSwitchTo(scope.caller);
-	for (uint64 i = 0; i < SPI_processed; i++)
-		result = lappend_oid(result, DatumGetObjectId(mr_catalog_value(i, 1)));
-	MemoryContextSwitchTo(old);
-	mr_catalog_end(&scope);
-	return result;
+	return mr_catalog_oids("SELECT DISTINCT s.view::oid FROM millrace.view_stream s WHERE s.feed = 0"
+						   " AND (EXISTS (SELECT FROM millrace.view_retention r WHERE r.view = s.view)"
+						   " OR EXISTS (SELECT FROM millrace.view_window w WHERE w.view = s.view)"
+						   " OR EXISTS (SELECT FROM millrace.view_changes c WHERE c.view = s.view))",
+						   0, NULL, NULL);
 }

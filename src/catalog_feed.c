@@ -71,16 +71,9 @@ mr_catalog_feed_error(int64 feed)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
-	MrCatalogScope scope;
-	char	   *result = NULL;
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT last_error FROM millrace.feed WHERE id = $1",
-				   true, 1, types, values, NULL);
-	if (SPI_processed > 0)
-		result = mr_catalog_text(0, 1, scope.caller);
-	mr_catalog_end(&scope);
-	return result;
+	return mr_catalog_string("SELECT last_error FROM millrace.feed WHERE id = $1",
+							 1, types, values);
 }
 
 void

@@ -14,23 +14,6 @@
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 
-static List *
-oids_from(const char *sql, int nargs, const Oid *types, const Datum *values)
-{
-	MrCatalogScope scope;
-	List	   *result = NIL;
-	MemoryContext old;
-
-	mr_catalog_begin(&scope);
-	mr_catalog_run(sql, true, nargs, types, values, NULL);
-	old = MemoryContextSwitchTo(scope.caller);
-	for (uint64 i = 0; i < SPI_processed; i++)
-		result = lappend_oid(result, DatumGetObjectId(mr_catalog_value(i, 1)));
-	MemoryContextSwitchTo(old);
-	mr_catalog_end(&scope);
-	return result;
-}
-
 /* one that is being detached has no ancestors any more */
 Oid
 mr_catalog_root_table(Oid relid)
@@ -46,14 +29,14 @@ mr_catalog_is_attached(Oid relid)
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(relid)};
 
-	return oids_from("SELECT relation::oid FROM millrace.table_stream WHERE relation = $1",
-					 1, types, values) != NIL;
+	return OidIsValid(mr_catalog_oid("SELECT relation::oid FROM millrace.table_stream WHERE relation = $1",
+									 1, types, values));
 }
 
 List *
 mr_catalog_attached_tables(void)
 {
-	return oids_from("SELECT relation::oid FROM millrace.table_stream ORDER BY 1", 0, NULL, NULL);
+	return mr_catalog_oids("SELECT relation::oid FROM millrace.table_stream ORDER BY 1", 0, NULL, NULL);
 }
 
 void
@@ -95,8 +78,8 @@ mr_catalog_tables_of_view(Oid view)
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view)};
 
-	return oids_from("SELECT stream::oid FROM millrace.view_stream WHERE view = $1 AND feed = 0 ORDER BY 1",
-					 1, types, values);
+	return mr_catalog_oids("SELECT stream::oid FROM millrace.view_stream WHERE view = $1 AND feed = 0 ORDER BY 1",
+						   1, types, values);
 }
 
 void

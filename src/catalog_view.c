@@ -269,16 +269,9 @@ mr_catalog_view_start_at(Oid view)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view)};
-	MrCatalogScope scope;
-	char	   *result = NULL;
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT start_at FROM millrace.continuous_view WHERE view = $1",
-				   true, 1, types, values, NULL);
-	if (SPI_processed > 0)
-		result = mr_catalog_text(0, 1, scope.caller);
-	mr_catalog_end(&scope);
-	return result;
+	return mr_catalog_string("SELECT start_at FROM millrace.continuous_view WHERE view = $1",
+							 1, types, values);
 }
 
 void
@@ -316,18 +309,11 @@ mr_catalog_view_of_part(Oid relid)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(relid)};
-	MrCatalogScope scope;
-	Oid			result = InvalidOid;
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT coalesce(rebuilds, view)::oid FROM millrace.continuous_view"
-				   " WHERE matrel = $1 OR definition = $1"
-				   " UNION ALL SELECT view::oid FROM millrace.view_changes WHERE changes = $1",
-				   true, 1, types, values, NULL);
-	if (SPI_processed > 0)
-		result = DatumGetObjectId(mr_catalog_value(0, 1));
-	mr_catalog_end(&scope);
-	return result;
+	return mr_catalog_oid("SELECT coalesce(rebuilds, view)::oid FROM millrace.continuous_view"
+						  " WHERE matrel = $1 OR definition = $1"
+						  " UNION ALL SELECT view::oid FROM millrace.view_changes WHERE changes = $1",
+						  1, types, values);
 }
 
 Oid
@@ -335,14 +321,8 @@ mr_catalog_transform_into(Oid relid)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(relid)};
-	MrCatalogScope scope;
-	Oid			result = InvalidOid;
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT v.view::oid FROM millrace.continuous_view v JOIN pg_class c ON c.oid = v.view"
-				   " WHERE v.target = $1 ORDER BY 1 LIMIT 1", true, 1, types, values, NULL);
-	if (SPI_processed > 0)
-		result = DatumGetObjectId(mr_catalog_value(0, 1));
-	mr_catalog_end(&scope);
-	return result;
+	return mr_catalog_oid("SELECT v.view::oid FROM millrace.continuous_view v JOIN pg_class c ON c.oid = v.view"
+						  " WHERE v.target = $1 ORDER BY 1 LIMIT 1",
+						  1, types, values);
 }
