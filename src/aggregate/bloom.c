@@ -91,8 +91,10 @@ set_bit(Bloom *bloom, uint64 bit)
 }
 
 static void
-add_hash(Bloom *bloom, uint64 hash)
+add_hash(void *state, uint64 hash)
 {
+	Bloom	   *bloom = state;
+
 	for (int i = 0; i < bloom->nhashes; i++)
 		set_bit(bloom, bit_of(bloom, hash, i));
 }
@@ -114,19 +116,24 @@ check_same_size(const Bloom *a, const Bloom *b)
 						  (unsigned long long) a->nbits, a->nhashes, (unsigned long long) b->nbits, b->nhashes));
 }
 
-static void
-merge(Bloom *into, const Bloom *from)
+static void *
+merge(void *state, const void *other, MemoryContext context)
 {
+	const Bloom *from = other;
+	Bloom	   *into = state ? state : create(from->nbits, from->nhashes, context);
+
 	check_same_size(into, from);
 	for (Size i = 0; i < nbytes(into); i++)
 		into->bits[i] |= from->bits[i];
+	return into;
 }
 
 /* ---------- bytes ---------- */
 
 static bytea *
-write_bloom(const Bloom *bloom)
+write_bloom(const void *state)
 {
+	const Bloom *bloom = state;
 	StringInfoData out;
 	uint64		nset = count_bits(bloom);
 	uint64		before = 0;
@@ -153,7 +160,7 @@ write_bloom(const Bloom *bloom)
 	return mr_sketch_end(&out);
 }
 
-static Bloom *
+static void *
 read_bloom(const bytea *bytes)
 {
 	StringInfoData in;
@@ -187,31 +194,21 @@ read_bloom(const bytea *bytes)
 	return bloom;
 }
 
-static void
-check_bloom(const bytea *bytes)
-{
-	(void) read_bloom(bytes);
-}
+static const MrSketchKind kind = {read_bloom, write_bloom, merge, add_hash};
 
 Datum
 mr_bloom_in(PG_FUNCTION_ARGS)
 {
-	return mr_sketch_in(fcinfo, check_bloom);
+	return mr_sketch_in(fcinfo, &kind);
 }
 
 Datum
 mr_bloom_recv(PG_FUNCTION_ARGS)
 {
-	return mr_sketch_recv(fcinfo, check_bloom);
+	return mr_sketch_recv(fcinfo, &kind);
 }
 
 /* ---------- aggregates ---------- */
-
-static Bloom *
-state_argument(FunctionCallInfo fcinfo, int arg)
-{
-	return PG_ARGISNULL(arg) ? NULL : (Bloom *) PG_GETARG_POINTER(arg);
-}
 
 static void
 choose_size(FunctionCallInfo fcinfo, uint64 *nbits, int *nhashes)
@@ -240,7 +237,7 @@ Datum
 mr_bloom_transition(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = mr_call_context(fcinfo);
-	Bloom	   *bloom = state_argument(fcinfo, 0);
+	Bloom	   *bloom = mr_call_state(fcinfo, 0);
 	const MrValueType *type = mr_hashed_argument(fcinfo, 1);
 	uint64		nbits;
 	int			nhashes;
@@ -255,55 +252,30 @@ mr_bloom_transition(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(bloom);
 }
 
-static Bloom *
-merge_into(Bloom *into, const Bloom *from, MemoryContext context)
-{
-	if (into == NULL)
-		into = create(from->nbits, from->nhashes, context);
-	merge(into, from);
-	return into;
-}
-
 /* (internal, bloom) */
 Datum
 mr_bloom_union_transition(PG_FUNCTION_ARGS)
 {
-	MemoryContext context = mr_call_context(fcinfo);
-	Bloom	   *bloom = state_argument(fcinfo, 0);
-
-	if (!PG_ARGISNULL(1))
-		bloom = merge_into(bloom, read_bloom(PG_GETARG_BYTEA_PP(1)), context);
-	if (bloom == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_POINTER(bloom);
+	return mr_sketch_union_transition(fcinfo, &kind);
 }
 
 Datum
 mr_bloom_combine(PG_FUNCTION_ARGS)
 {
-	MemoryContext context = mr_call_context(fcinfo);
-	Bloom	   *bloom = state_argument(fcinfo, 0);
-
-	if (!PG_ARGISNULL(1))
-		bloom = merge_into(bloom, state_argument(fcinfo, 1), context);
-	if (bloom == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_POINTER(bloom);
+	return mr_sketch_combine(fcinfo, &kind);
 }
 
 /* serial and final function */
 Datum
 mr_bloom_write(PG_FUNCTION_ARGS)
 {
-	(void) mr_call_context(fcinfo);
-	PG_RETURN_BYTEA_P(write_bloom(state_argument(fcinfo, 0)));
+	return mr_sketch_write(fcinfo, &kind);
 }
 
 Datum
 mr_bloom_read(PG_FUNCTION_ARGS)
 {
-	(void) mr_call_context(fcinfo);
-	PG_RETURN_POINTER(read_bloom(PG_GETARG_BYTEA_PP(0)));
+	return mr_sketch_read(fcinfo, &kind);
 }
 
 /* ---------- functions ---------- */
@@ -312,25 +284,14 @@ mr_bloom_read(PG_FUNCTION_ARGS)
 Datum
 mr_bloom_add(PG_FUNCTION_ARGS)
 {
-	const MrValueType *type = mr_hashed_argument(fcinfo, 1);
-	Bloom	   *bloom;
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	bloom = read_bloom(PG_GETARG_BYTEA_PP(0));
-	if (!PG_ARGISNULL(1))
-		add_hash(bloom, mr_value_hash(type, PG_GET_COLLATION(), PG_GETARG_DATUM(1)));
-	PG_RETURN_BYTEA_P(write_bloom(bloom));
+	return mr_sketch_add(fcinfo, &kind);
 }
 
 /* bloom_union(bloom, bloom) */
 Datum
 mr_bloom_union(PG_FUNCTION_ARGS)
 {
-	Bloom	   *bloom = read_bloom(PG_GETARG_BYTEA_PP(0));
-
-	merge(bloom, read_bloom(PG_GETARG_BYTEA_PP(1)));
-	PG_RETURN_BYTEA_P(write_bloom(bloom));
+	return mr_sketch_union(fcinfo, &kind);
 }
 
 /* bloom_intersection(bloom, bloom) */

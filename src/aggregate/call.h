@@ -12,6 +12,13 @@
 /* where the state of an aggregation lives; ERROR when a function is not called in one */
 extern MemoryContext mr_call_context(FunctionCallInfo fcinfo);
 
+/* a state, NULL: none yet */
+static inline void *
+mr_call_state(FunctionCallInfo fcinfo, int arg)
+{
+	return PG_ARGISNULL(arg) ? NULL : PG_GETARG_POINTER(arg);
+}
+
 /* an argument that must be the same for all rows of a group, and not null */
 extern int	mr_call_integer(FunctionCallInfo fcinfo, int arg, const char *name, int low, int high);
 extern double mr_call_fraction(FunctionCallInfo fcinfo, int arg, const char *name, bool with_ends);

@@ -66,16 +66,21 @@ counter_of(const CmSketch *sketch, uint64 hash, int row)
 }
 
 static void
-add_hash(CmSketch *sketch, uint64 hash)
+add_hash(void *state, uint64 hash)
 {
+	CmSketch   *sketch = state;
+
 	sketch->total = mr_add_counts(sketch->total, 1);
 	for (int row = 0; row < sketch->nrows; row++)
 		mr_histogram_add(&sketch->counters, counter_of(sketch, hash, row), 1);
 }
 
-static void
-merge(CmSketch *into, const CmSketch *from)
+static void *
+merge(void *state, const void *other, MemoryContext context)
 {
+	const CmSketch *from = other;
+	CmSketch   *into = state ? state : create(from->width, from->nrows, context);
+
 	if (into->width != from->width || into->nrows != from->nrows)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -84,13 +89,15 @@ merge(CmSketch *into, const CmSketch *from)
 						  into->nrows, into->width, from->nrows, from->width));
 	into->total = mr_add_counts(into->total, from->total);
 	mr_histogram_merge(&into->counters, &from->counters);
+	return into;
 }
 
 /* ---------- bytes ---------- */
 
 static bytea *
-write_sketch(const CmSketch *sketch)
+write_sketch(const void *state)
 {
+	const CmSketch *sketch = state;
 	StringInfoData out;
 
 	mr_sketch_begin(&out, TYPE);
@@ -101,7 +108,7 @@ write_sketch(const CmSketch *sketch)
 	return mr_sketch_end(&out);
 }
 
-static CmSketch *
+static void *
 read_sketch(const bytea *bytes)
 {
 	StringInfoData in;
@@ -124,31 +131,21 @@ read_sketch(const bytea *bytes)
 	return sketch;
 }
 
-static void
-check_sketch(const bytea *bytes)
-{
-	(void) read_sketch(bytes);
-}
+static const MrSketchKind kind = {read_sketch, write_sketch, merge, add_hash};
 
 Datum
 mr_cmsketch_in(PG_FUNCTION_ARGS)
 {
-	return mr_sketch_in(fcinfo, check_sketch);
+	return mr_sketch_in(fcinfo, &kind);
 }
 
 Datum
 mr_cmsketch_recv(PG_FUNCTION_ARGS)
 {
-	return mr_sketch_recv(fcinfo, check_sketch);
+	return mr_sketch_recv(fcinfo, &kind);
 }
 
 /* ---------- aggregates ---------- */
-
-static CmSketch *
-state_argument(FunctionCallInfo fcinfo, int arg)
-{
-	return PG_ARGISNULL(arg) ? NULL : (CmSketch *) PG_GETARG_POINTER(arg);
-}
 
 static void
 choose_size(FunctionCallInfo fcinfo, int *width, int *nrows)
@@ -179,7 +176,7 @@ Datum
 mr_cmsketch_transition(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = mr_call_context(fcinfo);
-	CmSketch   *sketch = state_argument(fcinfo, 0);
+	CmSketch   *sketch = mr_call_state(fcinfo, 0);
 	const MrValueType *type = mr_hashed_argument(fcinfo, 1);
 	int			width,
 				nrows;
@@ -194,85 +191,49 @@ mr_cmsketch_transition(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(sketch);
 }
 
-static CmSketch *
-merge_into(CmSketch *into, const CmSketch *from, MemoryContext context)
-{
-	if (into == NULL)
-		into = create(from->width, from->nrows, context);
-	merge(into, from);
-	return into;
-}
-
 /* (internal, cmsketch) */
 Datum
 mr_cmsketch_merge_transition(PG_FUNCTION_ARGS)
 {
-	MemoryContext context = mr_call_context(fcinfo);
-	CmSketch   *sketch = state_argument(fcinfo, 0);
-
-	if (!PG_ARGISNULL(1))
-		sketch = merge_into(sketch, read_sketch(PG_GETARG_BYTEA_PP(1)), context);
-	if (sketch == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_POINTER(sketch);
+	return mr_sketch_union_transition(fcinfo, &kind);
 }
 
 Datum
 mr_cmsketch_combine(PG_FUNCTION_ARGS)
 {
-	MemoryContext context = mr_call_context(fcinfo);
-	CmSketch   *sketch = state_argument(fcinfo, 0);
-
-	if (!PG_ARGISNULL(1))
-		sketch = merge_into(sketch, state_argument(fcinfo, 1), context);
-	if (sketch == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_POINTER(sketch);
+	return mr_sketch_combine(fcinfo, &kind);
 }
 
 /* serial and final function */
 Datum
 mr_cmsketch_write(PG_FUNCTION_ARGS)
 {
-	(void) mr_call_context(fcinfo);
-	PG_RETURN_BYTEA_P(write_sketch(state_argument(fcinfo, 0)));
+	return mr_sketch_write(fcinfo, &kind);
 }
 
 Datum
 mr_cmsketch_read(PG_FUNCTION_ARGS)
 {
-	(void) mr_call_context(fcinfo);
-	PG_RETURN_POINTER(read_sketch(PG_GETARG_BYTEA_PP(0)));
+	return mr_sketch_read(fcinfo, &kind);
 }
 
 /* ---------- functions ---------- */
 
-/* cmsketch_add(cmsketch, value): a null value adds nothing */
+/* cmstateadd(cmsketch, value): a null value adds nothing */
 Datum
 mr_cmsketch_add(PG_FUNCTION_ARGS)
 {
-	const MrValueType *type = mr_hashed_argument(fcinfo, 1);
-	CmSketch   *sketch;
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	sketch = read_sketch(PG_GETARG_BYTEA_PP(0));
-	if (!PG_ARGISNULL(1))
-		add_hash(sketch, mr_value_hash(type, PG_GET_COLLATION(), PG_GETARG_DATUM(1)));
-	PG_RETURN_BYTEA_P(write_sketch(sketch));
+	return mr_sketch_add(fcinfo, &kind);
 }
 
-/* cmsketch_merge(cmsketch, cmsketch) */
+/* cmstatemerge(cmsketch, cmsketch) */
 Datum
 mr_cmsketch_merge(PG_FUNCTION_ARGS)
 {
-	CmSketch   *sketch = read_sketch(PG_GETARG_BYTEA_PP(0));
-
-	merge(sketch, read_sketch(PG_GETARG_BYTEA_PP(1)));
-	PG_RETURN_BYTEA_P(write_sketch(sketch));
+	return mr_sketch_union(fcinfo, &kind);
 }
 
-/* cmsketch_frequency(cmsketch, value) */
+/* cmstatefrequency(cmsketch, value) */
 Datum
 mr_cmsketch_frequency(PG_FUNCTION_ARGS)
 {
@@ -286,9 +247,11 @@ mr_cmsketch_frequency(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(result);
 }
 
-/* cmsketch_total(cmsketch) */
+/* cmstatetotal(cmsketch) */
 Datum
 mr_cmsketch_total(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(read_sketch(PG_GETARG_BYTEA_PP(0))->total);
+	CmSketch   *sketch = read_sketch(PG_GETARG_BYTEA_PP(0));
+
+	PG_RETURN_INT64(sketch->total);
 }

@@ -141,9 +141,12 @@ same_number(double a, double b)
 	return a == b || (isnan(a) && isnan(b));
 }
 
-static void
-merge(Dist *into, const Dist *from)
+static void *
+merge(void *state, const void *other, MemoryContext context)
 {
+	const Dist *from = other;
+	Dist	   *into = state ? state : create(from->accuracy, from->fraction, context);
+
 	if (into->accuracy != from->accuracy)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -151,10 +154,11 @@ merge(Dist *into, const Dist *from)
 	if (!same_number(into->fraction, from->fraction))
 		mr_call_changed("fraction");
 	if (from->count == 0)
-		return;
+		return into;
 	widen(into, from->least, from->greatest);
 	into->count = mr_add_counts(into->count, from->count);
 	mr_histogram_merge(&into->buckets, &from->buckets);
+	return into;
 }
 
 /* as percentile_disc(): the first value that this fraction of all is no greater than */
@@ -200,8 +204,9 @@ cdf(const Dist *dist, double value)
 /* ---------- bytes ---------- */
 
 static bytea *
-write_dist(const Dist *dist)
+write_dist(const void *state)
 {
+	const Dist *dist = state;
 	StringInfoData out;
 
 	mr_sketch_begin(&out, TYPE);
@@ -213,7 +218,7 @@ write_dist(const Dist *dist)
 	return mr_sketch_end(&out);
 }
 
-static Dist *
+static void *
 read_dist(const bytea *bytes)
 {
 	StringInfoData in;
@@ -238,31 +243,21 @@ read_dist(const bytea *bytes)
 	return dist;
 }
 
-static void
-check_dist(const bytea *bytes)
-{
-	(void) read_dist(bytes);
-}
+static const MrSketchKind kind = {read_dist, write_dist, merge, NULL};
 
 Datum
 mr_dist_in(PG_FUNCTION_ARGS)
 {
-	return mr_sketch_in(fcinfo, check_dist);
+	return mr_sketch_in(fcinfo, &kind);
 }
 
 Datum
 mr_dist_recv(PG_FUNCTION_ARGS)
 {
-	return mr_sketch_recv(fcinfo, check_dist);
+	return mr_sketch_recv(fcinfo, &kind);
 }
 
 /* ---------- aggregates ---------- */
-
-static Dist *
-state_argument(FunctionCallInfo fcinfo, int arg)
-{
-	return PG_ARGISNULL(arg) ? NULL : (Dist *) PG_GETARG_POINTER(arg);
-}
 
 static double
 accuracy_argument(FunctionCallInfo fcinfo, int arg)
@@ -281,7 +276,7 @@ Datum
 mr_dist_transition(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = mr_call_context(fcinfo);
-	Dist	   *dist = state_argument(fcinfo, 0);
+	Dist	   *dist = mr_call_state(fcinfo, 0);
 	double		accuracy = PG_NARGS() > 2 ? accuracy_argument(fcinfo, 2) : DEFAULT_ACCURACY;
 
 	if (dist == NULL)
@@ -298,7 +293,7 @@ Datum
 mr_percentile_transition(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = mr_call_context(fcinfo);
-	Dist	   *dist = state_argument(fcinfo, 0);
+	Dist	   *dist = mr_call_state(fcinfo, 0);
 	double		fraction = mr_call_fraction(fcinfo, 2, "fraction", true);
 	double		accuracy = PG_NARGS() > 3 ? accuracy_argument(fcinfo, 3) : DEFAULT_ACCURACY;
 
@@ -313,62 +308,37 @@ mr_percentile_transition(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(dist);
 }
 
-static Dist *
-merge_into(Dist *into, const Dist *from, MemoryContext context)
-{
-	if (into == NULL)
-		into = create(from->accuracy, from->fraction, context);
-	merge(into, from);
-	return into;
-}
-
 /* (internal, dist) */
 Datum
 mr_dist_union_transition(PG_FUNCTION_ARGS)
 {
-	MemoryContext context = mr_call_context(fcinfo);
-	Dist	   *dist = state_argument(fcinfo, 0);
-
-	if (!PG_ARGISNULL(1))
-		dist = merge_into(dist, read_dist(PG_GETARG_BYTEA_PP(1)), context);
-	if (dist == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_POINTER(dist);
+	return mr_sketch_union_transition(fcinfo, &kind);
 }
 
 Datum
 mr_dist_combine(PG_FUNCTION_ARGS)
 {
-	MemoryContext context = mr_call_context(fcinfo);
-	Dist	   *dist = state_argument(fcinfo, 0);
-
-	if (!PG_ARGISNULL(1))
-		dist = merge_into(dist, state_argument(fcinfo, 1), context);
-	if (dist == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_POINTER(dist);
+	return mr_sketch_combine(fcinfo, &kind);
 }
 
 /* serial function, and final function of those that give a distribution */
 Datum
 mr_dist_write(PG_FUNCTION_ARGS)
 {
-	(void) mr_call_context(fcinfo);
-	PG_RETURN_BYTEA_P(write_dist(state_argument(fcinfo, 0)));
+	return mr_sketch_write(fcinfo, &kind);
 }
 
 Datum
 mr_dist_read(PG_FUNCTION_ARGS)
 {
-	(void) mr_call_context(fcinfo);
-	PG_RETURN_POINTER(read_dist(PG_GETARG_BYTEA_PP(0)));
+	return mr_sketch_read(fcinfo, &kind);
 }
 
 /* null when there were no values */
 Datum
 mr_percentile_final(PG_FUNCTION_ARGS)
 {
-	Dist	   *dist = state_argument(fcinfo, 0);
+	Dist	   *dist = mr_call_state(fcinfo, 0);
 
 	(void) mr_call_context(fcinfo);
 	if (dist == NULL || dist->count == 0)
@@ -392,10 +362,7 @@ mr_dist_add(PG_FUNCTION_ARGS)
 Datum
 mr_dist_union(PG_FUNCTION_ARGS)
 {
-	Dist	   *dist = read_dist(PG_GETARG_BYTEA_PP(0));
-
-	merge(dist, read_dist(PG_GETARG_BYTEA_PP(1)));
-	PG_RETURN_BYTEA_P(write_dist(dist));
+	return mr_sketch_union(fcinfo, &kind);
 }
 
 /* dist_quantile(dist, fraction): null when it is empty */
@@ -454,5 +421,7 @@ mr_dist_cdf(PG_FUNCTION_ARGS)
 Datum
 mr_dist_count(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(read_dist(PG_GETARG_BYTEA_PP(0))->count);
+	Dist	   *dist = read_dist(PG_GETARG_BYTEA_PP(0));
+
+	PG_RETURN_INT64(dist->count);
 }

@@ -150,17 +150,21 @@ set_register(Hll *hll, uint32 number, uint8 value)
 }
 
 static void
-add_hash(Hll *hll, uint64 hash)
+add_hash(void *state, uint64 hash)
 {
+	Hll		   *hll = state;
 	uint64		rest = hash << hll->precision;
 
 	set_register(hll, hash >> (64 - hll->precision),
 				 rest == 0 ? max_value(hll) : 64 - pg_leftmost_one_pos64(rest));
 }
 
-static void
-merge(Hll *into, const Hll *from)
+static void *
+merge(void *state, const void *other, MemoryContext context)
 {
+	const Hll  *from = other;
+	Hll		   *into = state ? state : create(from->precision, context);
+
 	if (into->precision != from->precision)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -168,11 +172,12 @@ merge(Hll *into, const Hll *from)
 	for (int i = 0; i < from->npairs; i++)
 		set_register(into, from->pairs[i] >> 8, from->pairs[i] & 0xff);
 	if (from->registers == NULL)
-		return;
+		return into;
 	if (into->registers == NULL)
 		expand(into);
 	for (int i = 0; i < nregisters(into); i++)
 		into->registers[i] = Max(into->registers[i], from->registers[i]);
+	return into;
 }
 
 /* ---------- the estimate ---------- */
@@ -241,8 +246,9 @@ estimate(const Hll *hll)
 /* ---------- bytes ---------- */
 
 static bytea *
-write_hll(const Hll *hll)
+write_hll(const void *state)
 {
+	const Hll  *hll = state;
 	StringInfoData out;
 
 	mr_sketch_begin(&out, TYPE);
@@ -285,7 +291,7 @@ read_pairs(Hll *hll, StringInfo in, uint64 n)
 }
 
 /* in the current context, and modifiable */
-static Hll *
+static void *
 read_hll(const bytea *bytes)
 {
 	StringInfoData in;
@@ -313,38 +319,28 @@ read_hll(const bytea *bytes)
 	return hll;
 }
 
-static void
-check_hll(const bytea *bytes)
-{
-	(void) read_hll(bytes);
-}
+static const MrSketchKind kind = {read_hll, write_hll, merge, add_hash};
 
 Datum
 mr_hll_in(PG_FUNCTION_ARGS)
 {
-	return mr_sketch_in(fcinfo, check_hll);
+	return mr_sketch_in(fcinfo, &kind);
 }
 
 Datum
 mr_hll_recv(PG_FUNCTION_ARGS)
 {
-	return mr_sketch_recv(fcinfo, check_hll);
+	return mr_sketch_recv(fcinfo, &kind);
 }
 
 /* ---------- aggregates ---------- */
-
-static Hll *
-state_argument(FunctionCallInfo fcinfo, int arg)
-{
-	return PG_ARGISNULL(arg) ? NULL : (Hll *) PG_GETARG_POINTER(arg);
-}
 
 /* (internal, value [, p]) */
 Datum
 mr_hll_transition(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = mr_call_context(fcinfo);
-	Hll		   *hll = state_argument(fcinfo, 0);
+	Hll		   *hll = mr_call_state(fcinfo, 0);
 	const MrValueType *type = mr_hashed_argument(fcinfo, 1);
 	int			precision = DEFAULT_PRECISION;
 
@@ -359,55 +355,30 @@ mr_hll_transition(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(hll);
 }
 
-static Hll *
-merge_into(Hll *into, const Hll *from, MemoryContext context)
-{
-	if (into == NULL)
-		into = create(from->precision, context);
-	merge(into, from);
-	return into;
-}
-
 /* (internal, hll) */
 Datum
 mr_hll_union_transition(PG_FUNCTION_ARGS)
 {
-	MemoryContext context = mr_call_context(fcinfo);
-	Hll		   *hll = state_argument(fcinfo, 0);
-
-	if (!PG_ARGISNULL(1))
-		hll = merge_into(hll, read_hll(PG_GETARG_BYTEA_PP(1)), context);
-	if (hll == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_POINTER(hll);
+	return mr_sketch_union_transition(fcinfo, &kind);
 }
 
 Datum
 mr_hll_combine(PG_FUNCTION_ARGS)
 {
-	MemoryContext context = mr_call_context(fcinfo);
-	Hll		   *hll = state_argument(fcinfo, 0);
-
-	if (!PG_ARGISNULL(1))
-		hll = merge_into(hll, state_argument(fcinfo, 1), context);
-	if (hll == NULL)
-		PG_RETURN_NULL();
-	PG_RETURN_POINTER(hll);
+	return mr_sketch_combine(fcinfo, &kind);
 }
 
 /* serial function, and final function of those that give a sketch */
 Datum
 mr_hll_write(PG_FUNCTION_ARGS)
 {
-	(void) mr_call_context(fcinfo);
-	PG_RETURN_BYTEA_P(write_hll(state_argument(fcinfo, 0)));
+	return mr_sketch_write(fcinfo, &kind);
 }
 
 Datum
 mr_hll_read(PG_FUNCTION_ARGS)
 {
-	(void) mr_call_context(fcinfo);
-	PG_RETURN_POINTER(read_hll(PG_GETARG_BYTEA_PP(0)));
+	return mr_sketch_read(fcinfo, &kind);
 }
 
 /* 0 when there were no rows */
@@ -415,7 +386,7 @@ Datum
 mr_hll_count_final(PG_FUNCTION_ARGS)
 {
 	(void) mr_call_context(fcinfo);
-	PG_RETURN_INT64(PG_ARGISNULL(0) ? 0 : estimate(state_argument(fcinfo, 0)));
+	PG_RETURN_INT64(PG_ARGISNULL(0) ? 0 : estimate(mr_call_state(fcinfo, 0)));
 }
 
 /* ---------- functions ---------- */
@@ -433,25 +404,14 @@ mr_hll_empty(PG_FUNCTION_ARGS)
 Datum
 mr_hll_add(PG_FUNCTION_ARGS)
 {
-	const MrValueType *type = mr_hashed_argument(fcinfo, 1);
-	Hll		   *hll;
-
-	if (PG_ARGISNULL(0))
-		PG_RETURN_NULL();
-	hll = read_hll(PG_GETARG_BYTEA_PP(0));
-	if (!PG_ARGISNULL(1))
-		add_hash(hll, mr_value_hash(type, PG_GET_COLLATION(), PG_GETARG_DATUM(1)));
-	PG_RETURN_BYTEA_P(write_hll(hll));
+	return mr_sketch_add(fcinfo, &kind);
 }
 
 /* hll_union(hll, hll) */
 Datum
 mr_hll_union(PG_FUNCTION_ARGS)
 {
-	Hll		   *hll = read_hll(PG_GETARG_BYTEA_PP(0));
-
-	merge(hll, read_hll(PG_GETARG_BYTEA_PP(1)));
-	PG_RETURN_BYTEA_P(write_hll(hll));
+	return mr_sketch_union(fcinfo, &kind);
 }
 
 /* hll_cardinality(hll) */

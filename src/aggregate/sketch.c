@@ -1,6 +1,6 @@
 /*
  * aggregate/sketch.c
- *		Sketches as types of their own: input and output, numbers of variable length.
+ *		Sketches as types of their own: input and output, what their aggregates have in common.
  *
  * A value of such a type is what its aggregate's serialization function makes.  Anybody may
  * enter one, so it is checked at input as well as whenever it is read: what reads it never
@@ -8,6 +8,7 @@
  */
 #include "millrace.h"
 
+#include "aggregate/call.h"
 #include "aggregate/sketch.h"
 #include "libpq/pqformat.h"
 #include "utils/builtins.h"
@@ -19,7 +20,7 @@ PG_FUNCTION_INFO_V1(mr_sketch_out);
 PG_FUNCTION_INFO_V1(mr_sketch_send);
 
 Datum
-mr_sketch_in(FunctionCallInfo fcinfo, MrSketchCheck check)
+mr_sketch_in(FunctionCallInfo fcinfo, const MrSketchKind *kind)
 {
 	char	   *digits = PG_GETARG_CSTRING(0);
 	Size		ndigits = strlen(digits);
@@ -32,12 +33,12 @@ mr_sketch_in(FunctionCallInfo fcinfo, MrSketchCheck check)
 				errdetail("It begins with \"\\x\", followed by hexadecimal digits."));
 	bytes = palloc(VARHDRSZ + ndigits / 2);
 	SET_VARSIZE(bytes, VARHDRSZ + hex_decode(digits + 2, ndigits - 2, VARDATA(bytes)));
-	check(bytes);
+	(void) kind->read(bytes);
 	PG_RETURN_BYTEA_P(bytes);
 }
 
 Datum
-mr_sketch_recv(FunctionCallInfo fcinfo, MrSketchCheck check)
+mr_sketch_recv(FunctionCallInfo fcinfo, const MrSketchKind *kind)
 {
 	StringInfo	message = (StringInfo) PG_GETARG_POINTER(0);
 	int			size = message->len - message->cursor;
@@ -45,7 +46,7 @@ mr_sketch_recv(FunctionCallInfo fcinfo, MrSketchCheck check)
 
 	SET_VARSIZE(bytes, VARHDRSZ + size);
 	pq_copymsgbytes(message, VARDATA(bytes), size);
-	check(bytes);
+	(void) kind->read(bytes);
 	PG_RETURN_BYTEA_P(bytes);
 }
 
@@ -68,6 +69,73 @@ mr_sketch_send(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BYTEA_P(PG_GETARG_BYTEA_P_COPY(0));
 }
+
+/* ---------- aggregates and functions ---------- */
+
+Datum
+mr_sketch_union_transition(FunctionCallInfo fcinfo, const MrSketchKind *kind)
+{
+	MemoryContext context = mr_call_context(fcinfo);
+	void	   *sketch = mr_call_state(fcinfo, 0);
+
+	if (!PG_ARGISNULL(1))
+		sketch = kind->merge(sketch, kind->read(PG_GETARG_BYTEA_PP(1)), context);
+	if (sketch == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_POINTER(sketch);
+}
+
+Datum
+mr_sketch_combine(FunctionCallInfo fcinfo, const MrSketchKind *kind)
+{
+	MemoryContext context = mr_call_context(fcinfo);
+	void	   *sketch = mr_call_state(fcinfo, 0);
+
+	if (!PG_ARGISNULL(1))
+		sketch = kind->merge(sketch, mr_call_state(fcinfo, 1), context);
+	if (sketch == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_POINTER(sketch);
+}
+
+Datum
+mr_sketch_write(FunctionCallInfo fcinfo, const MrSketchKind *kind)
+{
+	(void) mr_call_context(fcinfo);
+	PG_RETURN_BYTEA_P(kind->write(mr_call_state(fcinfo, 0)));
+}
+
+Datum
+mr_sketch_read(FunctionCallInfo fcinfo, const MrSketchKind *kind)
+{
+	(void) mr_call_context(fcinfo);
+	PG_RETURN_POINTER(kind->read(PG_GETARG_BYTEA_PP(0)));
+}
+
+Datum
+mr_sketch_union(FunctionCallInfo fcinfo, const MrSketchKind *kind)
+{
+	void	   *sketch = kind->read(PG_GETARG_BYTEA_PP(0));
+
+	sketch = kind->merge(sketch, kind->read(PG_GETARG_BYTEA_PP(1)), CurrentMemoryContext);
+	PG_RETURN_BYTEA_P(kind->write(sketch));
+}
+
+Datum
+mr_sketch_add(FunctionCallInfo fcinfo, const MrSketchKind *kind)
+{
+	const MrValueType *type = mr_hashed_argument(fcinfo, 1);
+	void	   *sketch;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	sketch = kind->read(PG_GETARG_BYTEA_PP(0));
+	if (!PG_ARGISNULL(1))
+		kind->add_hash(sketch, mr_value_hash(type, PG_GET_COLLATION(), PG_GETARG_DATUM(1)));
+	PG_RETURN_BYTEA_P(kind->write(sketch));
+}
+
+/* ---------- bytes ---------- */
 
 void
 mr_sketch_begin(StringInfo out, char type)

@@ -1,6 +1,6 @@
 /*
  * aggregate/sketch.h
- *		Sketches as types of their own: input and output, numbers of variable length.
+ *		Sketches as types of their own: input and output, what their aggregates have in common.
  */
 #ifndef MR_AGGREGATE_SKETCH_H
 #define MR_AGGREGATE_SKETCH_H
@@ -11,14 +11,42 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 
-/* ERROR when bytes are not a sketch of the type at hand */
-typedef void (*MrSketchCheck) (const bytea *bytes);
+/* one of them */
+typedef struct MrSketchKind
+{
+	/*
+	 * in the current context, and modifiable; ERROR when it is not a sketch
+	 * of this kind
+	 */
+	void	   *(*read) (const bytea *bytes);
+	bytea	   *(*write) (const void *sketch);
 
-/* a type's input function: hexadecimal, as bytea's */
-extern Datum mr_sketch_in(FunctionCallInfo fcinfo, MrSketchCheck check);
+	/*
+	 * what came to another one comes to this one, too; NULL: to a new one in
+	 * context
+	 */
+	void	   *(*merge) (void *into, const void *from, MemoryContext context);
 
-/* a type's receive function */
-extern Datum mr_sketch_recv(FunctionCallInfo fcinfo, MrSketchCheck check);
+	/* a value comes, of which the hash is all that matters; NULL: others do */
+	void		(*add_hash) (void *sketch, uint64 hash);
+} MrSketchKind;
+
+/* a type's input function: hexadecimal, as bytea's; and receive function */
+extern Datum mr_sketch_in(FunctionCallInfo fcinfo, const MrSketchKind *kind);
+extern Datum mr_sketch_recv(FunctionCallInfo fcinfo, const MrSketchKind *kind);
+
+/*
+ * Support functions of its aggregates: (internal, sketch); (internal, internal); serial, and
+ * final of those that give a sketch; deserial.
+ */
+extern Datum mr_sketch_union_transition(FunctionCallInfo fcinfo, const MrSketchKind *kind);
+extern Datum mr_sketch_combine(FunctionCallInfo fcinfo, const MrSketchKind *kind);
+extern Datum mr_sketch_write(FunctionCallInfo fcinfo, const MrSketchKind *kind);
+extern Datum mr_sketch_read(FunctionCallInfo fcinfo, const MrSketchKind *kind);
+
+/* (sketch, sketch); (sketch, value): a null value adds nothing */
+extern Datum mr_sketch_union(FunctionCallInfo fcinfo, const MrSketchKind *kind);
+extern Datum mr_sketch_add(FunctionCallInfo fcinfo, const MrSketchKind *kind);
 
 /*
  * The first bytes: a letter for the type, and a version.  Reading checks them.

@@ -320,18 +320,12 @@ read_topk(const bytea *bytes, FmgrInfo *flinfo)
 
 /* ---------- aggregate ---------- */
 
-static TopK *
-state_argument(FunctionCallInfo fcinfo, int arg)
-{
-	return PG_ARGISNULL(arg) ? NULL : (TopK *) PG_GETARG_POINTER(arg);
-}
-
 /* (internal, value, k) */
 Datum
 mr_topk_transition(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = mr_call_context(fcinfo);
-	TopK	   *topk = state_argument(fcinfo, 0);
+	TopK	   *topk = mr_call_state(fcinfo, 0);
 	const MrValueType *type = mr_hashed_argument(fcinfo, 1);
 	int			k = mr_call_integer(fcinfo, 2, "k", 1, MAX_K);
 
@@ -354,10 +348,10 @@ Datum
 mr_topk_combine(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = mr_call_context(fcinfo);
-	TopK	   *topk = state_argument(fcinfo, 0);
+	TopK	   *topk = mr_call_state(fcinfo, 0);
 
 	if (!PG_ARGISNULL(1))
-		topk = merge_into(topk, state_argument(fcinfo, 1), PG_GET_COLLATION(), context);
+		topk = merge_into(topk, mr_call_state(fcinfo, 1), PG_GET_COLLATION(), context);
 	if (topk == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_POINTER(topk);
@@ -367,7 +361,7 @@ Datum
 mr_topk_write(PG_FUNCTION_ARGS)
 {
 	(void) mr_call_context(fcinfo);
-	PG_RETURN_BYTEA_P(write_topk(state_argument(fcinfo, 0)));
+	PG_RETURN_BYTEA_P(write_topk(mr_call_state(fcinfo, 0)));
 }
 
 Datum
@@ -446,7 +440,7 @@ number(int64 value)
 Datum
 mr_topk_final(PG_FUNCTION_ARGS)
 {
-	TopK	   *topk = state_argument(fcinfo, 0);
+	TopK	   *topk = mr_call_state(fcinfo, 0);
 	JsonbParseState *state = NULL;
 	FmgrInfo   *to_jsonb;
 
