@@ -70,7 +70,7 @@ mr_last_n_transition(PG_FUNCTION_ARGS)
 static MrCollection *
 final_argument(FunctionCallInfo fcinfo)
 {
-	MrCollection *collection = PG_ARGISNULL(0) ? NULL : (MrCollection *) PG_GETARG_POINTER(0);
+	MrCollection *collection = mr_call_state(fcinfo, 0);
 
 	(void) mr_call_context(fcinfo);
 	if (collection == NULL)

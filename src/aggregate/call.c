@@ -10,6 +10,7 @@
 #include "aggregate/call.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 
 MemoryContext
 mr_call_context(FunctionCallInfo fcinfo)
@@ -68,4 +69,17 @@ mr_call_changed(const char *name)
 	ereport(ERROR,
 			errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			errmsg("%s must be the same for all rows of a group", name));
+}
+
+void
+mr_call_check_memory(Size memory, int64 nrows, const char *instead)
+{
+	Size		limit = Min((Size) mr_state_memory * 1024, MaxAllocSize);
+
+	if (memory > limit)
+		ereport(ERROR,
+				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				errmsg("state of an aggregate exceeds the maximum of %zu kB", limit / 1024),
+				nrows < 0 ? 0 : errdetail("One group has collected %lld rows.", (long long) nrows),
+				errhint("%s, or raise \"%s\".", instead, "millrace.state_memory"));
 }

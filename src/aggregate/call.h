@@ -23,6 +23,12 @@ mr_call_state(FunctionCallInfo fcinfo, int arg)
 extern int	mr_call_integer(FunctionCallInfo fcinfo, int arg, const char *name, int low, int high);
 extern double mr_call_fraction(FunctionCallInfo fcinfo, int arg, const char *name, bool with_ends);
 
+/*
+ * ERROR 54000 when a state takes more than millrace.state_memory.  nrows: that it has
+ * collected, or -1; instead: what can be done about it, as the beginning of a sentence
+ */
+extern void mr_call_check_memory(Size memory, int64 nrows, const char *instead);
+
 /* ERROR: such an argument has changed */
 extern void mr_call_changed(const char *name) pg_attribute_noreturn();
 

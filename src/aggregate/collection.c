@@ -27,6 +27,7 @@
 #include "millrace.h"
 
 #include "access/htup_details.h"
+#include "aggregate/call.h"
 #include "aggregate/collection.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
@@ -177,14 +178,8 @@ choose_key_collation(MrCollectionKind kind, Oid collation)
 static void
 check_memory(const MrCollection *collection)
 {
-	Size		limit = Min((Size) mr_state_memory * 1024, MaxAllocSize);
-
-	if (collection->memory > limit)
-		ereport(ERROR,
-				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("state of an aggregate exceeds the maximum of %zu kB", limit / 1024),
-				errdetail("One group has collected %lld rows.", (long long) collection->nrows),
-				errhint("Group by more columns, use an approximate aggregate, or raise \"%s\".", "millrace.state_memory"));
+	mr_call_check_memory(collection->memory, collection->nrows,
+						 "Group by more columns, use an approximate aggregate");
 }
 
 static void

@@ -17,12 +17,10 @@ PG_FUNCTION_INFO_V1(mr_collection_read);
 MrCollection *
 mr_collection_argument(FunctionCallInfo fcinfo, MrCollectionKind kind)
 {
-	MrCollection *collection;
+	MrCollection *collection = mr_call_state(fcinfo, 0);
 
-	if (PG_ARGISNULL(0))
-		return NULL;
-	collection = (MrCollection *) PG_GETARG_POINTER(0);
-	mr_collection_check(collection, kind);
+	if (collection != NULL)
+		mr_collection_check(collection, kind);
 	return collection;
 }
 
@@ -74,7 +72,7 @@ Datum
 mr_collection_combine(PG_FUNCTION_ARGS)
 {
 	MemoryContext context = mr_call_context(fcinfo);
-	MrCollection *into = PG_ARGISNULL(0) ? NULL : (MrCollection *) PG_GETARG_POINTER(0);
+	MrCollection *into = mr_call_state(fcinfo, 0);
 
 	if (!PG_ARGISNULL(1))
 		into = mr_collection_merge(into, (MrCollection *) PG_GETARG_POINTER(1), PG_GET_COLLATION(), context);

@@ -187,18 +187,6 @@ reduce(TopK *topk)
 	make_table(topk);
 }
 
-static void
-check_memory(const TopK *topk)
-{
-	Size		limit = Min((Size) mr_state_memory * 1024, MaxAllocSize);
-
-	if (topk->memory > limit)
-		ereport(ERROR,
-				errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				errmsg("state of an aggregate exceeds the maximum of %zu kB", limit / 1024),
-				errhint("Choose a smaller k, or raise \"%s\".", "millrace.state_memory"));
-}
-
 /* of values that are equal but not the same, one is shown whatever their order */
 static void
 prefer(TopK *topk, Counter *counter, Datum value)
@@ -234,7 +222,7 @@ add_value(TopK *topk, uint64 hash, Datum value, int64 count)
 	counter->value = mr_value_copy(value_type(topk), value, topk->context, &size);
 	topk->memory += size;
 	enter(topk, topk->ncounters++);
-	check_memory(topk);
+	mr_call_check_memory(topk->memory, -1, "Choose a smaller k");
 }
 
 static TopK *
