@@ -62,12 +62,8 @@ static void
 create_key(const char *view, Oid namespace, Oid table)
 {
 	IndexStmt  *stmt = makeNode(IndexStmt);
-	IndexElem  *elem = makeNode(IndexElem);
 
-	elem->name = pstrdup("id");
-	elem->ordering = SORTBY_DEFAULT;
-	elem->nulls_ordering = SORTBY_NULLS_DEFAULT;
-	stmt->indexParams = list_make1(elem);
+	stmt->indexParams = list_make1(mr_relations_index_column("id"));
 	stmt->idxname = mr_relations_part_name(view, "changes_pkey", namespace, InvalidOid);
 	stmt->relation = makeRangeVar(get_namespace_name(namespace), get_rel_name(table), -1);
 	stmt->accessMethod = "btree";

@@ -239,6 +239,17 @@ matrel_columns(const MrViewAnalysis *analysis)
 	return columns;
 }
 
+IndexElem *
+mr_relations_index_column(const char *name)
+{
+	IndexElem  *elem = makeNode(IndexElem);
+
+	elem->name = pstrdup(name);
+	elem->ordering = SORTBY_DEFAULT;
+	elem->nulls_ordering = SORTBY_NULLS_DEFAULT;
+	return elem;
+}
+
 /* the key that the merge looks groups up by; NULL is a group */
 static void
 create_key_index(const char *view, Oid namespace, Oid matrel, const MrViewAnalysis *analysis)
@@ -249,15 +260,9 @@ create_key_index(const char *view, Oid namespace, Oid matrel, const MrViewAnalys
 	foreach(lc, analysis->columns)
 	{
 		MrMatrelColumn *column = lfirst(lc);
-		IndexElem  *elem;
 
-		if (!column->is_key)
-			continue;
-		elem = makeNode(IndexElem);
-		elem->name = column->name;
-		elem->ordering = SORTBY_DEFAULT;
-		elem->nulls_ordering = SORTBY_NULLS_DEFAULT;
-		stmt->indexParams = lappend(stmt->indexParams, elem);
+		if (column->is_key)
+			stmt->indexParams = lappend(stmt->indexParams, mr_relations_index_column(column->name));
 	}
 	stmt->idxname = mr_relations_part_name(view, "mrel_key", namespace, InvalidOid);
 	stmt->relation = makeRangeVar(get_namespace_name(namespace), get_rel_name(matrel), -1);
@@ -275,13 +280,9 @@ mr_relations_create_expiry_index(const char *view, Oid matrel, const char *colum
 {
 	Oid			namespace = get_rel_namespace(matrel);
 	IndexStmt  *stmt = makeNode(IndexStmt);
-	IndexElem  *elem = makeNode(IndexElem);
 	MrOwnerScope scope;
 
-	elem->name = pstrdup(column);
-	elem->ordering = SORTBY_DEFAULT;
-	elem->nulls_ordering = SORTBY_NULLS_DEFAULT;
-	stmt->indexParams = list_make1(elem);
+	stmt->indexParams = list_make1(mr_relations_index_column(column));
 	stmt->idxname = mr_relations_part_name(view, "mrel_age", namespace, InvalidOid);
 	stmt->relation = makeRangeVar(get_namespace_name(namespace), get_rel_name(matrel), -1);
 	stmt->accessMethod = "btree";

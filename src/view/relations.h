@@ -25,6 +25,10 @@ extern Oid	mr_relation_owner(Oid relid);
 extern Oid	mr_relations_create_definition(const char *view, Oid namespace, Query *query);
 extern Oid	mr_relations_create_matrel(const char *view, Oid namespace,
 									   const MrViewAnalysis *analysis);
+
+/* a column of an index, ascending, nulls last */
+extern IndexElem *mr_relations_index_column(const char *name);
+
 extern void mr_relations_create_expiry_index(const char *view, Oid matrel, const char *column);
 extern Oid	mr_relations_create_reader(const char *view, Oid namespace, Query *query);
 
