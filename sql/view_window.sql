@@ -54,7 +54,7 @@ SELECT c FROM check_views() c WHERE c NOT LIKE '%: equal,%';
 -- from 16 on without the relation's name where there is one only
 SELECT regexp_replace(pg_get_viewdef('live."Weird ""Name"""'::regclass), '"Weird ""Name""_mrel"\."', '"', 'g');
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'live.own_mrel'::regclass AND attname LIKE '\_%';
-SELECT view, sliding_window, step, time_column FROM millrace.views WHERE view IN ('live.own'::regclass, 'live.appended'::regclass);
+SELECT view, sliding_window, step, time_column FROM millrace.views WHERE view IN ('live.own'::regclass, 'live.appended'::regclass) ORDER BY view::text DESC;
 -- A reader's rule survives a dump.
 SELECT pg_get_viewdef('live.own'::regclass) AS def \gset
 CREATE VIEW live.own_again AS :def
