@@ -151,16 +151,6 @@ mr_consumer_assign(MrConsumer *consumer, const MrPartitionOffset *parts, int n)
 	started(consumer, parts, n);
 }
 
-void
-mr_consumer_add(MrConsumer *consumer, const MrPartitionOffset *parts, int n)
-{
-	rd_kafka_topic_partition_list_t *list = mr_consumer_partition_list(consumer, parts, n);
-
-	check_assigned(consumer, list,
-				   rd_kafka_incremental_assign(mr_client_handle(consumer->client), list));
-	started(consumer, parts, n);
-}
-
 /*
  * Not by rd_kafka_seek: that is lost, without an error, when the partition's fetcher has
  * not started yet.
@@ -173,7 +163,10 @@ mr_consumer_seek(MrConsumer *consumer, int32 partition, int64 offset)
 
 	check_assigned(consumer, list,
 				   rd_kafka_incremental_unassign(mr_client_handle(consumer->client), list));
-	mr_consumer_add(consumer, &part, 1);
+	list = mr_consumer_partition_list(consumer, &part, 1);
+	check_assigned(consumer, list,
+				   rd_kafka_incremental_assign(mr_client_handle(consumer->client), list));
+	started(consumer, &part, 1);
 }
 
 void

@@ -17,18 +17,16 @@ typedef struct MrPartitionResume
 
 /*
  * Start reading these partitions at these offsets (exact, no fallback); replaces any
- * former assignment.  Partitions can be added to a running one by _add, and one moved
- * to another offset by _seek.
+ * former assignment.  A partition can be moved to another offset by _seek.
  */
 extern void mr_consumer_assign(MrConsumer *consumer, const MrPartitionOffset *parts, int n);
-extern void mr_consumer_add(MrConsumer *consumer, const MrPartitionOffset *parts, int n);
 extern void mr_consumer_seek(MrConsumer *consumer, int32 partition, int64 offset);
 
 /*
- * As _add, but where a last message is given, the log is read from there, and nothing is
- * handed out before it was seen again.  If it has become another one, status tells.  Later
- * on _took says which message is the last: it is looked at again when messages come after a
- * pause.
+ * Start reading more partitions.  Where a last message is given, the log is read from there, and
+ * nothing is handed out before it was seen again.  If it has become another one, status tells.
+ * Later on _took says which message is the last: it is looked at again when messages come after
+ * a pause.
  */
 extern void mr_consumer_resume(MrConsumer *consumer, const MrPartitionResume *parts, int n);
 extern void mr_consumer_took(MrConsumer *consumer, int32 partition, int64 next_offset,

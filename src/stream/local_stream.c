@@ -25,6 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/tuplestore.h"
 
 /* where rows that are inserted into a relation go */
 typedef struct Target
@@ -207,8 +208,9 @@ mr_local_stream_add(Oid relid, TupleTableSlot *slot)
 	MemoryContextDelete(context);
 }
 
-void
-mr_local_stream_add_all(Oid relid, TupleDesc desc, Tuplestorestate *store)
+/* all rows of a tuplestore */
+static void
+add_all(Oid relid, TupleDesc desc, Tuplestorestate *store)
 {
 	const Target *target = find_target(relid);
 	MrLocalWriter *writer;
@@ -267,7 +269,6 @@ mr_stream_insert(PG_FUNCTION_ARGS)
 				errhint("Use millrace.attach_table()."));
 	if (flushing)
 		refuse_while_flushing(data->tg_relation);
-	mr_local_stream_add_all(RelationGetRelid(data->tg_relation), RelationGetDescr(data->tg_relation),
-							data->tg_newtable);
+	add_all(RelationGetRelid(data->tg_relation), RelationGetDescr(data->tg_relation), data->tg_newtable);
 	PG_RETURN_POINTER(NULL);
 }
