@@ -181,29 +181,6 @@ truncate_matrel(Oid matrel)
 	table_close(rel, NoLock);
 }
 
-/* all rows go, and what is there from the start comes; a view without GROUP BY keeps its one */
-static void
-empty_matrel(const MrView *view, const MrViewAnalysis *analysis, MrChanges *changes)
-{
-	bool		one_row = analysis->has_aggregates && analysis->nkeys == 0;
-	TupleTableSlot *before = NULL;
-
-	if (changes)
-		mr_changes_begin(changes, work_mem);
-	if (changes && one_row)
-		before = mr_contents_only_row(view->matrel);
-	else if (changes)
-		mr_contents_note_all(changes, view->matrel, false);
-	truncate_matrel(view->matrel);
-	mr_view_insert_initial_row(analysis, view->matrel);
-	if (changes && one_row)
-		mr_changes_note(changes, before, mr_contents_only_row(view->matrel));
-	else if (changes)
-		mr_contents_note_all(changes, view->matrel, true);
-	if (changes)
-		mr_changes_write(changes, NULL);
-}
-
 Datum
 mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 {
@@ -223,7 +200,7 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);
 	analysis = mr_view_reanalyze(view);
 	MR_FAILPOINT("truncate-locked");
-	empty_matrel(view, analysis, mr_changes_create(view, analysis));
+	mr_contents_empty(mr_changes_create(view, analysis), analysis, view->matrel, truncate_matrel);
 	mr_guise_end(&guise);
 	MR_FAILPOINT("truncate-done");
 	PG_RETURN_VOID();

@@ -399,30 +399,13 @@ delete_contents(Oid matrel)
 	CommandCounterIncrement();
 }
 
-/* all rows go, and what is there from the start comes; a view without GROUP BY keeps its one */
 static void
 empty_matrel(const MrIngestView *view)
 {
-	bool		one_row = view->analysis->has_aggregates && view->analysis->nkeys == 0;
-	Oid			matrel = view->view->matrel;
-	TupleTableSlot *before = NULL;
 	MrGuise		guise;
 
 	mr_guise_begin(&guise, view->owner, view->view->settings);
-	if (view->changes)
-		mr_changes_begin(view->changes, work_mem);
-	if (view->changes && one_row)
-		before = mr_contents_only_row(matrel);
-	else if (view->changes)
-		mr_contents_note_all(view->changes, matrel, false);
-	delete_contents(matrel);
-	mr_view_insert_initial_row(view->analysis, matrel);
-	if (view->changes && one_row)
-		mr_changes_note(view->changes, before, mr_contents_only_row(matrel));
-	else if (view->changes)
-		mr_contents_note_all(view->changes, matrel, true);
-	if (view->changes)
-		mr_changes_write(view->changes, NULL);
+	mr_contents_empty(view->changes, view->analysis, view->view->matrel, delete_contents);
 	mr_guise_end(&guise);
 }
 

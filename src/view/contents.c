@@ -22,6 +22,7 @@
 #include "utils/typcache.h"
 
 #include "view/contents.h"
+#include "view/ddl.h"
 
 /* what is kept in memory of the changes of whole contents */
 #define CHANGES_MEMORY	Max(work_mem, 1024)
@@ -90,8 +91,12 @@ mr_contents_note_first(const MrView *view, const MrViewAnalysis *analysis)
 	mr_changes_write(changes, NULL);
 }
 
-TupleTableSlot *
-mr_contents_only_row(Oid matrel)
+/*
+ * The only row of the matrel of a view without GROUP BY, as it is now, whatever becomes of the
+ * matrel; in the current context.
+ */
+static TupleTableSlot *
+only_row(Oid matrel)
 {
 	Relation	rel = table_open(matrel, AccessShareLock);
 	TupleDesc	desc = CreateTupleDescCopy(RelationGetDescr(rel));
@@ -113,6 +118,29 @@ mr_contents_only_row(Oid matrel)
 	ExecDropSingleTupleTableSlot(row);
 	table_close(rel, NoLock);
 	return result;
+}
+
+void
+mr_contents_empty(MrChanges *changes, const MrViewAnalysis *analysis, Oid matrel,
+				  void (*remove) (Oid matrel))
+{
+	bool		one_row = analysis->has_aggregates && analysis->nkeys == 0;
+	TupleTableSlot *before = NULL;
+
+	if (changes)
+		mr_changes_begin(changes, CHANGES_MEMORY);
+	if (changes && one_row)
+		before = only_row(matrel);
+	else if (changes)
+		mr_contents_note_all(changes, matrel, false);
+	remove(matrel);
+	mr_view_insert_initial_row(analysis, matrel);
+	if (changes && one_row)
+		mr_changes_note(changes, before, only_row(matrel));
+	else if (changes)
+		mr_contents_note_all(changes, matrel, true);
+	if (changes)
+		mr_changes_write(changes, NULL);
 }
 
 /* ---------- differences ---------- */
@@ -252,7 +280,7 @@ mr_contents_note_difference(MrChanges *changes, const MrViewAnalysis *analysis, 
 		end_walk(&new);
 	}
 	else if (analysis->has_aggregates && analysis->nkeys == 0)
-		mr_changes_note(changes, mr_contents_only_row(before), mr_contents_only_row(after));
+		mr_changes_note(changes, only_row(before), only_row(after));
 	else
 	{
 		note_rows(changes, old.rel, snapshot, false);

@@ -15,10 +15,12 @@ extern void mr_contents_note_difference(MrChanges *changes, const MrViewAnalysis
 										Oid before, Oid after);
 
 /*
- * The only row of the matrel of a view without GROUP BY, as it is now, whatever becomes of the
- * matrel; in the current context.
+ * All rows of the matrel go, by remove, and what is there from the start comes; changes are told
+ * and written unless that is NULL.  A view without GROUP BY keeps its one row, changed.  The
+ * contents must be locked; call it as the view's owner.
  */
-extern TupleTableSlot *mr_contents_only_row(Oid matrel);
+extern void mr_contents_empty(MrChanges *changes, const MrViewAnalysis *analysis, Oid matrel,
+							  void (*remove) (Oid matrel));
 
 /* a new view's contents are its first changes; call it as the view's owner */
 extern void mr_contents_note_first(const MrView *view, const MrViewAnalysis *analysis);
