@@ -153,20 +153,20 @@ on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 		return;
 	}
 
-	/*
-	 * One broker away is no trouble while others are there: only remember
-	 * why.  Unless it is there and what it has to say does not fit: that
-	 * stays so, and no other connection mends it.
-	 */
+	/* whatever else is connected: no other connection mends that */
+	if (is_about_size(reason))
+	{
+		remember_connection(client, reason);
+		mr_client_note(client, err, client->connection);
+		client->denied = true;
+		return;
+	}
+
+	/* one broker away is no trouble while others are there: only remember why */
 	if (err == RD_KAFKA_RESP_ERR__TRANSPORT || err == RD_KAFKA_RESP_ERR__RESOLVE)
 	{
 		remember_connection(client, reason);
-		if (is_about_size(reason))
-		{
-			mr_client_note(client, err, client->connection);
-			client->denied = true;
-		}
-		else if (client->trouble == MR_KAFKA_TRANSIENT)
+		if (client->trouble == MR_KAFKA_TRANSIENT)
 			strlcpy(client->reason, client->connection, sizeof(client->reason));
 		return;
 	}
