@@ -127,10 +127,14 @@ static void
 replace_in_acl(Oid table, Oid former, Oid owner)
 {
 	Relation	class = table_open(RelationRelationId, RowExclusiveLock);
-	HeapTuple	tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(table));
+	HeapTuple	tuple;
+	Datum		acl;
 	bool		isnull;
-	Datum		acl = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
 
+	/* VACUUM writes into the row without making another version of it */
+	LockRelationOid(table, ShareUpdateExclusiveLock);
+	tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(table));
+	acl = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
 	if (!isnull)
 	{
 		Datum		values[Natts_pg_class] = {0};
