@@ -72,7 +72,7 @@ sub sql
 	my ($sql) = @_;
 	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		my ($rc, $out, $err) = $node->psql('postgres', $sql, on_error_stop => 1);
+		my ($rc, $out, $err) = psql($sql, on_error_stop => 1);
 		return $out if $rc == 0;
 		die "$sql: $err\n" if $rc != 2;
 		sleep 0.1;		# no connection
@@ -88,11 +88,21 @@ sub create
 
 # ---------- whatever may be interrupted ----------
 
+# Like psql of the node.  A server that dies while the session begins ends psql before it has
+# read its input, which IPC::Run throws; that is a failed query as well.
+sub psql
+{
+	my @result = eval { $node->psql('postgres', @_) };
+	return @result if @result;
+	die $@ if $@ !~ /Broken pipe/;
+	return (2, '', $@);
+}
+
 # SQL in a session that may be killed; true when it went well
 sub attempt
 {
 	my ($sql) = @_;
-	my ($rc, $out, $err) = $node->psql('postgres', $sql, on_error_stop => 1);
+	my ($rc, $out, $err) = psql($sql, on_error_stop => 1);
 	note($err =~ s/\n.*//sr) if $rc;
 	return $rc == 0;
 }
@@ -107,7 +117,7 @@ sub connected
 	  if $killed && slurp_file($node->logfile, $armed_at) =~ $killed;
 	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		my ($rc) = $node->psql('postgres', 'SELECT 1');
+		my ($rc) = psql('SELECT 1');
 		return if $rc == 0;
 		sleep 0.1;
 	}
@@ -120,7 +130,7 @@ sub until_true
 	my ($sql) = @_;
 	foreach (1 .. 20 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		my ($rc, $out) = $node->psql('postgres', $sql);
+		my ($rc, $out) = psql($sql);
 		return if $rc == 0 && $out eq 't';
 		sleep 0.05;
 	}
