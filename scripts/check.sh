@@ -21,7 +21,9 @@
 #
 # PG_MAJOR (15) picks the server.  MILLRACE_BOOTSTRAP, when set, is a broker
 # that runs already.  MILLRACE_JOBS (2) jobs at a time, MILLRACE_TIMEOUT (900)
-# seconds for each.  MILLRACE_KEEP=1 keeps the scratch directory.
+# seconds for each.  MILLRACE_KEEP=1 keeps the scratch directory.  What tests wait for
+# they wait for as long as PG_TEST_TIMEOUT_DEFAULT (180) says, the measure of the
+# server's own test kit.
 #
 # A test finds the broker's address in MILLRACE_BOOTSTRAP, and for isolation
 # specs in the setting test.bootstrap; these scripts in MILLRACE_SCRIPTS; as root a
@@ -300,6 +302,7 @@ inside() {
 	{
 		cat test.conf
 		echo "test.bootstrap = '$MILLRACE_BOOTSTRAP'"
+		echo "test.patience = '$((${PG_TEST_TIMEOUT_DEFAULT:-180} / 3))s'"
 	} >"$S/test.conf"
 	export MILLRACE_TEST_CONF=$S/test.conf
 

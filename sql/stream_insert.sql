@@ -7,7 +7,7 @@ SET timezone = 'UTC';
 CREATE FUNCTION wait_for(condition text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
   met boolean;
-  give_up timestamptz := clock_timestamp() + interval '30 seconds';
+  give_up timestamptz := clock_timestamp() + current_setting('test.patience')::interval;
 BEGIN
   LOOP
     EXECUTE 'SELECT ' || condition INTO met;

@@ -28,7 +28,7 @@ DECLARE
   n bigint;
 BEGIN
   FOR t IN SELECT * FROM tools.transform ORDER BY name LOOP
-    IF millrace.wait_for_latest(format('live.%I', t.name)::regclass, timeout => '60s') IS NOT TRUE THEN
+    IF millrace.wait_for_latest(format('live.%I', t.name)::regclass, timeout => tools.patience()) IS NOT TRUE THEN
       RETURN NEXT t.name || ': not there in time';
     END IF;
     PERFORM set_config('search_path', 'plain, common, tools', true);
@@ -68,12 +68,12 @@ SELECT count(*), sum(doubled) = (SELECT sum(doubled) FROM live.some_sink) AS sam
 INSERT INTO live.some VALUES (1, 'a', 2);
 SELECT view, stream, kind, state, target, matrel, groups_estimate, rows_in, rows_out, query FROM millrace.views WHERE view = 'live.some'::regclass;
 SELECT partition, lag FROM millrace.partitions WHERE view = 'live.some'::regclass;
-SELECT millrace.wait_for_offset('live.some', 0, (SELECT next_offset - 1 FROM millrace.partitions WHERE view = 'live.some'::regclass), '60s');
+SELECT millrace.wait_for_offset('live.some', 0, (SELECT next_offset - 1 FROM millrace.partitions WHERE view = 'live.some'::regclass), tools.patience());
 SELECT l FROM millrace.explain_view('live.some') l WHERE l !~ 'Kafka Topic';
 SELECT l FROM millrace.explain_view('live.joined') l WHERE l !~ 'Kafka Topic';
 -- Views over it are views over the stream.
 SELECT millrace.create_continuous_view('live.over', 'SELECT count(*), sum(doubled) FROM live.some');
-SELECT millrace.wait_for_latest('live.over', '60s');
+SELECT millrace.wait_for_latest('live.over', tools.patience());
 SELECT (SELECT count(*) FROM live.some_sink) = count AS same_count, (SELECT sum(doubled) FROM live.some_sink) = sum AS same_sum FROM live.over;
 DROP VIEW live.over;
 
@@ -94,14 +94,14 @@ SELECT millrace.activate('live.some');
 SELECT check_transforms();
 TRUNCATE live.some_sink;
 SELECT feed('events', $$ SELECT 1, 9, 'last', NULL, NULL $$);
-SELECT millrace.wait_for_latest('live.some', '60s');
+SELECT millrace.wait_for_latest('live.some', tools.patience());
 TABLE live.some_sink;
 
 -- start_at
 CREATE TABLE live.late_sink (id int, n int);
 SELECT millrace.create_continuous_transform('live.late', 'SELECT id, n FROM live.events', 'live.late_sink', start_at => 'latest');
 INSERT INTO live.events VALUES (1000, 1);
-SELECT millrace.wait_for_latest('live.late', '60s');
+SELECT millrace.wait_for_latest('live.late', tools.patience());
 TABLE live.late_sink;
 DROP VIEW live.late;
 
@@ -111,7 +111,7 @@ SELECT create_stream('others');
 CREATE TABLE live.union_sink (id int, n int);
 SELECT millrace.create_continuous_transform('live.union', 'SELECT id, n FROM live.events WHERE id = 1000 UNION ALL SELECT id, n FROM live.others', 'live.union_sink');
 INSERT INTO live.others VALUES (1, 2), (3, 4);
-SELECT millrace.wait_for_latest('live.union', '60s');
+SELECT millrace.wait_for_latest('live.union', tools.patience());
 SELECT * FROM live.union_sink ORDER BY id;
 
 -- Names, schemas and owners may change, of all three.
@@ -133,7 +133,7 @@ ALTER FOREIGN TABLE live.others RENAME TO others2;
 ALTER FOREIGN TABLE live.others2 SET SCHEMA live2;
 SELECT millrace.activate('live2."Weird Name"');
 INSERT INTO live2.others2 VALUES (7, 8);
-SELECT millrace.wait_for_latest('live2."Weird Name"', '60s');
+SELECT millrace.wait_for_latest('live2."Weird Name"', tools.patience());
 SELECT * FROM live2."The Sink" ORDER BY id;
 SELECT view, target FROM millrace.views WHERE view = 'live2."Weird Name"'::regclass;
 

@@ -64,7 +64,7 @@ FROM (VALUES ('checked', 'id, n, t'), ('notnull', 'id, n, t'), ('uniq', 'id, n')
 RESET ROLE;
 SELECT feed('events', $$ VALUES (1, 1, 'a'), (2, 2, 'b'), (3, 7, 'c'), (4, 4, NULL), (2, 5, 'again'), (5, 9, 'e'), (6, 8, 'f'), (3, 3, 'third') $$);
 CREATE FUNCTION wait_all() RETURNS boolean LANGUAGE sql AS $$
-  SELECT bool_and(millrace.wait_for_latest(view, '60s')) FROM millrace.continuous_view WHERE kind = 'transform' $$;
+  SELECT bool_and(millrace.wait_for_latest(view, tools.patience())) FROM millrace.continuous_view WHERE kind = 'transform' $$;
 SELECT wait_all();
 CREATE VIEW tools.letters AS SELECT view, message_offset AS off, sqlstate, error, convert_from(value, 'UTF8')::json ->> 'id' AS id
   FROM millrace.dead_letters ORDER BY view::text, message_offset;

@@ -15,7 +15,7 @@ SELECT millrace.create_continuous_transform('live.double', 'SELECT id, 2 * n AS 
 SELECT create_view('sums', 'SELECT note, count(*) AS n, sum(m) AS s FROM doubled GROUP BY note');
 SELECT feed('events', $$ SELECT i, i % 12, 't' || i FROM generate_series(-10, 100) i $$);
 INSERT INTO plain.doubled SELECT id, 2 * n, name FROM plain.events JOIN common.names USING (n) WHERE id > 0;
-SELECT millrace.wait_for_latest('live.double', '60s');
+SELECT millrace.wait_for_latest('live.double', tools.patience());
 SELECT check_views();
 SELECT * FROM differences('live.doubled', 'plain.doubled');
 SELECT view, stream, kind, state, target, rows_in, rows_out FROM millrace.views WHERE view = 'live.double'::regclass;
@@ -31,7 +31,7 @@ SELECT messages FROM millrace.streams WHERE stream = 'live.events'::regclass;
 -- A longer chain
 CREATE TABLE live.ends (id int, m int);
 SELECT millrace.create_continuous_transform('live.end', 'SELECT id, m FROM live.doubled WHERE m > 10', 'live.ends');
-SELECT millrace.wait_for_latest('live.end', '60s');
+SELECT millrace.wait_for_latest('live.end', tools.patience());
 SELECT count(*), (SELECT count(*) FROM plain.doubled WHERE m > 10) FROM live.ends;
 
 -- Paused and activated, altered, renamed
@@ -41,8 +41,8 @@ ALTER FOREIGN TABLE live.doubled RENAME TO twofold;
 ALTER FOREIGN TABLE live.twofold ADD COLUMN more text;
 ALTER VIEW live.double RENAME TO twice;
 SELECT millrace.activate('live.twice');
-SELECT millrace.wait_for_latest('live.twice', '60s');
-SELECT millrace.wait_for_latest('live.end', '60s');
+SELECT millrace.wait_for_latest('live.twice', tools.patience());
+SELECT millrace.wait_for_latest('live.end', tools.patience());
 SELECT count(*) FROM live.twofold;
 SELECT id, m, note, more FROM live.twofold ORDER BY id, m LIMIT 2;
 
@@ -54,7 +54,7 @@ END $$;
 CREATE TABLE common.places (n int, p int);
 INSERT INTO common.places VALUES (1, -1), (2, 0), (3, 1), (4, NULL);
 SELECT millrace.create_continuous_transform('live.place', $$ SELECT id, 'k' || id AS k, p, jsonb_build_object('a', t) AS h FROM live.events JOIN common.places USING (n) WHERE id BETWEEN 1 AND 20 AND t <> 'later' $$, 'live.keyed');
-SELECT millrace.wait_for_latest('live.place', '60s');
+SELECT millrace.wait_for_latest('live.place', tools.patience());
 -- what the broker has committed is seen some milliseconds later
 SELECT wait_until('(SELECT count(*) >= 6 FROM live.keyed)');
 SELECT id, k, CASE WHEN id % 12 <> 4 THEN p END AS p, h FROM live.keyed ORDER BY id;

@@ -22,7 +22,7 @@ DECLARE
 	n bigint;
 BEGIN
 	FOR c IN SELECT * FROM chained LOOP
-		IF NOT millrace.wait_for_latest(format('live.%I', c.name)::regclass, '60s') THEN
+		IF NOT millrace.wait_for_latest(format('live.%I', c.name)::regclass, tools.patience()) THEN
 			RETURN NEXT c.name || ': not there in time';
 		END IF;
 		EXECUTE format('SELECT count(*) FROM ((SELECT * FROM live.%1$I EXCEPT ALL SELECT * FROM (%2$s) q)
@@ -34,7 +34,7 @@ END $$;
 SELECT feed('events', rows(1, 20));
 SELECT create_view('untold', 'SELECT g, s, count(*) AS n FROM events GROUP BY g, s');
 SELECT millrace.create_continuous_view('live.per_g', 'SELECT g, s, count(*) AS n, sum(x) AS x FROM live.events GROUP BY g, s', changes => true);
-SELECT millrace.wait_for_latest('live.per_g', '60s');
+SELECT millrace.wait_for_latest('live.per_g', tools.patience());
 SELECT chain('early', 'SELECT count(*) AS n FROM per_g_changes');
 SELECT millrace.attach_table('live.per_g_changes');
 -- With what was told before, or only what comes.
@@ -59,7 +59,7 @@ SELECT millrace.truncate_continuous_view('live.per_g');
 SELECT check_chains();
 SELECT * FROM live.rolled_up ORDER BY 1;
 SELECT millrace.rebuild('live.per_g');
-SELECT millrace.wait_for_latest('live.per_g', '60s');
+SELECT millrace.wait_for_latest('live.per_g', tools.patience());
 SELECT check_chains();
 SELECT count(*) FROM (SELECT s, sum(n), sum(x) FROM live.per_g GROUP BY s EXCEPT ALL TABLE live.rolled_up) d;
 BEGIN;
@@ -88,7 +88,7 @@ DROP VIEW live.broken;
 ALTER VIEW live.per_g RENAME TO per_group;
 ALTER VIEW live.per_group RENAME n TO many;
 SELECT feed('events', rows(42, 50));
-SELECT millrace.wait_for_latest('live.large', '60s');
+SELECT millrace.wait_for_latest('live.large', tools.patience());
 SELECT (SELECT n FROM live.large) = (SELECT count(*) FROM live.per_group_changes WHERE (new).many > 2) AS equal;
 SELECT millrace.detach_table('live.per_group_changes');
 CREATE ROLE test_reader;

@@ -42,7 +42,7 @@ SELECT DISTINCT left(regexp_replace(create_view('agg ' || proname,
 FROM (SELECT proname, string_agg(format(call, '') || format(' AS c%s, ', aggfnoid::oid) ||
         format(call, ' FILTER (WHERE id % 2 = 0)') || format(' AS f%s', aggfnoid::oid), ', ' ORDER BY aggfnoid::oid) AS columns
       FROM variant GROUP BY proname) v;
-SELECT bool_and(millrace.wait_for_latest(format('live.%I', name)::regclass, timeout => '60s')) FROM made;
+SELECT bool_and(millrace.wait_for_latest(format('live.%I', name)::regclass, timeout => tools.patience())) FROM made;
 CREATE VIEW tools.compared AS
   SELECT proname,
     string_agg(format('millrace.combine(c%1$s) AS c%1$s, millrace.combine(f%1$s) AS f%1$s', aggfnoid::oid), ', ' ORDER BY aggfnoid::oid) AS live,

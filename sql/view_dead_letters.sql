@@ -22,7 +22,7 @@ SELECT make_streams('letters', NULL);
 SELECT millrace.create_continuous_view('live.l_sum', 'SELECT count(*), sum(n) FROM live.letters');
 SELECT millrace.create_continuous_view('live.l_ids', 'SELECT id FROM live.letters');
 INSERT INTO live.raw_letters VALUES ('1', '10', '"a"', 'k1'), ('2', '"x"', '"b"', 'k2'), ('3', '30', '{}', NULL), ('4', '[]', NULL, NULL), ('5', '99999999999', NULL, ''), ('6', '60', NULL, NULL);
-SELECT millrace.wait_for_latest('live.l_sum', '60s'), millrace.wait_for_latest('live.l_ids', '60s');
+SELECT millrace.wait_for_latest('live.l_sum', tools.patience()), millrace.wait_for_latest('live.l_ids', tools.patience());
 TABLE live.l_sum;
 SELECT id FROM live.l_ids ORDER BY id;
 TABLE letters;
@@ -30,7 +30,7 @@ SELECT messages, dead_letters, last_error FROM millrace.streams WHERE stream = '
 SELECT next_offset - low_watermark >= 6 AS moved, lag FROM millrace.partitions WHERE view = 'live.l_sum'::regclass;
 -- A later view counts no message twice and leaves no second letter.
 SELECT millrace.create_continuous_view('live.l_late', 'SELECT count(*), sum(n) FROM live.letters');
-SELECT millrace.wait_for_latest('live.l_late', '60s');
+SELECT millrace.wait_for_latest('live.l_late', tools.patience());
 TABLE live.l_late;
 SELECT count(*), count(view) FROM letters;
 
@@ -39,7 +39,7 @@ SELECT make_streams('unread', 'dead_letter');
 SELECT millrace.create_continuous_view('live.u_ids', 'SELECT id, t FROM live.unread');
 SELECT millrace.create_continuous_view('live.u_count', 'SELECT count(*) FROM live.unread');
 INSERT INTO live.raw_unread VALUES ('1', '"x"', '"a"'), ('2', '{}', NULL), ('3', '3', '[1]');
-SELECT millrace.wait_for_latest('live.u_ids', '60s'), millrace.wait_for_latest('live.u_count', '60s');
+SELECT millrace.wait_for_latest('live.u_ids', tools.patience()), millrace.wait_for_latest('live.u_count', tools.patience());
 SELECT * FROM live.u_ids ORDER BY id;
 TABLE live.u_count;
 SELECT count(*) FROM letters WHERE stream = 'live.unread'::regclass;
@@ -48,7 +48,7 @@ SELECT count(*) FROM letters WHERE stream = 'live.unread'::regclass;
 SELECT make_streams('skipped', 'skip');
 SELECT millrace.create_continuous_view('live.s_sum', 'SELECT count(*), sum(n) FROM live.skipped');
 INSERT INTO live.raw_skipped VALUES ('1', '10'), ('2', '"x"'), ('3', '30'), ('"y"', '40');
-SELECT millrace.wait_for_latest('live.s_sum', '60s');
+SELECT millrace.wait_for_latest('live.s_sum', tools.patience());
 TABLE live.s_sum;
 SELECT count(*) FROM letters WHERE stream = 'live.skipped'::regclass;
 
@@ -57,7 +57,7 @@ SELECT make_streams('stopping', 'stop');
 SELECT millrace.create_continuous_view('live.t_sum', 'SELECT count(*), sum(n) FROM live.stopping');
 SELECT millrace.create_continuous_view('live.t_ids', 'SELECT id, n FROM live.stopping');
 INSERT INTO live.raw_stopping VALUES ('1', '10'), ('2', '20');
-SELECT millrace.wait_for_latest('live.t_sum', '60s'), millrace.wait_for_latest('live.t_ids', '60s');
+SELECT millrace.wait_for_latest('live.t_sum', tools.patience()), millrace.wait_for_latest('live.t_ids', tools.patience());
 INSERT INTO live.raw_stopping VALUES ('3', '30'), ('4', '"x"'), ('5', '50');
 SELECT wait_until($$ (SELECT state = 'stopped' FROM millrace.streams WHERE stream = 'live.stopping'::regclass) $$);
 SELECT state, last_error ~ '"n"' AS names_column, last_error_at IS NOT NULL AS at FROM millrace.streams WHERE stream = 'live.stopping'::regclass;
@@ -71,7 +71,7 @@ SELECT millrace.wait_for_latest('live.t_sum', '3s');
 \set VERBOSITY terse
 ALTER FOREIGN TABLE live.stopping OPTIONS (SET on_error 'dead_letter');
 SELECT millrace.activate('live.stopping');
-SELECT millrace.wait_for_latest('live.t_sum', '60s'), millrace.wait_for_latest('live.t_ids', '60s');
+SELECT millrace.wait_for_latest('live.t_sum', tools.patience()), millrace.wait_for_latest('live.t_ids', tools.patience());
 TABLE live.t_sum;
 SELECT * FROM live.t_ids ORDER BY id;
 SELECT message_offset, value, sqlstate FROM letters WHERE stream = 'live.stopping'::regclass;
@@ -84,10 +84,10 @@ SELECT millrace.create_continuous_view('live.n_sum', 'SELECT count(*), sum(n) AS
 SELECT millrace.create_continuous_view('live.n_rows', 'SELECT id, 100 / n AS q FROM live.numbers');
 SELECT millrace.create_continuous_view('live.n_keys', $$ SELECT repeat(id || t, n * 1000) AS k, count(*) FROM live.numbers GROUP BY 1 $$);
 INSERT INTO live.raw_numbers VALUES ('1', '1', '"a"'), ('2', '2', '"b"');
-SELECT millrace.wait_for_latest('live.n_ratio', '60s'), millrace.wait_for_latest('live.n_sum', '60s');
+SELECT millrace.wait_for_latest('live.n_ratio', tools.patience()), millrace.wait_for_latest('live.n_sum', tools.patience());
 INSERT INTO live.raw_numbers VALUES ('3', '0', '"c"', 'k3'), ('4', '4', '"d"', NULL), ('5', '"x"', '"e"', 'k5'),
   ('6', '1', to_json((SELECT string_agg(md5(i::text), '') FROM generate_series(1, 200) i)), 'k6');
-SELECT millrace.wait_for_latest(v, '60s') FROM unnest('{live.n_ratio,live.n_sum,live.n_rows,live.n_keys}'::regclass[]) v;
+SELECT millrace.wait_for_latest(v, tools.patience()) FROM unnest('{live.n_ratio,live.n_sum,live.n_rows,live.n_keys}'::regclass[]) v;
 TABLE live.n_ratio;
 TABLE live.n_sum;
 SELECT * FROM live.n_rows ORDER BY id;
@@ -106,7 +106,7 @@ SELECT make_streams('passed', 'skip');
 SELECT millrace.create_continuous_view('live.p_ratio', 'SELECT count(*), sum(100 / n) AS s FROM live.passed');
 SELECT millrace.create_continuous_view('live.p_sum', 'SELECT count(*), sum(n) AS s FROM live.passed');
 INSERT INTO live.raw_passed VALUES ('1', '1'), ('2', '0'), ('3', '"x"'), ('4', '4');
-SELECT millrace.wait_for_latest('live.p_ratio', '60s'), millrace.wait_for_latest('live.p_sum', '60s');
+SELECT millrace.wait_for_latest('live.p_ratio', tools.patience()), millrace.wait_for_latest('live.p_sum', tools.patience());
 TABLE live.p_ratio;
 TABLE live.p_sum;
 SELECT dead_letters, skipped FROM millrace.streams WHERE stream = 'live.passed'::regclass;
@@ -116,7 +116,7 @@ SELECT make_streams('halting', 'stop');
 SELECT millrace.create_continuous_view('live.h_sum', 'SELECT count(*), sum(n) AS s FROM live.halting');
 SELECT millrace.create_continuous_view('live.h_ratio', 'SELECT count(*), sum(100 / n) AS s FROM live.halting');
 INSERT INTO live.raw_halting VALUES ('1', '1'), ('2', '2');
-SELECT millrace.wait_for_latest('live.h_ratio', '60s'), millrace.wait_for_latest('live.h_sum', '60s');
+SELECT millrace.wait_for_latest('live.h_ratio', tools.patience()), millrace.wait_for_latest('live.h_sum', tools.patience());
 -- it is one feed that stops
 SELECT wait_until($$ (SELECT count(DISTINCT feed) = 1 FROM millrace.view_stream WHERE stream = 'live.halting'::regclass) $$);
 INSERT INTO live.raw_halting VALUES ('3', '3'), ('4', '0'), ('5', '5');
@@ -126,7 +126,7 @@ TABLE live.h_ratio;
 TABLE live.h_sum;
 ALTER FOREIGN TABLE live.halting OPTIONS (SET on_error 'dead_letter');
 SELECT millrace.activate('live.halting');
-SELECT millrace.wait_for_latest('live.h_ratio', '60s'), millrace.wait_for_latest('live.h_sum', '60s');
+SELECT millrace.wait_for_latest('live.h_ratio', tools.patience()), millrace.wait_for_latest('live.h_sum', tools.patience());
 TABLE live.h_ratio;
 TABLE live.h_sum;
 SELECT view, message_offset, error FROM millrace.dead_letters WHERE stream = 'live.halting'::regclass;
@@ -139,7 +139,7 @@ SELECT millrace.create_continuous_view('live.a_factor', $$ SELECT count(*), sum(
 SELECT millrace.create_continuous_view('live.a_rows', $$ SELECT id, n / f AS q, t FROM live.again JOIN common.factor ON k = id $$);
 SELECT millrace.create_continuous_view('live.a_count', 'SELECT count(*) FROM live.again');
 INSERT INTO live.raw_again VALUES ('1', '10', '"a"', 'key'), ('2', '20', '"b"', NULL), ('3', '30', NULL, NULL), ('1', '"2147483648"', NULL, NULL), ('1', '{}', NULL, NULL);
-SELECT millrace.wait_for_latest(v, '60s') FROM unnest('{live.a_factor,live.a_rows,live.a_count}'::regclass[]) v;
+SELECT millrace.wait_for_latest(v, tools.patience()) FROM unnest('{live.a_factor,live.a_rows,live.a_count}'::regclass[]) v;
 CREATE VIEW tools.again AS SELECT view, message_offset AS off, sqlstate, left(error, 45) AS error, cardinality(missed) AS missed
   FROM millrace.dead_letters WHERE stream = 'live.again'::regclass ORDER BY message_offset, view::text;
 TABLE again;
@@ -161,7 +161,7 @@ TABLE again;
 -- What can be decoded now goes into every view that misses it, but not into one that is younger.
 ALTER FOREIGN TABLE live.again ALTER COLUMN n OPTIONS (ADD path 'id');
 SELECT millrace.create_continuous_view('live.a_young', 'SELECT count(*) FROM live.again');
-SELECT millrace.wait_for_latest('live.a_young', '60s');
+SELECT millrace.wait_for_latest('live.a_young', tools.patience());
 TABLE live.a_young;
 DROP VIEW live.a_rows;
 BEGIN;
@@ -182,7 +182,7 @@ TABLE live.a_factor;
 TABLE again;
 SELECT millrace.activate('live.a_factor');
 INSERT INTO live.raw_again VALUES ('3', '8', NULL, NULL);
-SELECT millrace.wait_for_latest('live.a_factor', '60s');
+SELECT millrace.wait_for_latest('live.a_factor', tools.patience());
 TABLE live.a_factor;
 -- Emptied, a view misses nothing that came before.
 SELECT millrace.truncate_continuous_view('live.a_count');

@@ -80,12 +80,12 @@ CREATE TABLE plain.ties (k int, t int, v text, w int);
 SELECT create_stream('ties');
 SELECT create_view('tied', $$ SELECT DISTINCT ON (k) k, t, v, w FROM ties ORDER BY k, t DESC $$);
 INSERT INTO live.ties VALUES (1, 1, 'b', 1), (1, 1, 'a', 2), (1, 0, 'a', 0), (2, 5, NULL, 1), (2, 5, 'z', 9);
-SELECT millrace.wait_for_latest('live.tied', timeout => '60s');
+SELECT millrace.wait_for_latest('live.tied', timeout => tools.patience());
 TABLE live.tied;
 INSERT INTO live.ties VALUES (1, 1, 'a', 1), (2, 5, 'z', 8);
-SELECT millrace.wait_for_latest('live.tied', timeout => '60s');
+SELECT millrace.wait_for_latest('live.tied', timeout => tools.patience());
 INSERT INTO live.ties VALUES (1, 1, 'b', 0), (1, 1, 'a', 3), (2, 5, NULL, 0);
-SELECT millrace.wait_for_latest('live.tied', timeout => '60s');
+SELECT millrace.wait_for_latest('live.tied', timeout => tools.patience());
 TABLE live.tied;
 
 -- Retention: by a key, or by the time whose latest is kept.
@@ -106,18 +106,18 @@ SELECT keeps('SELECT DISTINCT ON (t) k, t FROM timed ORDER BY t, k', 't');
 SELECT millrace.create_continuous_view('live.current', 'SELECT DISTINCT ON (k) k, t, v FROM live.timed ORDER BY k, t DESC', retention => '5 hours', retention_column => 't') IS NOT NULL AS made;
 INSERT INTO live.timed SELECT now() - i * interval '1 hour' - interval '30 minutes', i % 3, i FROM generate_series(0, 9) i;
 INSERT INTO live.timed SELECT now() - i * interval '1 hour', 4, i FROM generate_series(6, 9) i;
-SELECT millrace.wait_for_latest('live.current', timeout => '60s');
+SELECT millrace.wait_for_latest('live.current', timeout => tools.patience());
 SELECT k, v FROM live.current ORDER BY k;
 SELECT millrace.set_retention('live.current', '80 minutes', 't');
 SELECT k, v FROM live.current ORDER BY k;
 SELECT wait_until('(SELECT count(*) FROM live.current_mrel) = 1');
 INSERT INTO live.timed SELECT now() - i * interval '1 hour', 1, -i FROM generate_series(1, 3) i;
-SELECT millrace.wait_for_latest('live.current', timeout => '60s');
+SELECT millrace.wait_for_latest('live.current', timeout => tools.patience());
 SELECT k, v FROM live.current ORDER BY k;
 
 -- Sliding windows: the rows are kept, and chosen among at read.
 SELECT millrace.create_continuous_view('live.sliding', 'SELECT DISTINCT ON (k) k, v FROM live.timed ORDER BY k, t', sliding_window => '4 hours', time_column => 't') IS NOT NULL AS made;
-SELECT millrace.wait_for_latest('live.sliding', timeout => '60s');
+SELECT millrace.wait_for_latest('live.sliding', timeout => tools.patience());
 SELECT k, v FROM live.sliding ORDER BY k;
 
 -- A message that cannot be taken.

@@ -29,7 +29,7 @@ SELECT feed('events', rows(1, 250));
 SELECT feed('events', rows(251, 420));
 SELECT feed('events', rows(421, 600));
 SELECT check_views();
-SELECT millrace.wait_for_latest('live.digest', timeout => '60s'), millrace.wait_for_latest('live.recent', timeout => '60s');
+SELECT millrace.wait_for_latest('live.digest', timeout => tools.patience()), millrace.wait_for_latest('live.recent', timeout => tools.patience());
 SELECT compare('hll combined', 'SELECT g, millrace.combine(t) AS t, millrace.combine(i4) AS i4 FROM live."hll parts" GROUP BY g',
   'SELECT g, hll_add_agg(hll_hash_text(t)) AS t, hll_cardinality(hll_add_agg(hll_hash_integer(i4))) AS i4 FROM plain.events GROUP BY g');
 SELECT compare('hll combined of all', 'SELECT millrace.combine(t) AS t, millrace.combine(i4) AS i4 FROM live."hll parts"',

@@ -132,7 +132,7 @@ SELECT create_stream('timed');
 SELECT millrace.create_continuous_view('live.kept', $$ SELECT date_trunc('minute', t) AS minute, g, count(*) AS n, GROUPING(date_trunc('minute', t), g) AS s
   FROM live.timed GROUP BY CUBE (date_trunc('minute', t), g) $$, retention => '5 hours', retention_column => 'minute') IS NOT NULL AS made;
 SELECT feed('timed', $$ SELECT now() - i * interval '1 hour' - interval '30 minutes', i % 2 FROM generate_series(0, 9) i UNION ALL SELECT NULL, 1 $$);
-SELECT millrace.wait_for_latest('live.kept', timeout => '60s');
+SELECT millrace.wait_for_latest('live.kept', timeout => tools.patience());
 SELECT s, count(*), sum(n) FROM live.kept GROUP BY s ORDER BY s;
 SELECT late_events FROM millrace.views WHERE view = 'live.kept'::regclass;
 SELECT wait_until($$ NOT EXISTS (SELECT FROM live.kept_mrel WHERE minute = '-infinity') $$);
@@ -146,13 +146,13 @@ SELECT millrace.create_continuous_view('live.sliding', $$ SELECT g, count(*) AS 
 SELECT millrace.create_continuous_view('live.sliding_twice', $$ SELECT g, count(*) AS n FROM live.timed GROUP BY GROUPING SETS ((), (), (g)) $$,
   sliding_window => '5 hours', time_column => 't', start_at => 'latest') IS NOT NULL AS made;
 SELECT * FROM live.sliding_twice;
-SELECT millrace.wait_for_latest('live.sliding', timeout => '60s');
+SELECT millrace.wait_for_latest('live.sliding', timeout => tools.patience());
 SELECT compare('sliding', 'SELECT * FROM live.sliding', $$ SELECT g, count(*) AS n, GROUPING(g) AS s, sum(g) FROM plain.timed
   WHERE t > now() - interval '5 hours' AND t <= now() GROUP BY ROLLUP (g) $$);
 SELECT compare('sliding combined', 'SELECT millrace.combine(n) AS n FROM live.sliding WHERE s = 0', $$ SELECT count(*) AS n FROM plain.timed
   WHERE t > now() - interval '5 hours' AND t <= now() $$);
 SELECT millrace.rebuild('live.sliding');
-SELECT millrace.wait_for_latest('live.sliding', timeout => '60s');
+SELECT millrace.wait_for_latest('live.sliding', timeout => tools.patience());
 SELECT compare('sliding again', 'SELECT * FROM live.sliding', $$ SELECT g, count(*) AS n, GROUPING(g) AS s, sum(g) FROM plain.timed
   WHERE t > now() - interval '5 hours' AND t <= now() GROUP BY ROLLUP (g) $$);
 SELECT millrace.truncate_continuous_view('live.sliding');

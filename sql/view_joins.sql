@@ -106,7 +106,7 @@ CREATE VIEW tools.expected AS
   GROUP BY code;
 SELECT differences('live.valued', 'tools.before');
 SELECT feed('events', rows(400, 450));
-SELECT millrace.wait_for_latest('live.valued', '60s');
+SELECT millrace.wait_for_latest('live.valued', tools.patience());
 SELECT differences('live.valued', 'tools.expected');
 -- Altering a joined table is no matter.
 ALTER TABLE common.prices RENAME price TO cost;
@@ -121,7 +121,7 @@ CREATE VIEW tools.expected AS
      SELECT code, sum(amount * cost), count(*) FROM (TABLE plain.events EXCEPT ALL TABLE tools.seen) e JOIN tools.costs USING (code) GROUP BY code) s
   GROUP BY code;
 SELECT feed('events', rows(451, 480));
-SELECT millrace.wait_for_latest('live.valued', '60s');
+SELECT millrace.wait_for_latest('live.valued', tools.patience());
 SELECT differences('live.valued', 'tools.expected');
 DROP VIEW plain.valued;
 DROP TABLE tools.costs;

@@ -22,8 +22,8 @@ SELECT check_view('one');
 SELECT view, state FROM states WHERE view = 'live.by_k'::regclass;
 SELECT sum(count) FROM live.by_k;
 \set VERBOSITY sqlstate
-SELECT millrace.wait_for_latest('live.by_k', '60s');
-SELECT millrace.wait_for_offset('live.by_k', 0, 1000000, '60s');
+SELECT millrace.wait_for_latest('live.by_k', tools.patience());
+SELECT millrace.wait_for_offset('live.by_k', 0, 1000000, tools.patience());
 \set VERBOSITY terse
 SELECT millrace.deactivate('live.by_k');
 SELECT millrace.activate('live.by_k');
@@ -61,7 +61,7 @@ SELECT wait_until($$ (SELECT bool_and(state = 'running') FROM millrace.views) $$
 -- A view can be created, read and dropped while its stream stands.
 SELECT millrace.deactivate('live.events');
 SELECT millrace.create_continuous_view('live.while_paused', 'SELECT count(*) FROM live.events');
-SELECT millrace.wait_for_latest('live.while_paused', '60s');
+SELECT millrace.wait_for_latest('live.while_paused', tools.patience());
 TABLE live.while_paused;
 DROP VIEW live.while_paused;
 SELECT millrace.activate('live.events');
@@ -69,7 +69,7 @@ SELECT feed('events', rows(211, 220));
 SELECT check_views();
 
 -- Emptied, a view goes on from where it is.
-SELECT bool_and(millrace.wait_for_latest(v::regclass, '60s')) FROM unnest(ARRAY['live.by_k', 'live.one', 'live.every']) v;
+SELECT bool_and(millrace.wait_for_latest(v::regclass, tools.patience())) FROM unnest(ARRAY['live.by_k', 'live.one', 'live.every']) v;
 SELECT millrace.truncate_continuous_view('live.by_k');
 SELECT millrace.truncate_continuous_view('live.one');
 SELECT millrace.truncate_continuous_view('live.every');
@@ -102,11 +102,11 @@ DELETE FROM tools.made WHERE name = 'by_k';
 
 -- Where a view begins.
 SELECT millrace.create_continuous_view('live.from_latest', 'SELECT count(*), min(id), max(id) AS max FROM live.events', start_at => 'latest');
-SELECT millrace.wait_for_latest('live.from_latest', '60s');
+SELECT millrace.wait_for_latest('live.from_latest', tools.patience());
 TABLE live.from_latest;
 SELECT feed('events', rows(351, 380));
 SELECT millrace.create_continuous_view('live.from_earliest', 'SELECT count(*), min(id), max(id) AS max FROM live.events', start_at => 'earliest');
-SELECT millrace.wait_for_latest('live.from_latest', '60s'), millrace.wait_for_latest('live.from_earliest', '60s');
+SELECT millrace.wait_for_latest('live.from_latest', tools.patience()), millrace.wait_for_latest('live.from_earliest', tools.patience());
 TABLE live.from_latest;
 TABLE live.from_earliest;
 CREATE FOREIGN TABLE live.times (id int, arrived timestamptz OPTIONS (metadata 'timestamp')) SERVER broker OPTIONS (topic 'set_below');
@@ -116,7 +116,7 @@ SELECT min(arrived) AS moment FROM live.times WHERE id = 301 \gset
 SELECT millrace.create_continuous_view('live.from_moment', 'SELECT count(*), min(id), max(id) AS max FROM live.events', start_at => :'moment');
 SELECT millrace.create_continuous_view('live.from_past', 'SELECT count(*), min(id), max(id) AS max FROM live.events', start_at => '2001-01-01 00:00+00');
 SELECT millrace.create_continuous_view('live.from_future', 'SELECT count(*), min(id), max(id) AS max FROM live.events', start_at => (now() + interval '1 day')::text);
-SELECT bool_and(millrace.wait_for_latest(v::regclass, '60s')) FROM unnest(ARRAY['live.from_moment', 'live.from_past']) v;
+SELECT bool_and(millrace.wait_for_latest(v::regclass, tools.patience())) FROM unnest(ARRAY['live.from_moment', 'live.from_past']) v;
 SELECT (SELECT f FROM live.from_moment f) = (SELECT (count(*), min(id), max(id)) FROM live.times WHERE arrived >= :'moment') AS right_moment;
 TABLE live.from_past;
 \set VERBOSITY sqlstate
@@ -128,10 +128,10 @@ DROP VIEW live.from_future, live.from_moment, live.from_past, live.from_earliest
 
 -- Waiting.
 BEGIN;
-SELECT millrace.wait_for_latest('live.one', timeout => '30s');
+SELECT millrace.wait_for_latest('live.one', timeout => tools.patience());
 COMMIT;
 SELECT max(next_offset) - 1 AS last FROM millrace.partitions WHERE view = 'live.one'::regclass AND partition = 0 \gset
-SELECT millrace.wait_for_offset('live.one', 0, 0, timeout => '30s');
+SELECT millrace.wait_for_offset('live.one', 0, 0, timeout => tools.patience());
 SELECT millrace.wait_for_offset('live.one', 0, :last);
 SELECT millrace.wait_for_offset('live.one', 0, :last + 1000000, timeout => '50ms');
 SELECT millrace.wait_for_offset('live.one', 0, :last + 1000000, timeout => '0');
@@ -205,7 +205,7 @@ SET ROLE regress_view_owner;
 SELECT millrace.create_continuous_view('live.owned', 'SELECT k, count(*) FROM live.events JOIN tools.table USING (id) GROUP BY k');
 \set VERBOSITY terse
 SELECT millrace.create_continuous_view('live.owned', 'SELECT k, count(*) FROM live.events GROUP BY k');
-SELECT millrace.wait_for_latest('live.owned', '60s');
+SELECT millrace.wait_for_latest('live.owned', tools.patience());
 SELECT count(*) FROM live.owned;
 SELECT count(*) FROM millrace.views;
 SELECT relname FROM pg_class WHERE relowner = 'regress_view_owner'::regrole AND relkind = 'v' AND relname = 'owned';
@@ -245,7 +245,7 @@ SELECT * FROM attempts();
 SET ROLE regress_view_owner;
 SELECT millrace.deactivate('live.owned');
 SELECT millrace.activate('live.owned');
-SELECT millrace.wait_for_latest('live.owned', '60s');
+SELECT millrace.wait_for_latest('live.owned', tools.patience());
 SELECT millrace.truncate_continuous_view('live.owned');
 SELECT count(*) FROM live.owned;
 \set VERBOSITY sqlstate
@@ -261,7 +261,7 @@ SELECT wait_until($$ (SELECT state = 'failed' FROM millrace.views WHERE view = '
 SELECT last_error FROM millrace.views WHERE view = 'live.owned'::regclass;
 GRANT SELECT ON live.events TO regress_view_reader;
 SELECT millrace.activate('live.owned');
-SELECT millrace.wait_for_latest('live.owned', '60s');
+SELECT millrace.wait_for_latest('live.owned', tools.patience());
 SELECT sum(count) FROM live.owned;
 
 -- Dropping leaves nothing.
@@ -278,12 +278,12 @@ SELECT create_stream('gone');
 SELECT millrace.create_continuous_view('live.gone_1', 'SELECT count(*) FROM live.gone');
 SELECT millrace.create_continuous_view('live.gone_2', 'SELECT id, count(*) FROM live.gone GROUP BY id');
 SELECT feed('gone', 'SELECT generate_series(1, 10)');
-SELECT millrace.wait_for_latest('live.gone_1', '60s');
+SELECT millrace.wait_for_latest('live.gone_1', tools.patience());
 BEGIN;
 DROP VIEW live.gone_1;
 ROLLBACK;
 SELECT feed('gone', 'SELECT generate_series(1, 10)');
-SELECT millrace.wait_for_latest('live.gone_1', '60s');
+SELECT millrace.wait_for_latest('live.gone_1', tools.patience());
 TABLE live.gone_1;
 -- What a view reads is not dropped without it.
 \set VERBOSITY sqlstate
@@ -297,14 +297,14 @@ TABLE live.gone_1;
 DROP VIEW live.gone_1;
 DROP VIEW live.gone_2;
 SELECT millrace.create_continuous_view('live.gone_1', 'SELECT max(id) FROM live.gone');
-SELECT millrace.wait_for_latest('live.gone_1', '60s');
+SELECT millrace.wait_for_latest('live.gone_1', tools.patience());
 TABLE live.gone_1;
 BEGIN;
 SELECT millrace.create_continuous_view('live.gone_2', 'SELECT max(id) FROM live.gone');
 DROP VIEW live.gone_2;
 SELECT millrace.create_continuous_view('live.gone_2', 'SELECT min(id) FROM live.gone');
 COMMIT;
-SELECT millrace.wait_for_latest('live.gone_2', '60s');
+SELECT millrace.wait_for_latest('live.gone_2', tools.patience());
 TABLE live.gone_2;
 DROP FOREIGN TABLE live.gone CASCADE;
 DROP TABLE plain.gone;
@@ -316,7 +316,7 @@ CREATE SERVER dropped_server FOREIGN DATA WRAPPER millrace OPTIONS ("bootstrap.s
 CREATE FOREIGN TABLE dropped_stream (id int) SERVER dropped_server OPTIONS (topic 'set_below');
 DO $$ BEGIN EXECUTE format('ALTER FOREIGN TABLE dropped_stream OPTIONS (SET topic %L)', current_setting('mr.topic')); END $$;
 SELECT millrace.create_continuous_view('dropped_view', 'SELECT count(*) FROM dropped_stream');
-SELECT millrace.wait_for_latest('dropped_view', '60s');
+SELECT millrace.wait_for_latest('dropped_view', tools.patience());
 TABLE dropped_view;
 SET search_path = tools, common;
 DROP SERVER dropped_server CASCADE;

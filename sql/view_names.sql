@@ -68,7 +68,7 @@ SET search_path = live, pg_catalog;
 SELECT millrace.create_continuous_view('behind', $$ SELECT count(*) AS n FROM wide $$);
 SET search_path = tools, common;
 CREATE FUNCTION common.lower(text) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'not pg_catalog''s' $$;
-SELECT v::regclass, millrace.wait_for_latest(v::regclass, '60s') FROM unnest(ARRAY['common_a.in_a', '"Common B"."In B"', '"Common B".in_b', 'live.nowhere', 'live.behind']) v;
+SELECT v::regclass, millrace.wait_for_latest(v::regclass, tools.patience()) FROM unnest(ARRAY['common_a.in_a', '"Common B"."In B"', '"Common B".in_b', 'live.nowhere', 'live.behind']) v;
 SELECT * FROM common_a.in_a ORDER BY 1, 2, 3;
 SELECT * FROM "Common B"."In B" ORDER BY 1;
 SELECT * FROM "Common B".in_b ORDER BY 1;
@@ -79,7 +79,7 @@ SELECT view, stream FROM millrace.views WHERE view::text ~ '(in_a|In B|nowhere)'
 SET search_path = tools, common;
 -- A view and its stream can go by one name in two schemas; the name of a view that is there is taken.
 SELECT millrace.create_continuous_view('common_a.wide', 'SELECT count(*) AS n FROM live.wide');
-SELECT millrace.wait_for_latest('common_a.wide', '60s');
+SELECT millrace.wait_for_latest('common_a.wide', tools.patience());
 TABLE common_a.wide;
 \set VERBOSITY sqlstate
 SELECT millrace.create_continuous_view('common_a.wide', 'SELECT 1 AS one FROM live.wide');
@@ -105,7 +105,7 @@ ALTER FOREIGN TABLE live.broad RENAME COLUMN id TO "Ident";
 ALTER FOREIGN TABLE live.broad ALTER COLUMN "Ident" OPTIONS (ADD path 'id');
 ALTER TABLE live.broad RENAME COLUMN "Ident" TO ident;
 INSERT INTO live.broad (ident) SELECT generate_series(1000, 1019);
-SELECT v::regclass, millrace.wait_for_latest(v::regclass, '60s') FROM unnest(ARRAY['common_c."In C"', 'common_c."In B"', 'live.behind']) v;
+SELECT v::regclass, millrace.wait_for_latest(v::regclass, tools.patience()) FROM unnest(ARRAY['common_c."In C"', 'common_c."In B"', 'live.behind']) v;
 SELECT sum(count) FROM common_c."In C";
 SELECT * FROM common_c."In B" ORDER BY 1;
 TABLE live.behind;

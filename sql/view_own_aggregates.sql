@@ -68,7 +68,7 @@ SELECT count(*), min(sqlstate) FROM millrace.dead_letters WHERE view = 'live.car
 -- Groups that are too old.
 SELECT millrace.create_continuous_view('live.kept', $$ SELECT date_trunc('hour', event_time) AS h, millrace.set_agg(t) AS s, millrace.last(t, id) AS l, millrace.count_distinct(n) AS n
   FROM live.events GROUP BY 1 $$, retention => '6 hours', retention_column => 'h');
-SELECT millrace.wait_for_latest('live.kept', timeout => '60s');
+SELECT millrace.wait_for_latest('live.kept', timeout => tools.patience());
 SELECT compare('kept', 'SELECT * FROM live.kept', $$ SELECT date_trunc('hour', event_time) AS h, millrace.set_agg(t) AS s, millrace.last(t, id) AS l, millrace.count_distinct(n) AS n
   FROM plain.events WHERE date_trunc('hour', event_time) >= now() - interval '6 hours' OR event_time IS NULL GROUP BY 1 $$);
 
@@ -78,7 +78,7 @@ SELECT create_stream('clicks', partitions => 2);
 SELECT millrace.create_continuous_view('live.top', 'SELECT part, millrace.topk(k, 10) AS top, count(k) AS n FROM live.clicks GROUP BY part');
 SELECT feed('clicks', 'SELECT (i::bigint * i % 1009 * (i % 13))::int, i % 3 FROM generate_series(1, 3000) i'), feed('clicks', 'SELECT (i::bigint * i % 1009 * (i % 13))::int, i % 3 FROM generate_series(3001, 6000) i'),
   feed('clicks', 'SELECT (i::bigint * i % 1009 * (i % 13))::int, i % 3 FROM generate_series(6001, 9000) i');
-SELECT millrace.wait_for_latest('live.top', timeout => '60s');
+SELECT millrace.wait_for_latest('live.top', timeout => tools.patience());
 SELECT bool_and(r.n BETWEEN count AND count + error) AS within, bool_and(error <= t.n / 101) AS bounded, count(*) > 0 AS some FROM live.top t, jsonb_to_recordset(top) x (value int, count bigint, error bigint), LATERAL (SELECT count(*) AS n FROM plain.clicks c WHERE k = value AND c.part = t.part) r;
 SELECT bool_and(r.n BETWEEN count AND count + error) AS within, bool_and(error <= 9000 / 101) AS bounded, count(*) > 0 AS some FROM (SELECT millrace.combine(top) AS top FROM live.top) t, jsonb_to_recordset(top) x (value int, count bigint, error bigint), LATERAL (SELECT count(*) AS n FROM plain.clicks c WHERE k = value) r;
 

@@ -55,7 +55,7 @@ SET timezone = 'America/Los_Angeles';
 -- views were; then both are read under others.
 CREATE FUNCTION same_under(name text, VARIADIC settings text[]) RETURNS SETOF text LANGUAGE plpgsql AS $$
 BEGIN
-  IF millrace.wait_for_latest(format('live.%I', name)::regclass, '60s') IS NOT TRUE THEN
+  IF millrace.wait_for_latest(format('live.%I', name)::regclass, tools.patience()) IS NOT TRUE THEN
     RETURN NEXT 'not there in time';
   END IF;
   FOR i IN 1 .. array_length(settings, 1) BY 2 LOOP

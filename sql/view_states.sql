@@ -14,7 +14,7 @@ GRANT USAGE ON SCHEMA common TO regress_mr_states;
 GRANT SELECT ON live.measured TO regress_mr_states;
 SET ROLE regress_mr_states;
 SELECT millrace.create_continuous_view('common.stats', 'SELECT k, avg(n) AS a, var_samp(n) AS v, sum(b) AS s, count(*) FROM live.measured GROUP BY k');
-SELECT millrace.wait_for_latest('common.stats', '60s');
+SELECT millrace.wait_for_latest('common.stats', tools.patience());
 SELECT count(*) FROM (TABLE common.stats EXCEPT SELECT k, avg(n), var_samp(n), sum(b), count(*) FROM (SELECT i % 3 AS k, i / 7.0 AS n, i AS b FROM generate_series(1, 100) i) m GROUP BY k) d;
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'common.stats_mrel'::regclass AND attnum > 0 ORDER BY attnum;
 

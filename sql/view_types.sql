@@ -62,7 +62,7 @@ SELECT count(*) > 2000 AS errors FROM expected WHERE result LIKE 'error%';
 SELECT count(*) > 2000 AS values FROM expected WHERE result LIKE 'is%';
 
 SELECT millrace.create_continuous_view('live.shown', format($$ SELECT id, ARRAY[%s] AS c FROM live.typed $$, :'shown'));
-SELECT millrace.wait_for_latest('live.shown', '60s');
+SELECT millrace.wait_for_latest('live.shown', tools.patience());
 CREATE TABLE tools.got AS
   SELECT id, 'is ' || coalesce(c[id / 1000], 'NULL') AS result FROM live.shown
   UNION ALL
@@ -110,7 +110,7 @@ CREATE TABLE plain.nested AS
 SELECT id, doc, "Key" FROM live.documents WHERE id IN (2, 3, 12) ORDER BY id;
 SELECT millrace.create_continuous_view('live.nested_seen', 'SELECT * FROM live.nested WHERE id NOT IN (8, 9)');
 SELECT millrace.create_continuous_view('live.nested_odd', 'SELECT id, x, yz, l FROM live.nested WHERE id IN (8, 9)');
-SELECT millrace.wait_for_latest('live.nested_seen', '60s'), millrace.wait_for_latest('live.nested_odd', '60s');
+SELECT millrace.wait_for_latest('live.nested_seen', tools.patience()), millrace.wait_for_latest('live.nested_odd', tools.patience());
 SELECT differences('live.nested_seen', 'plain.nested');
 SELECT * FROM live.nested_odd ORDER BY id;
 
@@ -125,7 +125,7 @@ SELECT millrace.create_continuous_view('live.meta_later', 'SELECT id, k, part, o
 SELECT millrace.create_continuous_view('live.meta_groups', $$
   SELECT part, k, count(*), min(off), max(off), min(arrived) AS first, max(arrived) AS last FROM live.meta GROUP BY part, k $$);
 SELECT millrace.create_continuous_view('live.meta_pushed', $$ SELECT id FROM live.meta WHERE part = 1 AND off > 10 AND arrived > '2000-01-01' $$);
-SELECT bool_and(millrace.wait_for_latest(v::regclass, '60s')) FROM unnest(ARRAY['live.meta_first', 'live.meta_later', 'live.meta_groups', 'live.meta_pushed']) v;
+SELECT bool_and(millrace.wait_for_latest(v::regclass, tools.patience())) FROM unnest(ARRAY['live.meta_first', 'live.meta_later', 'live.meta_groups', 'live.meta_pushed']) v;
 CREATE TABLE plain.meta AS SELECT id, k, part, off, arrived, headers FROM live.meta;
 CREATE TABLE plain.meta_groups AS SELECT part, k, count(*), min(off), max(off), min(arrived) AS first, max(arrived) AS last FROM plain.meta GROUP BY part, k;
 CREATE TABLE plain.meta_pushed AS SELECT id FROM live.meta WHERE part = 1 AND off > 10;
@@ -139,7 +139,7 @@ SELECT count(*) > 0 AS some FROM live.meta_pushed;
 -- The key as bytes, and a field and metadata of one name.
 CREATE FOREIGN TABLE live.meta_bytes (id int, key bytea OPTIONS (metadata 'key'), "offset" text, "partition" int OPTIONS (metadata 'partition')) SERVER broker OPTIONS (topic :'topic');
 SELECT millrace.create_continuous_view('live.bytes', 'SELECT id, key, "partition", "offset" FROM live.meta_bytes');
-SELECT millrace.wait_for_latest('live.bytes', '60s');
+SELECT millrace.wait_for_latest('live.bytes', tools.patience());
 CREATE TABLE plain.bytes AS SELECT id, convert_to(k, 'UTF8') AS key, part AS "partition", NULL::text AS "offset" FROM plain.meta;
 SELECT differences('live.bytes', 'plain.bytes');
 

@@ -67,7 +67,7 @@ SELECT create_window('short', 'SELECT count(*) AS n, max(id) AS m FROM ticks', '
 SELECT create_window('short_rows', 'SELECT id FROM ticks', '', '6 seconds', 'ts');
 SELECT create_window('long', 'SELECT id, count(*) AS n FROM ticks GROUP BY id', '', '1 day', 'ts', '6 hours');
 SELECT feed('ticks', $$ SELECT 1, clock_timestamp() UNION ALL SELECT 2, clock_timestamp() + interval '8 seconds' $$);
-SELECT millrace.wait_for_latest('live.short', timeout => '60s'), millrace.wait_for_latest('live.long', timeout => '60s');
+SELECT millrace.wait_for_latest('live.short', timeout => tools.patience()), millrace.wait_for_latest('live.long', timeout => tools.patience());
 SELECT id, n FROM live.long WHERE id = 1;
 CALL await('(SELECT n = 1 AND m = 2 FROM live.short)');
 CALL await('(SELECT array_agg(id) = ARRAY[2] FROM live.short_rows)');
@@ -77,7 +77,7 @@ CALL await('NOT EXISTS (SELECT FROM live.short_mrel)');
 CALL await('NOT EXISTS (SELECT FROM live.short_rows_mrel)');
 -- Late by far, or without a time: never shown.
 SELECT feed('ticks', $$ SELECT 3, now() - interval '10 years' UNION ALL SELECT 4, NULL UNION ALL SELECT 5, '-infinity' UNION ALL SELECT 6, 'infinity' UNION ALL SELECT 7, now() $$);
-SELECT millrace.wait_for_latest('live.long', timeout => '60s');
+SELECT millrace.wait_for_latest('live.long', timeout => tools.patience());
 SELECT id FROM live.long WHERE id NOT IN (1, 2) ORDER BY id;
 SELECT wait_until('(SELECT count(*) FROM live.long_mrel WHERE id IN (3, 4, 5)) = 0');
 

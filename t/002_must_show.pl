@@ -88,7 +88,7 @@ $client->flush;
 $node->safe_psql('postgres', q{SELECT millrace.create_continuous_view('fat_view',
 	'SELECT id % 50 AS b, count(*) AS n, max(pad) AS pad FROM fat GROUP BY 1')});
 my %peak;
-my $waiting = background($node, "SELECT millrace.wait_for_latest('fat_view', timeout => '120s')");
+my $waiting = background($node, "SELECT millrace.wait_for_latest('fat_view', timeout => '@{[patience(120)]}s')");
 do
 {
 	foreach my $pid (split /\n/, $node->safe_psql('postgres',
@@ -153,6 +153,6 @@ foreach my $attempt (1 .. 3)
 	note $err;
 	last if $ok && $median <= 50;
 }
-cmp_ok($median, '<=', 50, 'an idle stream shows a new message within 50 ms (median)');
+cmp_ok($median, '<=', patience(50), 'an idle stream shows a new message within 50 ms (median)');
 
 done_testing();

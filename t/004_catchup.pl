@@ -114,8 +114,8 @@ $node->safe_psql('postgres', qq{
 	END LOOP; END \$do\$});
 $load->wait_more(300);
 $n = $load->stop;
-$node->safe_psql('postgres', q{
-	SELECT millrace.wait_for_latest(format('many_%s', i)::regclass, timeout => '60s') FROM generate_series(1, 100) i});
+$node->safe_psql('postgres', qq{
+	SELECT millrace.wait_for_latest(format('many_%s', i)::regclass, timeout => '@{[patience(60)]}s') FROM generate_series(1, 100) i});
 is_same($node, 'many_1', sprintf($query, events($n)), 'one of a hundred views');
 my $union = join ' UNION ALL ', map { "SELECT $_ AS i, * FROM many_$_" } 1 .. 100;
 is_same($node, "($union) u", "SELECT i, q.* FROM generate_series(1, 100) i, many_1 q", 'all of them are the same');

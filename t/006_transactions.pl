@@ -46,22 +46,22 @@ sub expected { return sprintf $query, '(SELECT e.* FROM ' . events($i) . ' e WHE
 wait_latest($node, 'per_k');
 is_same($node, 'per_k', expected(), 'what was committed, and nothing else');
 produce_transaction('abort', $topic, 0, map { event($_) } 1 .. 10);
-wait_latest($node, 'per_k', '20s');
+wait_latest($node, 'per_k', 20);
 is_same($node, 'per_k', expected(), 'an abort at the end of the topic');
 is($node->safe_psql('postgres', q{SELECT count(*), sum(lag) FROM millrace.partitions WHERE view = 'per_k'::regclass}),
 	'2|0', 'no lag after control records');
 my $pid = worker_pid($node, 'clicks');
 kill_process($pid);
 wait_new_worker($node, 'clicks', $pid);
-wait_latest($node, 'per_k', '20s');
+wait_latest($node, 'per_k', 20);
 is_same($node, 'per_k', expected(), 'the same after a crash');
 
 # A view that begins there, at control records
 create('late', sprintf $query, 'clicks');
 $node->safe_psql('postgres', qq{SELECT millrace.create_continuous_view('at_end', \$\$@{[sprintf $query, 'clicks']}\$\$,
 	start_at => 'latest')});
-wait_latest($node, 'late', '20s');
-wait_latest($node, 'at_end', '20s');
+wait_latest($node, 'late', 20);
+wait_latest($node, 'at_end', 20);
 is_same($node, 'late', expected(), 'a view created afterwards');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM at_end'), '0', 'one that begins at the end');
 
@@ -69,7 +69,7 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM at_end'), '0', 'one that b
 my $void = create_stream($node, 'void', event_columns());
 produce_transaction('abort', $void, 0, map { event($_) } 1 .. 10);
 create('void_all', 'SELECT count(*) AS n FROM void');
-wait_latest($node, 'void_all', '20s');
+wait_latest($node, 'void_all', 20);
 is($node->safe_psql('postgres', 'SELECT n FROM void_all'), '0', 'a topic of aborted messages');
 
 # An open transaction holds back what follows it, for every reader alike.
@@ -83,11 +83,11 @@ produce($topic, 0, map { event($_) } @behind);
 my @other = map { ++$i } 1 .. 5;
 produce($topic, 1, map { event($_) } @other);
 push @kept, @other;
-wait_latest($node, 'per_k', '20s');
+wait_latest($node, 'per_k', 20);
 is_same($node, 'per_k', expected(), 'an open transaction is not seen');
 $open->commit;
 push @kept, @open, @behind;
-wait_latest($node, 'per_k', '20s');
+wait_latest($node, 'per_k', 20);
 is_same($node, 'per_k', expected(), 'until it commits');
 
 # A producer that dies: the broker aborts for it.
@@ -100,7 +100,7 @@ produce($topic, 0, event($i));
 $dies->crash;
 push @kept, @behind;
 wait_for($node, 'SELECT sum(n) = ' . @kept . ' FROM per_k');
-wait_latest($node, 'per_k', '20s');
+wait_latest($node, 'per_k', 20);
 is_same($node, 'per_k', expected(), 'a producer that died');
 
 # ROLLBACK of our own inserts
@@ -109,7 +109,7 @@ $node->safe_psql('postgres', q{
 	BEGIN; INSERT INTO clicks (id, k) VALUES (900001, 1);
 	SAVEPOINT s; INSERT INTO clicks (id, k) VALUES (900002, 1); ROLLBACK TO s;
 	INSERT INTO clicks (id, k) VALUES (900003, 1); COMMIT});
-wait_latest($node, 'per_k', '20s');
+wait_latest($node, 'per_k', 20);
 is_same($node, 'per_k', 'SELECT k, count(*) AS n, sum(id) AS ids FROM (SELECT k, id FROM '
 	  . events($i) . ' e WHERE id IN (' . join(', ', @kept) . ')
 	UNION ALL VALUES (1, 900001), (1, 900003)) e GROUP BY k', 'inserts that were rolled back');
@@ -140,10 +140,10 @@ foreach (1 .. 60)
 is($node->safe_psql('postgres', q{SELECT count(*), sum(id) FROM compacted WHERE name <> 'filler'}), '5|985',
 	'the topic was compacted');
 create('afterwards', q{SELECT name, count(*) AS n, sum(id) AS ids FROM compacted WHERE name <> 'filler' GROUP BY name});
-wait_latest($node, 'afterwards', '20s');
+wait_latest($node, 'afterwards', 20);
 is_same($node, 'afterwards', q{SELECT 'key' || i % 10, count(*), sum(i::bigint) FROM generate_series(195, 199) i GROUP BY 1},
 	'a view on a compacted topic');
-wait_latest($node, 'live', '20s');
+wait_latest($node, 'live', 20);
 is_same($node, 'live', qq{SELECT 'key' || i % 10, count(*), sum(i::bigint) FROM generate_series(1, 200) i GROUP BY 1
 	UNION ALL SELECT 'filler', $fillers, $fillers}, 'and the one that was there before');
 is($node->safe_psql('postgres', 'SELECT count(*) FROM millrace.gaps'), '0', 'compaction is no gap');

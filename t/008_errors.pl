@@ -108,7 +108,7 @@ like($node->safe_psql('postgres', q{SELECT last_error FROM millrace.streams WHER
 	'stop says why');
 is($node->safe_psql('postgres', 'SELECT * FROM stopping_view'), '2|3', 'what was before is there, what is behind is not');
 my ($rc, $out, $err) = $node->psql('postgres', q{SELECT millrace.wait_for_latest('stopping_view', timeout => '60s')},
-	timeout => 20);
+	timeout => patience(20));
 isnt($rc, 0, 'there is no use in waiting for it');
 $node->safe_psql('postgres', q{SELECT millrace.activate('stopping')});
 wait_state($node, 'stream', 'stopping', 'stopped');
@@ -144,7 +144,7 @@ my $began = time;
 ($rc, $out, $err) = $node->psql('postgres', q{SELECT millrace.wait_for_latest('failing', timeout => '60s')});
 isnt($rc, 0, 'waiting for a failed view is an error');
 like($err, qr/failing.*division by zero|division by zero.*failing/s, 'with its error');
-cmp_ok(time - $began, '<', 10, 'at once');
+cmp_ok(time - $began, '<', patience(10), 'at once');
 is($node->safe_psql('postgres', 'SELECT n FROM failing'), '50', 'what it held is still to be seen');
 
 # A waiting session learns of the failure, too, and of deactivation.

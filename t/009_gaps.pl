@@ -76,7 +76,7 @@ is(gaps('stops'), '0|100|150', 'stop: the gap is recorded');
 like($node->safe_psql('postgres', q{SELECT last_error FROM millrace.streams WHERE stream = 'stops'::regclass}), qr/100/,
 	'and shown as an error');
 is_part('stops_view', 'id <= 100', 'nothing is taken behind it');
-my ($rc) = $node->psql('postgres', q{SELECT millrace.wait_for_latest('stops_view', timeout => '60s')}, timeout => 20);
+my ($rc) = $node->psql('postgres', q{SELECT millrace.wait_for_latest('stops_view', timeout => '60s')}, timeout => patience(20));
 isnt($rc, 0, 'there is no use in waiting');
 $node->restart;
 wait_state($node, 'stream', 'stops', 'stopped');

@@ -27,7 +27,7 @@ produce($topic, 0, [ "k\xc3\xa9", qq({"id": 1, "s": "\xc3\xbc"}) ], [ 'k', q({"i
 	[ 'k', qq({"id": 9, "\xc5\x91": 1}) ]);
 latin(q{SELECT millrace.create_continuous_view('per_word', 'SELECT s, key, headers::text AS headers, count(*) AS n, max(id) AS last
 	FROM words GROUP BY 1, 2, 3')});
-wait_latest($node, 'per_word', '60s', 'latin');
+wait_latest($node, 'per_word', 60, 'latin');
 is(latin(q{SELECT last, encode(convert_to(s, 'UTF8'), 'hex'), encode(convert_to(key, 'UTF8'), 'hex'),
 		encode(convert_to(headers, 'UTF8'), 'escape') FROM per_word ORDER BY last}), join("\n",
 	'1|c3bc|6bc3a9|', '2|c3bcc39f|6b|', '3|706c61696e|6b|{"h\303\251": "\303\237"}', '9||6b|'),
@@ -40,7 +40,7 @@ latin(q{INSERT INTO words (id, s, key, headers) VALUES
 	(20, E'\u00fc', E'\u00df', jsonb_build_object(E'h\u00e9', E'\u00fc', 'yes', true, 'number', 1.50, 'nothing', NULL, 'list', '[1, 2]'::jsonb))});
 is($node->safe_psql('postgres', q{SELECT s = 'ü', key = 'ß', headers = '{"hé": "ü", "yes": "true", "number": "1.50", "nothing": null, "list": "[1, 2]"}'
 	FROM words WHERE position = 9}), 't|t|t', 'what it says reaches others as UTF-8');
-wait_latest($node, 'per_word', '60s', 'latin');
+wait_latest($node, 'per_word', 60, 'latin');
 is(latin(q{SELECT s = E'\u00fc' AND key = E'\u00df' AND headers LIKE E'%\u00fc%' FROM per_word WHERE last = 20}), 't', '... and itself');
 
 # a scan has no dead letters

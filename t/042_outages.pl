@@ -104,7 +104,7 @@ sub is_out
 	$node->safe_psql('postgres', 'SELECT pg_sleep(3)');
 	my $share = (cpu_seconds($pid) - $before) / (time - $began);
 	note(sprintf '%s: %.1f%% of a CPU', $what, 100 * $share);
-	cmp_ok($share, '<', 0.1, "$what: costs no CPU");
+	cmp_ok($share, '<', patience(0.1), "$what: costs no CPU");
 	my $log = slurp_file($node->logfile);
 	unlike($log, qr/hunter2|PRIVATE KEY/, "$what: no secret in the log");
 }
@@ -139,7 +139,7 @@ sub stops_promptly
 	$node->stop('fast');
 	my $took = time - $began;
 	note(sprintf '%s: stopped in %.1f s', $what, $took);
-	cmp_ok($took, '<', 10, "$what: a fast shutdown is prompt");
+	cmp_ok($took, '<', patience(10), "$what: a fast shutdown is prompt");
 	$node->start;
 }
 

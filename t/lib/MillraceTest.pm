@@ -28,7 +28,7 @@ use Test::More;
 our @EXPORT = qw(
   new_node create_server topic_name create_topic create_stream
   bootstrap client producer produce produce_transaction watermarks
-  wait_for wait_latest is_same differences_told is_told worker_pid kill_process own_broker
+  patience wait_for wait_latest is_same differences_told is_told worker_pid kill_process own_broker
 );
 
 my @brokers;
@@ -160,6 +160,15 @@ sub watermarks
 	return split / /, client($broker)->command('watermarks', $topic, $partition // 0);
 }
 
+# How much time, in whatever unit, something may take that takes less than so much in an
+# ordinary test run.  PG_TEST_TIMEOUT_DEFAULT (180) is the measure, which the test framework
+# itself waits by; scripts/under/ sets it for tools that make the server slow.
+sub patience
+{
+	my ($time) = @_;
+	return $time * $PostgreSQL::Test::Utils::timeout_default / 180;
+}
+
 # Waits until a query returns a value, 't' by default; dies after the timeout of
 # the test framework.
 sub wait_for
@@ -169,12 +178,12 @@ sub wait_for
 	  or die "timed out waiting for: $query\n";
 }
 
-# Waits until a view holds all that is in its topic now; through a crash of the server,
-# which somebody may just have caused.
+# Waits until a view holds all that is in its topic now, for as many seconds (60) as patience()
+# makes of these; through a crash of the server, which somebody may just have caused.
 sub wait_latest
 {
 	my ($node, $view, $timeout, $database) = @_;
-	$timeout //= $PostgreSQL::Test::Utils::timeout_default / 3 . 's';
+	$timeout = patience($timeout // 60) . 's';
 	my $query = "SELECT millrace.wait_for_latest('$view', timeout => '$timeout')";
 	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
