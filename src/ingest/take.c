@@ -161,7 +161,7 @@ static void
 aggregate(MrIngest *ingest, MrIngestView *view)
 {
 	/* all views of the batch sort, or keep their groups, at the same time */
-	int			sort_memory = Max(work_mem / list_length(ingest->views), MIN_SORT_MEMORY_KB);
+	int			sort_memory = Max(work_mem / Max(list_length(ingest->views), 1), MIN_SORT_MEMORY_KB);
 	DestReceiver *dest = mr_merge_begin(view->merge, sort_memory);
 	PlannedStmt *plan = valid_plan(view);
 
