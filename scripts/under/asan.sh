@@ -19,10 +19,14 @@
 #   address of a variable, which that option puts elsewhere.
 # - vptr (of UndefinedBehaviorSanitizer) would need run-time type information of
 #   simdjson's library, which Debian builds without.
+#
+# All is some three times slower; MILLRACE_TIMEOUT (here 3600) has to be enough for the slowest
+# test, and all regression tests count as one.
 
 PG_MAJOR=18
 ASAN_SUITE=sid
 ASAN_PREFIX=usr/lib/postgresql/$PG_MAJOR
+TIMEOUT=${MILLRACE_TIMEOUT:-3600}
 under_packages=(bison flex bzip2 dpkg-dev libicu-dev libxml2-dev perl pkg-config zlib1g-dev)
 under_make=(PROFILE="-fsanitize=undefined -fno-sanitize=vptr -g -O1")
 

@@ -20,7 +20,9 @@
 VALGRIND_SUPPRESSIONS=$MILLRACE_CACHE/valgrind-$PG_MAJOR.supp
 
 under_packages=(valgrind libc6-dbg dpkg-dev bzip2)
-under_make=(PROFILE="-g -O1 -fno-omit-frame-pointer")
+# Our sources get a name that does not depend on where they were built, for under_report.
+# shellcheck disable=SC2016
+under_make=(PROFILE='-g -O1 -fno-omit-frame-pointer -fdebug-prefix-map=$(CURDIR)=/millrace')
 under_only=(001_first 016_aggregation 020_rebuild 021_dead_letters 022_replay)
 for f in "$MR_ROOT"/sql/*.sql; do
 	f=${f##*/}
@@ -54,8 +56,6 @@ under_installed() {
 			"$BIN/postgres.bin" "\$@"
 	WRAPPER
 	chmod +x "$BIN/postgres"
-	# the tests are made for a server that is thirty times as fast
-	sed -i "s/timeout => '[36]0s'/timeout => '900s'/g; s/1 \.\. 600 LOOP/1 .. 18000 LOOP/" sql/*.sql sql/*.inc expected/*.out t/*.pl
 	export MILLRACE_STOP=fast PG_TEST_TIMEOUT_DEFAULT=1800
 }
 
@@ -63,8 +63,8 @@ under_installed() {
 under_report() {
 	local reports=$S/valgrind/results/valgrind.txt
 	cat "$S"/valgrind/all/* 2>/dev/null | sed -E 's/^==[0-9]+== ?//' |
-		awk -v RS= -v ours="$S/src/src/" 'index($0, ours) && !seen[$0]++ { print $0 "\n" }' |
-		sed "s|$S/src/||g" >"$reports"
+		awk -v RS= -v ours=/millrace/src/ 'index($0, ours) && !seen[$0]++ { print $0 "\n" }' |
+		sed "s|/millrace/src/|src/|g" >"$reports"
 	show "valgrind" "$reports" 400
 	[ ! -s "$reports" ]
 	result $? valgrind
