@@ -681,7 +681,7 @@ mr_view_analyze(Query *query, const MrExpiry *expiry, List *tables, bool growing
 		partial_of_setop(split) : partial_of_level(split);
 	mr_split_drop_ctes(split);
 	mr_restrict_partial(analysis->partial);
-	if (analysis->window_column >= 0)
+	if (window && analysis->window_column >= 0)
 		mr_window_fill(analysis->partial, analysis->window_column, expiry->window,
 					   analysis->has_aggregates);
 	analysis->streams = mr_stream_uses(analysis->partial);

@@ -87,6 +87,8 @@ call_position(const Call *call)
 	return errposition(pg_mbstrlen_with_len(call->sql, call->location) + 1);
 }
 
+static void refuse(const Call *call, const char *detail) pg_attribute_noreturn();
+
 static void
 refuse(const Call *call, const char *detail)
 {

@@ -101,9 +101,14 @@ mr_grouping_sets_find(MrSplit *split)
 		}
 		set->copies++;
 	}
-	set = linitial(sets);
-	if (list_length(sets) > 1 || set->number != 0 || set->copies > 1)
-		split->analysis.sets = sets;
+	/* one set of all columns is what GROUP BY alone does */
+	if (list_length(sets) == 1)
+	{
+		set = linitial(sets);
+		if (set->number == 0 && set->copies == 1)
+			return;
+	}
+	split->analysis.sets = sets;
 }
 
 int

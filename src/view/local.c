@@ -127,7 +127,7 @@ List *
 mr_local_tables(Query *query)
 {
 	List	   *attached = mr_catalog_attached_tables();
-	FindContext context = {NULL, NIL};
+	FindContext context = {query, NIL};
 	List	   *result = NIL;
 	ListCell   *lc;
 

@@ -529,7 +529,7 @@ mr_restrict_partial(Query *partial)
 	PartialContext context = {NIL, -1, false};
 
 	partial_query(partial, &context);
-	view_walker((Node *) partial, NULL);
+	view_walker((Node *) partial, partial);
 }
 
 /* what a reader evaluates */
