@@ -8,7 +8,8 @@
 # not ours to judge.
 #
 # Suppressed is what PostgreSQL's own list names (src/tools/valgrind.supp: padding that is
-# written to disk or summed up, and the like); nothing of ours.
+# written to disk or summed up, and the like); nothing of ours.  Debian's server has no symbols for the
+# static functions which that list goes by, so valgrind.supp, here, says some of it again.
 #
 # Only a server built with USE_VALGRIND tells valgrind about palloc's chunks, and Debian's is not.
 # Here a chunk is a piece of a malloc'd block, and a read behind its end is not seen; --under asan is for that.
@@ -52,17 +53,19 @@ under_installed() {
 				exec "$BIN/postgres.bin" "\$@" ;;
 		esac
 		exec valgrind --quiet --leak-check=no --num-callers=40 --fullpath-after= --error-limit=no \\
-			--suppressions="$VALGRIND_SUPPRESSIONS" --log-file="$S/valgrind/all/%p" \\
+			--suppressions="$VALGRIND_SUPPRESSIONS" --suppressions="$S/src/scripts/under/valgrind.supp" \\
+			--log-file="$S/valgrind/all/%p" \\
 			"$BIN/postgres.bin" "\$@"
 	WRAPPER
 	chmod +x "$BIN/postgres"
 	export MILLRACE_STOP=fast PG_TEST_TIMEOUT_DEFAULT=1800
 }
 
-# A report is a line that says what, and its stacks, up to an empty line.
+# A report is a line that says what, and its stacks, up to an empty line.  The same one is
+# shown once, wherever it was in memory.
 under_report() {
 	local reports=$S/valgrind/results/valgrind.txt
-	cat "$S"/valgrind/all/* 2>/dev/null | sed -E 's/^==[0-9]+== ?//' |
+	cat "$S"/valgrind/all/* 2>/dev/null | sed -E 's/^==[0-9]+== ?//; s/0x[0-9A-F]+/0x/g' |
 		awk -v RS= -v ours=/millrace/src/ 'index($0, ours) && !seen[$0]++ { print $0 "\n" }' |
 		sed "s|/millrace/src/|src/|g" >"$reports"
 	show "valgrind" "$reports" 400
