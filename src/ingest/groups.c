@@ -40,6 +40,14 @@ typedef enum KeyKind
 	KEY_BY_FUNCTION
 } KeyKind;
 
+/* how keys are compared */
+typedef enum KeyOrder
+{
+	ORDER_SIGNED,				/* as signed integers of 64 bits */
+	ORDER_INT32,
+	ORDER_BY_FUNCTION
+} KeyOrder;
+
 typedef struct Key
 {
 	KeyKind		kind;
@@ -48,6 +56,7 @@ typedef struct Key
 	Oid			collation;
 	FmgrInfo	hash;			/* KEY_BY_FUNCTION */
 	FmgrInfo	equal;
+	KeyOrder	order;
 	SortSupportData sort;
 } Key;
 
@@ -154,6 +163,8 @@ init_key(MrGroups *groups, Key *key, const MrMatrelColumn *column)
 	key->sort.ssup_cxt = groups->life;
 	key->sort.ssup_collation = column->collation;
 	PrepareSortSupportFromOrderingOp(type->lt_opr, &key->sort);
+	key->order = key->sort.comparator == ssup_datum_signed_cmp ? ORDER_SIGNED :
+		key->sort.comparator == ssup_datum_int32_cmp ? ORDER_INT32 : ORDER_BY_FUNCTION;
 }
 
 static uint64
@@ -421,13 +432,29 @@ compare_key(MrGroups *groups, int k, MrGroup *a, MrGroup *b)
 							   &groups->keys[k].sort);
 }
 
-static int
+/* a key that lies beside its group; what core's comparators do, without a call */
+static inline int
+compare_beside(Key *key, Datum a, Datum b)
+{
+	switch (key->order)
+	{
+		case ORDER_SIGNED:
+			return ((int64) a > (int64) b) - ((int64) a < (int64) b);
+		case ORDER_INT32:
+			return (DatumGetInt32(a) > DatumGetInt32(b)) - (DatumGetInt32(a) < DatumGetInt32(b));
+		case ORDER_BY_FUNCTION:
+			break;
+	}
+	return key->sort.comparator(a, b, &key->sort);
+}
+
+static inline int
 compare_groups(const Sorted *a, const Sorted *b, MrGroups *groups)
 {
 	for (int k = 0; k < groups->nkeys; k++)
 	{
-		SortSupport sort = &groups->keys[k].sort;
-		int			result = k < groups->nbeside ? sort->comparator(a->keys[k], b->keys[k], sort) :
+		int			result = k < groups->nbeside ?
+		compare_beside(&groups->keys[k], a->keys[k], b->keys[k]) :
 		compare_key(groups, k, a->group, b->group);
 
 		if (result != 0)

@@ -35,6 +35,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#define PREFETCH				8	/* messages to fetch into the CPU's cache
+									 * before they are looked at */
 #define SLOTS_PER_CHUNK	4096
 
 /* Nudge librdkafka's fetchers after so much was taken, but not more often than this. */
@@ -346,6 +348,9 @@ take_batch(MrConsumer *consumer, MrMessage *msgs)
 		rd_kafka_message_t *rkmessage = consumer->batch[i];
 		MrPartitionStatus *status;
 
+		if (i + PREFETCH < n)
+			__builtin_prefetch(consumer->batch[i + PREFETCH]);
+
 		if (rkmessage->err == RD_KAFKA_RESP_ERR_NO_ERROR &&
 			(status = mr_consumer_find_status(consumer, rkmessage->partition)) != NULL)
 		{
@@ -543,6 +548,8 @@ mr_consumer_release(MrConsumer *consumer, MrMessage *msgs, int n)
 	{
 		Slot	   *slot = msgs[i].handle;
 
+		if (i + PREFETCH < n)
+			__builtin_prefetch(held_message(&msgs[i + PREFETCH]));
 		rd_kafka_message_destroy(slot->message);
 		slot->message = NULL;
 		slot->next_free = consumer->free_slots;
