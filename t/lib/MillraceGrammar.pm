@@ -89,8 +89,8 @@ sub random_view
 # One row of each group; the order is one of all that is shown.
 sub chosen_rows
 {
-	my ($clauses, @columns) = @_;
-	my @shown = (some(2, 4, @columns), 'e.id');
+	my ($clauses, $divided, @columns) = @_;
+	my @shown = ($divided // (), some(2, 4, @columns), 'e.id');
 	my @keys = 1 .. 1 + int rand(@shown - 1);
 	my @order = map { $_ . choose('', ' DESC', ' NULLS FIRST', ' DESC NULLS LAST') } 1 .. @shown;
 	return 'SELECT DISTINCT ON (' . join(', ', @keys) . ') ' . join(', ', @shown) . " $clauses ORDER BY " . join ', ', @order;
@@ -113,7 +113,7 @@ sub random_query
 	my %division = (zero => 'e.k / (e.id % 97)', rated => 'e.id / d.d');
 	my $divided = $division{$kind};
 
-	return chosen_rows($clauses, $divided ? "$divided AS q" : (), @keys) if $shape eq 'chosen';
+	return chosen_rows($clauses, $divided && "$divided AS q", @keys) if $shape eq 'chosen';
 	return 'SELECT DISTINCT ' . join(', ', some(1, 3, @keys)) . " $clauses" if $shape eq 'distinct';
 	return 'SELECT ' . join(', ', 'e.id', some(1, 3, @keys), $divided ? "$divided AS q" : ()) . " $clauses"
 	  if $shape eq 'rows';
