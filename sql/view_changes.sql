@@ -211,6 +211,8 @@ REASSIGN OWNED BY test_heir TO test_owner;
 SET ROLE test_owner;
 SELECT count(*) > 0 AS some FROM live.owned_changes;
 RESET ROLE;
+SELECT relname, acl.grantee::regrole, acl.privilege_type, acl.is_grantable FROM pg_class, aclexplode(relacl) acl
+  WHERE oid IN ('live.owned_changes'::regclass, 'live.owned_mrel'::regclass) AND acl.grantee <> relowner ORDER BY 1, 2, 3;
 DROP OWNED BY test_owner, test_heir, test_reader CASCADE;
 DROP ROLE test_owner, test_heir, test_reader;
 

@@ -129,12 +129,13 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUt
 		bool		probe = mr_shared != NULL &&
 		(IsA(stmt, CreatedbStmt) || IsA(stmt, CreateExtensionStmt) ||
 		 (IsA(stmt, DropStmt) && ((DropStmt *) stmt)->removeType == OBJECT_EXTENSION));
+		List	   *owners = IsA(stmt, ReassignOwnedStmt) ? mr_view_owners() : NIL;
 
 		call_utility(pstmt, query, read_only, context, params, env, dest, qc);
 		if (probe)
 			mr_shmem_wake_at_commit(MyDatabaseId);
 		if (IsA(stmt, ReassignOwnedStmt))
-			mr_view_sync_all();
+			mr_view_sync_owners(owners);
 		return;
 	}
 

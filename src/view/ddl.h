@@ -20,8 +20,12 @@ extern MrViewAnalysis *mr_view_reanalyze(const MrView *view);
  */
 extern void mr_view_sync(const MrView *view);
 
-/* the same for all views, after commands that change owners without telling whose */
-extern void mr_view_sync_all(void);
+/*
+ * The same for the views whose owner a command has changed that does not tell which: who owned
+ * them before (from mr_view_owners) and still does is left alone, whoever else is at work there.
+ */
+extern List *mr_view_owners(void);
+extern void mr_view_sync_owners(const List *before);
 
 /* settings that a view keeps, as they are now: List of char *, name=value */
 extern List *mr_view_capture_settings(void);

@@ -51,6 +51,13 @@ typedef struct Touched
 	char	   *what;			/* object type, or command tag */
 } Touched;
 
+/* who owned a view */
+typedef struct Owned
+{
+	Oid			view;
+	Oid			owner;
+} Owned;
+
 PG_FUNCTION_INFO_V1(mr_on_drop);
 PG_FUNCTION_INFO_V1(mr_on_ddl_start);
 PG_FUNCTION_INFO_V1(mr_on_ddl_end);
@@ -258,26 +265,29 @@ follow_table(Oid relid, const MrView *view, const char *label, const char *key_l
 	mr_relations_depend_table(relid, view->view);
 }
 
+/* former: who owned the view before, InvalidOid when the definition still tells */
 static void
-follow_owner(const MrView *view, const MrChangeFeed *changes)
+follow_owner(const MrView *view, const MrChangeFeed *changes, Oid former)
 {
 	Oid			owner = mr_relation_owner(view->view);
-	Oid			former = mr_relation_owner(view->definition);
 
-	if (former != owner)
+	if (!OidIsValid(former))
+		former = mr_relation_owner(view->definition);
+	if (mr_relation_owner(view->definition) != owner)
 	{
 		ATExecChangeOwner(view->definition, owner, true, AccessExclusiveLock);
 		CommandCounterIncrement();
-		mr_relations_grant_select(view->matrel, former, false, false);
 	}
+	if (former != owner)
+		mr_relations_grant_select(view->matrel, former, false, false);
 	if (pg_class_aclcheck(view->matrel, owner, ACL_SELECT) != ACLCHECK_OK)
 		mr_relations_grant_select(view->matrel, owner, true, false);
 	if (changes)
 		mr_change_table_follow_owner(changes->table, former, owner);
 }
 
-void
-mr_view_sync(const MrView *view)
+static void
+sync_view(const MrView *view, Oid former)
 {
 	const char *name = get_rel_name(view->view);
 	MrChangeFeed *changes;
@@ -301,21 +311,57 @@ mr_view_sync(const MrView *view)
 		follow_table(changes->table, view, "changes", "changes_pkey");
 	follow_schema(view->definition, get_rel_namespace(view->view));
 	follow_name(view->definition, name, "def", false);
-	follow_owner(view, changes);
+	follow_owner(view, changes, former);
 	mr_relations_depend(view);
 	mr_owner_leave(&scope);
 }
 
 void
-mr_view_sync_all(void)
+mr_view_sync(const MrView *view)
 {
+	sync_view(view, InvalidOid);
+}
+
+List *
+mr_view_owners(void)
+{
+	List	   *result = NIL;
 	ListCell   *lc;
 
 	if (!OidIsValid(mr_catalog_owner()))
-		return;
+		return NIL;
 	foreach(lc, mr_catalog_views())
-		mr_view_sync(lfirst(lc));
-	mr_catalog_changed();
+	{
+		MrView	   *view = lfirst(lc);
+
+		if (relation_exists(view->view))
+		{
+			Owned	   *owned = palloc(sizeof(Owned));
+
+			owned->view = view->view;
+			owned->owner = mr_relation_owner(view->view);
+			result = lappend(result, owned);
+		}
+	}
+	return result;
+}
+
+void
+mr_view_sync_owners(const List *before)
+{
+	ListCell   *lc;
+
+	foreach(lc, before)
+	{
+		const Owned *owned = lfirst(lc);
+		MrView	   *view;
+
+		if (!relation_exists(owned->view) || mr_relation_owner(owned->view) == owned->owner ||
+			(view = mr_catalog_view(owned->view)) == NULL)
+			continue;
+		sync_view(view, owned->owner);
+		mr_catalog_changed();
+	}
 }
 
 /* what a part of the view is called after; NULL: it is none */
