@@ -8,7 +8,9 @@
  * catalog_view.c's.
  *
  * Locking: whoever changes which views follow a feed, or copies its position, holds the feed's
- * heavyweight lock exclusively; a worker that moves its offsets has it in share mode.
+ * heavyweight lock exclusively; a worker that moves its offsets has it in share mode.  After
+ * that, rows of feeds are locked before rows that belong to views, in the order of their ids;
+ * DROP VIEW, which needs no heavyweight lock, would deadlock with the others without that.
  */
 #include "millrace.h"
 
@@ -380,6 +382,15 @@ mr_catalog_lock_feed(int64 feed, LOCKMODE mode)
 	LockDatabaseObject(feed_table(), (Oid) feed, 0, mode);
 }
 
+static void
+lock_feed_row(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+
+	mr_catalog_run_alone("SELECT FROM millrace.feed WHERE id = $1 FOR UPDATE", 1, types, values, NULL);
+}
+
 /* from two columns; of all NULL, none */
 static MrRecord
 record_value(uint64 row, int col)
@@ -489,6 +500,8 @@ mr_catalog_join_feeds(int64 from, int64 into)
 	Oid			types[] = {INT8OID, INT8OID};
 	Datum		values[] = {Int64GetDatum(from), Int64GetDatum(into)};
 
+	lock_feed_row(Min(from, into));
+	lock_feed_row(Max(from, into));
 	mr_catalog_run_alone("UPDATE millrace.view_stream SET feed = $2,"
 						 " reached = (SELECT live FROM millrace.feed WHERE id = $2) WHERE feed = $1",
 						 2, types, values, NULL);
@@ -583,6 +596,49 @@ int8_rows(const MrCatalogScope *scope, int ncolumns, int *nrows)
 		for (int c = 0; c < ncolumns; c++)
 			result[i * ncolumns + c] = DatumGetInt64(mr_catalog_value(i, c + 1));
 	return result;
+}
+
+/* ---------- rows of several feeds ---------- */
+
+static int64 *
+feeds_of_views(Datum views, int *n)
+{
+	Oid			types[] = {OIDARRAYOID};
+	MrCatalogScope scope;
+	int64	   *result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT DISTINCT feed FROM millrace.view_stream WHERE view = ANY ($1) ORDER BY feed",
+				   true, 1, types, &views, NULL);
+	result = int8_rows(&scope, 1, n);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+/* whichever feeds they are by the time we have them */
+void
+mr_catalog_lock_feed_rows(const List *views)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * (list_length(views) + 1));
+	Datum		array;
+	int64	   *feeds;
+	int64	   *now;
+	int			n = 0;
+	int			nnow;
+	ListCell   *lc;
+
+	foreach(lc, views)
+		elems[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	array = PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+	now = feeds_of_views(array, &nnow);
+	do
+	{
+		feeds = now;
+		n = nnow;
+		for (int i = 0; i < n; i++)
+			lock_feed_row(feeds[i]);
+		now = feeds_of_views(array, &nnow);
+	} while (nnow != n || memcmp(now, feeds, sizeof(int64) * n) != 0);
 }
 
 void

@@ -114,6 +114,13 @@ extern MrFeedOffset *mr_catalog_feed_offsets(int64 feed, bool lock, int *n);
 extern List *mr_catalog_lock_feeds_of_view(Oid view);
 
 /*
+ * Lock the rows of the feeds that some views follow (List of their OIDs), in one order, before
+ * any row of the views is written: whoever changes a view writes both.  After the
+ * heavyweight locks, if those are needed.
+ */
+extern void mr_catalog_lock_feed_rows(const List *views);
+
+/*
  * Move a view to a feed of its own that stands where the given feed stands; that one must
  * be locked by the caller.  Returns the new feed.
  */

@@ -134,6 +134,7 @@ mr_catalog_adopt_shadow(const MrView *shadow)
 	Oid			types[] = {OIDOID, OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(shadow->target), ObjectIdGetDatum(shadow->view)};
 
+	mr_catalog_lock_feed_rows(list_make2_oid(shadow->target, shadow->view));
 	run("UPDATE millrace.feed SET generation = generation + 1 WHERE id IN"
 		" (SELECT feed FROM millrace.view_stream WHERE view IN ($1, $2))", 2, types, values, NULL);
 	run("DELETE FROM millrace.view_stream WHERE view = $1 AND view <> $2", 2, types, values, NULL);

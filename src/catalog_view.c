@@ -182,6 +182,7 @@ mr_catalog_delete_view(Oid view)
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view)};
 
+	mr_catalog_lock_feed_rows(list_make1_oid(view));
 	mr_catalog_tables_of_view_changed(view);
 	mr_catalog_run_alone("WITH s AS (DELETE FROM millrace.view_stream WHERE view = $1 RETURNING feed),"
 						 " o AS (DELETE FROM millrace.view_start WHERE view = $1),"

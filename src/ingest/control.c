@@ -74,11 +74,23 @@ deactivate_view(Oid relid)
 	mr_catalog_set_view_state(relid, false, view->failed, view->last_error);
 }
 
+static List *
+oids_of(const List *views)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, views)
+		result = lappend_oid(result, ((MrView *) lfirst(lc))->view);
+	return result;
+}
+
 /*
- * Lock the feeds that are not live before any live one, as a worker that joins does.
+ * Lock the feeds that are not live before any live one, as a worker that joins does; and all
+ * of them before the rows.
  */
 static void
-lock_feeds_behind(List *views)
+lock_feeds(const List *views)
 {
 	ListCell   *lc;
 	ListCell   *lf;
@@ -87,6 +99,9 @@ lock_feeds_behind(List *views)
 		foreach(lf, mr_catalog_streams_of_view(((MrView *) lfirst(lc))->view))
 		if (!((MrFeed *) lfirst(lf))->live)
 		mr_catalog_lock_feed(((MrFeed *) lfirst(lf))->id, ExclusiveLock);
+	foreach(lc, views)
+		(void) mr_catalog_lock_feeds_of_view(((MrView *) lfirst(lc))->view);
+	mr_catalog_lock_feed_rows(oids_of(views));
 }
 
 Datum
@@ -98,7 +113,7 @@ mr_deactivate(PG_FUNCTION_ARGS)
 	ListCell   *lc;
 
 	mr_target_require_owner(relid);
-	lock_feeds_behind(views);
+	lock_feeds(views);
 	foreach(lc, views)
 		deactivate_view(((MrView *) lfirst(lc))->view);
 	MR_FAILPOINT("deactivate-done");
@@ -152,6 +167,7 @@ mr_activate(PG_FUNCTION_ARGS)
 
 	mr_target_require_preload();
 	mr_target_require_owner(relid);
+	mr_catalog_lock_feed_rows(oids_of(views));
 	if (is_stream)
 		mr_catalog_adopt_stream(relid);
 	foreach(lc, views)
@@ -193,6 +209,8 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 	mr_target_refuse_transform(view, "Truncate its target; the transform goes on from where it stands.");
 	mr_target_require_owner(relid);
 	LockRelationOid(view->matrel, AccessExclusiveLock);
+	view = mr_target_view(relid);	/* somebody may have dropped it while we
+									 * waited */
 	foreach(lc, mr_catalog_tables_of_view(relid))
 		mr_local_rows_skip(lfirst_oid(lc), relid);
 	mr_dead_letter_forget(relid);

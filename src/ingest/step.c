@@ -637,8 +637,10 @@ void
 mr_ingest_leave_view(Oid view)
 {
 	ListCell   *lc;
+	List	   *feeds = mr_catalog_lock_feeds_of_view(view);
 
-	foreach(lc, mr_catalog_lock_feeds_of_view(view))
+	mr_catalog_lock_feed_rows(list_make1_oid(view));
+	foreach(lc, feeds)
 	{
 		MrFeed	   *feed = lfirst(lc);
 

@@ -158,6 +158,28 @@ check_part_dropped(Oid relid)
 				errhint("Drop the view instead."));
 }
 
+/* of all views that are dropped together, and their shadows */
+static void
+lock_feed_rows(const List *dropped)
+{
+	List	   *views = NIL;
+	ListCell   *lc;
+
+	foreach(lc, dropped)
+	{
+		const Touched *touched = lfirst(lc);
+		MrView	   *shadow;
+
+		if (strcmp(touched->what, "view") != 0)
+			continue;
+		views = lappend_oid(views, touched->relid);
+		if ((shadow = mr_catalog_shadow_of(touched->relid)) != NULL)
+			views = lappend_oid(views, shadow->view);
+	}
+	if (views != NIL)
+		mr_catalog_lock_feed_rows(views);
+}
+
 /* on_drop(): event trigger for sql_drop */
 Datum
 mr_on_drop(PG_FUNCTION_ARGS)
@@ -181,6 +203,7 @@ mr_on_drop(PG_FUNCTION_ARGS)
 						  " FROM pg_catalog.pg_event_trigger_dropped_objects()"
 						  " WHERE classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass LIMIT 1") != NIL)
 		mr_attach_check_triggers();
+	lock_feed_rows(dropped);
 	foreach(lc, dropped)
 	{
 		Touched    *touched = lfirst(lc);
