@@ -208,9 +208,10 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 
 	mr_target_refuse_transform(view, "Truncate its target; the transform goes on from where it stands.");
 	mr_target_require_owner(relid);
+	/* the view before its parts, as others do */
+	LockRelationOid(relid, ShareUpdateExclusiveLock);
+	view = mr_target_view(relid);
 	LockRelationOid(view->matrel, AccessExclusiveLock);
-	view = mr_target_view(relid);	/* somebody may have dropped it while we
-									 * waited */
 	foreach(lc, mr_catalog_tables_of_view(relid))
 		mr_local_rows_skip(lfirst_oid(lc), relid);
 	mr_dead_letter_forget(relid);

@@ -323,6 +323,9 @@ mr_local_recompute(const MrView *view, const char *start_at)
 	bool		from_rows;
 	ListCell   *lc;
 
+	LockRelationOid(view->view, AccessShareLock);
+	if (mr_catalog_view(view->view) == NULL)
+		return;					/* it was dropped while we waited */
 	from_rows = mr_local_from_beginning(start_at ? start_at : mr_catalog_view_start_at(view->view));
 	if (start_at == NULL && !from_rows)
 		ereport(ERROR,
