@@ -50,6 +50,8 @@
 #define METADATA_INTERVAL_MS	5000	/* between looks for new partitions */
 #define EXPIRY_INTERVAL_MS	1000	/* between looks for rows that are too old */
 #define PACE				4	/* commit when waiting took this many steps */
+#define STEP_FIXED_MS		5	/* so much of a step's time, at most, does not
+								 * depend on how many messages it takes */
 #define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that
 								 * far */
 
@@ -68,6 +70,7 @@ typedef struct MrWorker
 	int64		taken;			/* messages of this step */
 	TimestampTz last_commit;
 	double		last_step_ms;
+	int64		last_step_messages;
 	TimestampTz courtesy_at;
 	TimestampTz expiry_at;		/* when to look for rows that are too old */
 	MrPartitions partitions;
@@ -194,11 +197,23 @@ portion_full(const MrWorker *worker)
 		worker->memory >= (Size) mr_batch_memory * 1024 / 4;
 }
 
+/*
+ * What a step with the messages in hand should take, judging by the last one.  That one may
+ * have been many times as large, at the end of a backlog for one.
+ */
+static double
+expected_step_ms(const MrWorker *worker)
+{
+	double		share = Min((double) worker->nmessages / Max(worker->last_step_messages, 1), 1);
+
+	return Max(worker->last_step_ms * share, Min(worker->last_step_ms, STEP_FIXED_MS));
+}
+
 /* ms until the batch should be closed; 0: now */
 static long
 time_left(MrWorker *worker, bool queue_empty)
 {
-	double		pace = Min((double) mr_commit_interval, PACE * worker->last_step_ms);
+	double		pace = Min((double) mr_commit_interval, PACE * expected_step_ms(worker));
 	long		elapsed = (long) TimestampDifferenceMilliseconds(worker->last_commit, GetCurrentTimestamp());
 	long		left = (long) pace - elapsed;
 
@@ -318,6 +333,7 @@ count_step(MrWorker *worker, int64 nmessages, TimestampTz began)
 
 	worker->last_commit = GetCurrentTimestamp();
 	worker->last_step_ms = TimestampDifferenceMilliseconds(began, worker->last_commit);
+	worker->last_step_messages = nmessages;
 	mr_recover_success(&worker->recovery);
 	slot->batches++;
 	slot->messages += nmessages;
