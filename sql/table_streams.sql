@@ -474,7 +474,7 @@ SELECT make('ids', 'SELECT id, note FROM days');
 SELECT fails('SELECT millrace.create_continuous_view(''v'', ''SELECT count(*) FROM ONLY days'')');
 INSERT INTO days VALUES ('2024-01-05', 1, 'd'), ('2024-02-05', 2, 'e'), ('2024-03-05', 1, 'f');
 INSERT INTO days_1 (day, k, note, id) OVERRIDING SYSTEM VALUE VALUES ('2024-01-06', 1, 'into one', 100);
-INSERT INTO days_2 (day, k, note, id) VALUES ('2024-02-06', 5, 'into two', 101);
+INSERT INTO days_2 (day, k, note, id) OVERRIDING SYSTEM VALUE VALUES ('2024-02-06', 5, 'into two', 101);
 INSERT INTO days_3 (day, k, note, id) OVERRIDING SYSTEM VALUE VALUES ('2024-03-06', 1, 'into three', 102);
 INSERT INTO days_3_1 (day, k, note, id) OVERRIDING SYSTEM VALUE VALUES ('2024-03-07', 1, 'into three one', 103);
 COPY days_2 (note, id, k, day) FROM stdin;
@@ -485,7 +485,7 @@ CREATE TABLE days_4 (day date, k int, note text, id int NOT NULL);
 ALTER TABLE days ATTACH PARTITION days_4 FOR VALUES FROM ('2024-04-01') TO ('2024-05-01');
 CREATE SCHEMA more CREATE TABLE days_5 PARTITION OF shop.days FOR VALUES FROM ('2024-05-01') TO ('2024-06-01');
 INSERT INTO days_3_2 (day, k, note, id) OVERRIDING SYSTEM VALUE VALUES ('2024-03-08', 2, 'into three two', 105);
-INSERT INTO days_4 (day, k, note, id) VALUES ('2024-04-01', 2, 'into four', 106);
+INSERT INTO days_4 (day, k, note, id) OVERRIDING SYSTEM VALUE VALUES ('2024-04-01', 2, 'into four', 106);
 INSERT INTO more.days_5 (day, k, note, id) OVERRIDING SYSTEM VALUE VALUES ('2024-05-01', 2, 'into five', 107);
 SELECT check_all();
 -- rows that an UPDATE moves are no INSERTs
