@@ -309,6 +309,18 @@ typedef bool MrUpdateIndexes;
 						false, false, false, false, true))
 #endif
 
+/*
+ * Have DefineRelation() make a column NOT NULL, which is a constraint of the table's since 18;
+ * needs nodes/makefuncs.h.
+ */
+#if PG_VERSION_NUM >= 180000
+#define mr_compat_set_not_null(stmt, column) \
+	((stmt)->nnconstraints = lappend((stmt)->nnconstraints, \
+									 makeNotNullConstraint(makeString((column)->colname))))
+#else
+#define mr_compat_set_not_null(stmt, column)	((column)->is_not_null = true)
+#endif
+
 /* build an index anew; needs catalog/index.h, utils/lsyscache.h */
 #if PG_VERSION_NUM >= 170000
 #define mr_compat_reindex_index(indexid) \

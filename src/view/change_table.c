@@ -39,23 +39,25 @@ PG_FUNCTION_INFO_V1(mr_set_changes_retention);
 
 /* ---------- making ---------- */
 
-static ColumnDef *
-column(const char *name, Oid type, bool not_null)
+static void
+add_column(CreateStmt *stmt, const char *name, Oid type, bool not_null)
 {
-	ColumnDef  *result = makeColumnDef(name, type, -1, InvalidOid);
+	ColumnDef  *column = makeColumnDef(name, type, -1, InvalidOid);
 
-	result->is_not_null = not_null;
-	return result;
+	stmt->tableElts = lappend(stmt->tableElts, column);
+	if (not_null)
+		mr_compat_set_not_null(stmt, column);
 }
 
-static List *
-columns_for(Oid row)
+static void
+add_columns(CreateStmt *stmt, Oid row)
 {
-	return list_make5(column("id", INT8OID, true),
-					  column("batch", INT8OID, true),
-					  column("changed_at", TIMESTAMPTZOID, true),
-					  column("old", row, false),
-					  column("new", row, false));
+	add_column(stmt, "id", INT8OID, true);
+	add_column(stmt, "batch", INT8OID, true);
+	add_column(stmt, "changed_at", TIMESTAMPTZOID, true);
+	add_column(stmt, "old", row, false);
+	add_column(stmt, "new", row, false);
+	add_column(stmt, "offsets", JSONBOID, false);
 }
 
 static void
@@ -86,8 +88,7 @@ mr_change_table_create(const MrView *view)
 
 	stmt->relation = makeRangeVar(get_namespace_name(namespace),
 								  mr_relations_part_name(name, "changes", namespace, InvalidOid), -1);
-	stmt->tableElts = lappend(columns_for(get_rel_type_id(view->view)),
-							  column("offsets", JSONBOID, false));
+	add_columns(stmt, get_rel_type_id(view->view));
 	stmt->oncommit = ONCOMMIT_NOOP;
 	stmt->accessMethod = "heap";
 	mr_owner_enter(&scope);
