@@ -658,7 +658,7 @@ mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 	waiting = int8_rows(&scope, 1, &n);
 	/* those that somebody is changing are left alone */
 	for (int i = 0; i < n; i++)
-		if (ConditionalLockDatabaseObject(feed_table(), (Oid) waiting[i], 0, ExclusiveLock))
+		if (try_lock_feed(waiting[i]))
 			waiting[nlocked++] = waiting[i];
 	values[0] = int8_array(waiting, nlocked);
 	mr_catalog_run(WAITING_PAIRS, true, 1, types, values, NULL);

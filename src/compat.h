@@ -70,6 +70,13 @@
 #define mr_process_number()		((int) MyProc->pgprocno)
 #endif
 
+/* does this backend hold that very lock?  needs storage/lock.h */
+#if PG_VERSION_NUM >= 170000
+#define mr_compat_lock_is_held(tag, mode)	LockHeldByMe(tag, mode, false)
+#else
+#define mr_compat_lock_is_held(tag, mode)	LockHeldByMe(tag, mode)
+#endif
+
 /* may internal subtransactions be used, even while parallel workers run? needs access/xact.h */
 #if PG_VERSION_NUM >= 170000
 #define mr_subtransactions_allowed()	true

@@ -479,13 +479,31 @@ require_arguments(FunctionCallInfo fcinfo, int n)
 					 errmsg("%s must not be null", names[i])));
 }
 
+/*
+ * Does this transaction hold that lock on a relation, or a stronger one?  The server's
+ * CheckRelationOidLockedByMe() is not in all minor versions.
+ */
+static bool
+is_locked(Oid relid, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	for (; mode <= MaxLockMode; mode++)
+	{
+		if (mr_compat_lock_is_held(&tag, mode))
+			return true;
+	}
+	return false;
+}
+
 /* does this transaction read a view?  Then nobody replaces its contents. */
 static bool
 reads_view(Oid relid)
 {
 	const MrView *view = mr_catalog_view(relid);
 
-	return view != NULL && CheckRelationOidLockedByMe(view->matrel, AccessShareLock, true);
+	return view != NULL && is_locked(view->matrel, AccessShareLock);
 }
 
 /* workers see what is committed, and wait for locks: waiting for them here would be for ever */
@@ -499,7 +517,7 @@ check_not_ours(List *views)
 		MrView	   *view = lfirst(lc);
 
 		if (mr_catalog_view_changed_here(view->view) ||
-			CheckRelationOidLockedByMe(view->matrel, AccessExclusiveLock, true))
+			is_locked(view->matrel, AccessExclusiveLock))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("cannot wait for continuous view \"%s\" in the transaction that has changed it",
