@@ -279,6 +279,7 @@ mr_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
+	mr_session_settings();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pgstat_report_appname("millrace launcher");
 
@@ -624,6 +625,7 @@ supervisor_attach(int index)
 	before_shmem_exit(supervisor_exit, Int32GetDatum(index));
 	if (blocked)
 		proc_exit(0);
+	mr_session_settings();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	pgstat_report_appname("millrace supervisor");
 }
@@ -651,7 +653,6 @@ mr_supervisor_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	supervisor_attach(index);
-	mr_session_settings();
 
 	context = AllocSetContextCreate(TopMemoryContext, "millrace supervisor", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);

@@ -7,7 +7,10 @@
 
 #include "millrace.h"
 
-/* settings that no ALTER DATABASE or ALTER SYSTEM may bend for our processes */
+/*
+ * Settings that no ALTER DATABASE or ALTER SYSTEM may bend for our processes.  Before they connect,
+ * which takes a transaction already.
+ */
 extern void mr_session_settings(void);
 
 /* interrupts, reloads, changes of the catalog; never with a transaction open */

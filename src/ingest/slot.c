@@ -54,8 +54,8 @@ mr_slot_attach(int index)
 	before_shmem_exit(worker_exit, Int32GetDatum(index));
 	if (blocked)
 		proc_exit(0);
-	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 	mr_session_settings();
+	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 }
 
 void
