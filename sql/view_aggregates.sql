@@ -16,14 +16,11 @@ SELECT DISTINCT left(regexp_replace(create_view('one ' || proname, format('SELEC
 FROM (SELECT proname, string_agg(format(call, '') || format(' AS c%s, ', aggfnoid::oid) ||
         format(call, ' FILTER (WHERE id % 30 = 0 AND id > 300)') || format(' AS f%s', aggfnoid::oid), ', ' ORDER BY aggfnoid::oid) AS columns
       FROM variant GROUP BY proname) v;
--- Lists of values can be combined from PostgreSQL 16 on.
-CREATE FUNCTION common.sorted(anyarray) RETURNS anyarray LANGUAGE sql IMMUTABLE AS $$ SELECT array_agg(x ORDER BY x) FROM unnest($1) x $$;
-SELECT current_setting('server_version_num')::int >= 160000 AS lists \gset
-\if :lists
-SELECT c FROM create_view('agg lists', $$
-  SELECT g, sorted(array_agg(i4)) AS i4, sorted(array_agg(t)) AS t, sorted(array_agg(n) FILTER (WHERE id % 3 = 0)) AS n, array_length(array_agg(a) FILTER (WHERE a IS NOT NULL), 1) AS a,
-         sorted(string_to_array(string_agg(t, '|'), '|')) AS s, length(string_agg(y, '\x00')) AS y, any_value(g) AS any
-  FROM events GROUP BY g $$) c WHERE c NOT LIKE '%: created';
+-- Arrays can be collected, and any value chosen, from PostgreSQL 16 on.
+SELECT current_setting('server_version_num')::int >= 160000 AS later \gset
+\if :later
+SELECT c FROM create_view('agg later', $$
+  SELECT g, array_length(array_agg(a) FILTER (WHERE a IS NOT NULL), 1) AS a, any_value(g) AS any FROM events GROUP BY g $$) c WHERE c NOT LIKE '%: created';
 \endif
 SELECT count(*) > 50 AS many FROM made;
 SELECT c FROM check_views() c WHERE c NOT LIKE '%: equal,%';

@@ -10,7 +10,9 @@
  *
  * The others need their input whole.  It is kept by the aggregates of our own that collect
  * values, count_distinct(), set_agg(), array_agg() and string_agg(), and what is left to do is
- * done at read (extension/ordered.sql).
+ * done at read (extension/ordered.sql).  array_agg() and string_agg() can be combined from
+ * PostgreSQL 16 on, but are replaced there, too: a view that pg_upgrade or a dump brings to
+ * another version must have the states there that it has.
  *
  * Their states grow with the messages, so whoever creates a view must have asked for that by
  * millrace.allow_growing_states, or is told which setting and which aggregates there are.
@@ -21,7 +23,6 @@
  */
 #include "millrace.h"
 
-#include "access/htup_details.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
@@ -33,7 +34,6 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
-#include "utils/syscache.h"
 #include "utils/typcache.h"
 
 #include "view/split.h"
@@ -412,19 +412,6 @@ mode_of(const Aggref *call)
  * Aggregates over values that are distinct, or in an order
  */
 
-static bool
-is_combinable(Oid aggregate)
-{
-	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate));
-	bool		result;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for aggregate %u", aggregate);
-	result = OidIsValid(((Form_pg_aggregate) GETSTRUCT(tuple))->aggcombinefn);
-	ReleaseSysCache(tuple);
-	return result;
-}
-
 static Expr *
 count_of(const Aggref *call)
 {
@@ -485,8 +472,6 @@ collect_array(const Aggref *call, Oid type)
 static Expr *
 array_agg_of(const Aggref *call)
 {
-	if (call->aggdistinct == NIL && call->aggorder == NIL && is_combinable(call->aggfnoid))
-		return NULL;
 	return collect_array(call, call->aggtype);
 }
 
@@ -496,7 +481,7 @@ string_agg_of(const Aggref *call)
 	Oid			type = exprType((Node *) argument(call, 0));
 	Oid			declared[] = {type, type, InvalidOid};
 
-	if (call->aggdistinct != NIL || (call->aggorder == NIL && is_combinable(call->aggfnoid)))
+	if (call->aggdistinct != NIL)
 		return NULL;
 	return collect_in_order(call, "string_agg", declared, call->aggtype,
 							list_make2(argument(call, 0), argument(call, 1)));
