@@ -544,7 +544,8 @@ mr_aggregate_check_state_type(const AggregateInfo *info, Oid state)
 				errcode(ERRCODE_DATATYPE_MISMATCH),
 				errmsg("state of aggregate %s is of type %s, not %s",
 					   format_procedure(info->aggfnoid),
-					   format_type_be(info->statetype), format_type_be(state)));
+					   format_type_be(info->statetype), format_type_be(state)),
+				errhint("If a continuous view holds it, the aggregate has other states than when the view was created: drop the view and create it again."));
 }
 
 static void

@@ -174,7 +174,8 @@ mr_state_open(Datum state, uint64 stamp, Oid aggfnoid)
 		ereport(ERROR,
 				errcode(ERRCODE_DATATYPE_MISMATCH),
 				errmsg("value is not a state of aggregate %s", format_procedure(aggfnoid)),
-				errdetail("It is a state of another aggregate, or was stored when the aggregate had other functions or argument types."));
+				errdetail("It is a state of another aggregate, or was stored when the aggregate had other functions or argument types."),
+				errhint("If a continuous view holds it, millrace.rebuild() computes the view anew."));
 	len -= sizeof(stamp);
 	result = palloc(VARHDRSZ + len);
 	SET_VARSIZE(result, VARHDRSZ + len);
