@@ -44,7 +44,7 @@ my @in_database = $major >= 17 ? "transaction_timeout = '1ms'" : ();
 $ENV{PGOPTIONS} = join ' ', map { "-c $_" } 'statement_timeout=0', 'lock_timeout=0', 'idle_session_timeout=0',
   'idle_in_transaction_session_timeout=0', 'default_transaction_read_only=off', 'default_transaction_isolation=read\ committed',
   'search_path=public', 'synchronous_commit=off', 'session_replication_role=origin', 'row_security=on', 'jit=off',
-  'extra_float_digits=1', 'standard_conforming_strings=on', ($major >= 17 ? 'transaction_timeout=0' : ());
+  'extra_float_digits=1', 'standard_conforming_strings=on', ($major >= 17 ? ('transaction_timeout=0', 'max_parallel_workers_per_gather=0', 'max_parallel_maintenance_workers=0') : ());
 
 my $topic = create_stream($node, 'clicks', event_columns(), partitions => 2);
 my %query = (
