@@ -214,6 +214,23 @@ IPC::Run::run([ 'pg_restore', '-d', $elsewhere->connstr('plain') . ' user=plain'
 like($err, qr/permission denied to create extension "millrace"/, 'who is no superuser is told so');
 $elsewhere->stop;
 
+# States that hold values of a type which has another OID after the restore.
+sql('CREATE DATABASE moody');
+create_server($node, 'moody');
+create_stream($node, 'clicks', event_columns(), topic => $topic, database => 'moody');
+my $moods = q{SELECT k, millrace.set_agg((CASE WHEN id % 2 = 0 THEN 'happy' ELSE 'sad' END)::mood) AS moods FROM %s e GROUP BY k};
+sql(q{CREATE TYPE mood AS ENUM ('sad', 'happy'); SELECT millrace.create_continuous_view('moods', $$} . $moods =~ s/%s/clicks/r . '$$)', 'moody');
+wait_latest($node, 'moods', undef, 'moody');
+system_or_bail('pg_dump', '-d', $node->connstr('moody'), '-Fc', '-f', "$dir/moody");
+restore($node, 'moody', 'moodier');
+($rc, $out, $err) = $node->psql('moodier', 'TABLE moods');
+like($err, qr/value is not a state of aggregate millrace.set_agg.*HINT:.*millrace.rebuild\(\)/s, 'states of another type are not read');
+sql(q{SELECT millrace.rebuild('moods')}, 'moodier');
+wait_latest($node, 'moods', undef, 'moodier');
+my $events = events($n);
+is_same($node, 'moods', $moods =~ s/%s/$events/r, 'but computed anew', 'moodier');
+sql("DROP DATABASE $_") foreach 'moody', 'moodier';
+
 # --- a template ---------------------------------------------------------------
 
 # of the very database that the session is in
