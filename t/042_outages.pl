@@ -97,12 +97,22 @@ sub is_out
 	wait_for($node, "SELECT $error FROM millrace.views WHERE view = 'v_$name'::regclass");
 	wait_for($node, "SELECT $error AND last_error_at IS NOT NULL FROM millrace.streams WHERE stream = 's_$name'::regclass");
 	pass("$what: retrying, and says what to check");
-	# one that starts again and again would have another process each time
-	my $pid = worker_pid($node, "s_$name");
-	my $before = cpu_seconds($pid);
-	my $began = time;
-	$node->safe_psql('postgres', 'SELECT pg_sleep(3)');
-	my $share = (cpu_seconds($pid) - $before) / (time - $began);
+	# One that starts again and again would have another process each time; once it may, where a
+	# consumer does not come to its end, which is a fault of librdkafka before 2.2.
+	my $share;
+	foreach (1 .. 2)
+	{
+		my $pid = worker_pid($node, "s_$name");
+		$share = eval {
+			my $before = cpu_seconds($pid);
+			my $began = time;
+			$node->safe_psql('postgres', 'SELECT pg_sleep(3)');
+			(cpu_seconds($pid) - $before) / (time - $began);
+		};
+		last if defined $share;
+		note($@);
+	}
+	die "$what: no process stays\n" if !defined $share;
 	note(sprintf '%s: %.1f%% of a CPU', $what, 100 * $share);
 	cmp_ok($share, '<', patience(0.1), "$what: costs no CPU");
 	my $log = slurp_file($node->logfile);
