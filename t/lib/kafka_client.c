@@ -39,7 +39,9 @@
 #include <librdkafka/rdkafka.h>
 
 #define MAX_FIELDS 256
-#define TIMEOUT_MS 60000
+
+/* how long to wait for a broker, as the tests do: a third of PG_TEST_TIMEOUT_DEFAULT seconds */
+static int	patience_ms = 60000;
 
 typedef struct Field
 {
@@ -231,7 +233,7 @@ wait_markers(void)
 static void
 admin_answer(rd_kafka_queue_t *queue)
 {
-	rd_kafka_event_t *event = rd_kafka_queue_poll(queue, TIMEOUT_MS);
+	rd_kafka_event_t *event = rd_kafka_queue_poll(queue, patience_ms);
 	const rd_kafka_topic_result_t **results = NULL;
 	size_t		n = 0,
 				i;
@@ -285,7 +287,7 @@ control_access(int allow, const char *principal, const char *topic)
 		rd_kafka_CreateAcls(rk, &acl, 1, NULL, queue);
 	else
 		rd_kafka_DeleteAcls(rk, &acl, 1, NULL, queue);
-	event = rd_kafka_queue_poll(queue, TIMEOUT_MS);
+	event = rd_kafka_queue_poll(queue, patience_ms);
 	if (event == NULL)
 		fail("timed out");
 	else if (rd_kafka_event_error(event))
@@ -306,7 +308,7 @@ wait_partitions(const char *name, int count)
 {
 	int			tries;
 
-	for (tries = 0; tries < TIMEOUT_MS / 50 && failure[0] == '\0'; tries++)
+	for (tries = 0; tries < patience_ms / 50 && failure[0] == '\0'; tries++)
 	{
 		rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
 		const struct rd_kafka_metadata *metadata;
@@ -441,7 +443,7 @@ execute(Field * f, int n)
 	}
 	else if (strcmp(command, "flush") == 0)
 	{
-		if (rd_kafka_flush(rk, TIMEOUT_MS))
+		if (rd_kafka_flush(rk, patience_ms))
 			fail("timed out");
 		snprintf(text, sizeof(text), "%ld", delivered);
 	}
@@ -452,12 +454,12 @@ execute(Field * f, int n)
 	}
 	else if (strcmp(command, "commit") == 0)
 	{
-		check(rd_kafka_commit_transaction(rk, TIMEOUT_MS));
+		check(rd_kafka_commit_transaction(rk, patience_ms));
 		wait_markers();
 	}
 	else if (strcmp(command, "abort") == 0)
 	{
-		check(rd_kafka_abort_transaction(rk, TIMEOUT_MS));
+		check(rd_kafka_abort_transaction(rk, patience_ms));
 		if (strstr(failure, "urged") != NULL)	/* that is what an abort does */
 			failure[0] = '\0';
 		wait_markers();
@@ -467,7 +469,7 @@ execute(Field * f, int n)
 		int64_t		low = -1,
 					high = -1;
 		rd_kafka_resp_err_t err = rd_kafka_query_watermark_offsets(rk, f[1].data, atoi(f[2].data),
-																   &low, &high, TIMEOUT_MS);
+																   &low, &high, patience_ms);
 
 		if (err)
 			fail("%s", rd_kafka_err2str(err));
@@ -493,6 +495,8 @@ main(int argc, char **argv)
 
 	if (argc < 2)
 		return 2;
+	if (getenv("PG_TEST_TIMEOUT_DEFAULT") && atoi(getenv("PG_TEST_TIMEOUT_DEFAULT")) > 0)
+		patience_ms = atoi(getenv("PG_TEST_TIMEOUT_DEFAULT")) * 1000 / 3;
 	rd_kafka_conf_set(conf, "bootstrap.servers", argv[1], NULL, 0);
 	rd_kafka_conf_set(conf, "linger.ms", "0", NULL, 0);
 	rd_kafka_conf_set(conf, "queue.buffering.max.kbytes", "262144", NULL, 0);
@@ -522,7 +526,7 @@ main(int argc, char **argv)
 		return 1;
 	}
 	if (transactional)
-		check(rd_kafka_init_transactions(rk, TIMEOUT_MS));
+		check(rd_kafka_init_transactions(rk, patience_ms));
 	answer("ready");
 
 	while ((len = getline(&line, &size, stdin)) > 0)
