@@ -109,7 +109,7 @@ SELECT check_view('own');
 ALTER FOREIGN TABLE live.ticks RENAME ts TO "at";
 ALTER FOREIGN TABLE live.ticks DROP COLUMN ts;
 ALTER FOREIGN TABLE live.ticks RENAME id TO number;
-SELECT n FROM live.short;
+SELECT count(*) FROM live.short;
 DROP VIEW live.short;
 SELECT count(*) FROM millrace.view_window w WHERE NOT EXISTS (SELECT FROM millrace.continuous_view v WHERE v.view = w.view);
 CREATE VIEW live.wrapped AS SELECT number, ts FROM live.ticks;
