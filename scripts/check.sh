@@ -20,10 +20,10 @@
 #   --only        just these: names of sql/, specs/, t/ files, or layers, indent
 #
 # PG_MAJOR (15) picks the server.  MILLRACE_BOOTSTRAP, when set, is a broker
-# that runs already.  MILLRACE_JOBS (2) jobs at a time, MILLRACE_TIMEOUT (900)
-# seconds for each.  MILLRACE_KEEP=1 keeps the scratch directory.  What tests wait for
-# they wait for as long as PG_TEST_TIMEOUT_DEFAULT (180) says, the measure of the
-# server's own test kit.
+# that runs already.  MILLRACE_OLD_MAJOR is an older PostgreSQL, installed as well, to
+# upgrade from.  MILLRACE_JOBS (2) jobs at a time, MILLRACE_TIMEOUT (900) seconds for
+# each.  MILLRACE_KEEP=1 keeps the scratch directory.  What tests wait for they wait for
+# as long as PG_TEST_TIMEOUT_DEFAULT (180) says, the measure of the server's own test kit.
 #
 # A test finds the broker's address in MILLRACE_BOOTSTRAP, and for isolation
 # specs in the setting test.bootstrap; these scripts in MILLRACE_SCRIPTS; as root a
@@ -153,6 +153,13 @@ build() {
 	make -j"$JOBS" WERROR=1 FAILPOINTS=1 PG_CONFIG="$BIN/pg_config" "${under_make[@]}" &&
 		make install PG_CONFIG="$BIN/pg_config" "${under_make[@]}" && under_installed
 }
+
+# The same for the older server, in a copy of its own.
+build_old() (
+	PG_MAJOR=$MILLRACE_OLD_MAJOR
+	private_server "$S/old" && copy_sources "$S/old/src" && cd "$S/old/src" &&
+		make -j"$JOBS" PG_CONFIG="$BIN/pg_config" && make install PG_CONFIG="$BIN/pg_config"
+)
 
 # One suite of pg_regress or pg_isolation_regress; its output goes to a file.
 run_regress() {
@@ -285,6 +292,14 @@ inside() {
 		printf 'FAILED  build\n'
 		failed=$((failed + ${#regress[@]} + ${#isolation[@]} + ${#tap[@]}))
 		finish
+	fi
+	if [ -n "${MILLRACE_OLD_MAJOR:-}" ] && [[ " ${tap[*]} " == *" 023_later_major "* ]]; then
+		if build_old >"$S/build_old.log" 2>&1; then
+			export MILLRACE_OLD_BINDIR=$S/old/usr/lib/postgresql/$MILLRACE_OLD_MAJOR/bin
+		else
+			show "build for PostgreSQL $MILLRACE_OLD_MAJOR" "$S/build_old.log" 40
+			result 1 "build for PostgreSQL $MILLRACE_OLD_MAJOR"
+		fi
 	fi
 	printf '        (build: %d s)\n' $((SECONDS - began))
 

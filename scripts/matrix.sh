@@ -6,7 +6,8 @@
 # is made once and kept as a tarball in the cache.  The chroot is unpacked for
 # a run, lives in its own mount and process namespaces, and is gone after it.
 # Kafka runs on the host; the chroot shares loopback, and borrows the host's
-# Java and jars for the tests that start a broker of their own.
+# Java and jars for the tests that start a broker of their own, and its PostgreSQL,
+# to upgrade from.
 #
 # usage: scripts/matrix.sh [17|18]... [-- check.sh options]
 #        scripts/matrix.sh --build [17|18]...      only makes the chroots
@@ -117,6 +118,25 @@ for v in "${versions[@]}"; do
 done
 [ -z "$build_only" ] || exit 0
 
+# The host's own server: pg_upgrade wants the programs of both versions.  With it come
+# the libraries of which the chroot has none of that name.
+old=15
+add_old_server() {
+	local root=$1 file name
+	dpkg -L "postgresql-$old" "postgresql-client-$old" "postgresql-server-dev-$old" |
+		grep -E '^/usr/(lib|share|include)/postgresql/' | grep -vE '/(bitcode|locale|man)/|/llvmjit' |
+		while read -r file; do [ -d "$file" ] && [ ! -L "$file" ] || printf '%s\0' "$file"; done |
+		tar -c -C / --null -T - -f - 2>/dev/null | tar -x -C "$root" -f -
+	chroot "$root" ldconfig -p | awk '{print $1}' >"$root/libraries"
+	find "$root/usr/lib/postgresql/$old" -type f \( -path '*/bin/*' -o -name '*.so' \) -exec ldd {} + 2>/dev/null |
+		awk '$2 == "=>" && $3 ~ /^\// {print $1, $3}' | sort -u |
+		while read -r name file; do
+			grep -qxF "$name" "$root/libraries" || cp -L "$file" "$root/usr/local/lib/$name"
+		done
+	rm "$root/libraries"
+	chroot "$root" ldconfig
+}
+
 # Runs check.sh on one version, in a chroot that is gone afterwards.
 run_version() {
 	local v=$1 rc=0
@@ -126,6 +146,7 @@ run_version() {
 	zstd -q -dc "$MILLRACE_CACHE/chroot-$v.tar.zst" | tar -x -C "$root" --exclude='./dev/*' -f -
 	mkdir -p "$root/build" "$root$MILLRACE_CACHE/kafka" "$root$MILLRACE_CACHE/broker" "$root$java_home" "$root/dev/shm"
 	copy_sources "$root/build"
+	add_old_server "$root"
 	ln -sf "$java_home/bin/java" "$root/usr/bin/java"
 
 	# The mounts live in a namespace of their own and end with it, and so do
@@ -148,7 +169,7 @@ run_version() {
 		chroot "$root" "$@"
 	' namespace "$root" "$java_home" "$MILLRACE_CACHE" \
 		/usr/bin/env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-		HOME=/root PG_MAJOR="$v" MILLRACE_CACHE="$MILLRACE_CACHE" \
+		HOME=/root PG_MAJOR="$v" MILLRACE_OLD_MAJOR="$old" MILLRACE_CACHE="$MILLRACE_CACHE" \
 		MILLRACE_BOOTSTRAP="$bootstrap" MILLRACE_JOBS="${MILLRACE_JOBS:-2}" \
 		MILLRACE_TIMEOUT="${MILLRACE_TIMEOUT:-900}" \
 		/bin/bash /build/scripts/check.sh --no-setup --no-static "$@" </dev/null &

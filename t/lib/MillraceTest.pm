@@ -47,11 +47,12 @@ sub bootstrap
 
 # A running server with the extension, and a foreign server "kafka" in database
 # postgres.  Options: conf (text), init (for the init method, as [allows_streaming
-# => 1]), broker (address), extension => 0 for a server without it, start => 0.
+# => 1]), broker (address), extension => 0 for a server without it, start => 0,
+# install_path (of another PostgreSQL, which has programs in bin/).
 sub new_node
 {
 	my ($name, %opt) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, map { $_ => $opt{$_} } grep { defined $opt{$_} } 'install_path');
 
 	push @nodes, $node;
 	$node->init(@{ $opt{init} // [] });
