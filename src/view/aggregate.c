@@ -360,6 +360,9 @@ mr_aggregate_store_state(MrAggregate *agg, Datum state, bool *isnull)
 		/* flat, and not in memory of the arguments */
 		return *isnull ? (Datum) 0 : datumCopy(state, agg->statebyval, agg->statelen);
 	}
+	/* of two nulls, combine functions of some minor releases make this */
+	if (DatumGetPointer(state) == NULL)
+		*isnull = true;
 	if (*isnull && agg->serialize.fn_strict)
 		return (Datum) 0;
 	InitFunctionCallInfoData(*fcinfo, &agg->serialize, 1, InvalidOid,
