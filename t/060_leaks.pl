@@ -13,8 +13,10 @@ use Test::More;
 # A chunk of statements warms up; the rest of them must cost nothing.
 my $CHUNK = 100;
 my $CHUNKS = 5;
-# kB that may go to malloc's own ways
+# kB that may go to malloc's own ways; more of them where statements are canceled, whose clients'
+# threads end later, and many at once on a busy machine
 my $SLACK = 2048;
+my $SLACK_CANCELED = 8192;
 my $FILES = 30;
 
 my $node = new_node('main', conf => "millrace.batch_messages = 1\n");
@@ -45,13 +47,13 @@ my $usage = q{
 # that it has met, some more or less from one moment to the next; what leaks comes in hundreds.
 sub is_flat
 {
-	my ($what, @usage) = @_;
+	my ($what, $slack, @usage) = @_;
 	my ($first, $last) = @usage[ 1, -1 ];
 	note(join '; ', map { "threads $_->[0] descriptors $_->[1] RssAnon $_->[2] kB" } @usage);
 	is($last->[0], $first->[0], "$what: no more threads");
 	cmp_ok($last->[1] - $first->[1], '<', $FILES, "$what: no more descriptors");
 	# a sanitizer keeps what was freed for a while
-	cmp_ok($last->[2] - $first->[2], '<', $SLACK, "$what: no more memory") unless $ENV{MILLRACE_UNDER};
+	cmp_ok($last->[2] - $first->[2], '<', $slack, "$what: no more memory") unless $ENV{MILLRACE_UNDER};
 }
 
 # Runs a statement, which must fail with such an error each time, in one session.
@@ -63,7 +65,7 @@ sub fails_without_a_trace
 	my ($rc, $out, $err) = $node->psql('postgres', $script, on_error_stop => 0, timeout => patience(600));
 	my $errors = () = $err =~ /ERROR:  $error$/mg;
 	is($errors, $CHUNK * $CHUNKS, "$what: fails each time") or diag(substr $err, 0, 2000);
-	is_flat($what, map { [ (split /\|/)[ 1 .. 3 ] ] } grep { /^usage/ } split /\n/, $out);
+	is_flat($what, defined $prepare ? $SLACK_CANCELED : $SLACK, map { [ (split /\|/)[ 1 .. 3 ] ] } grep { /^usage/ } split /\n/, $out);
 }
 
 fails_without_a_trace('SELECT from a topic that does not exist', 'SELECT * FROM missing;', 'HV00.');
@@ -110,7 +112,7 @@ foreach my $chunk (1 .. 5)
 my $batches = $node->safe_psql('postgres', q{SELECT batches FROM millrace.workers WHERE stream = 'events'::regclass});
 cmp_ok($batches, '>=', 10_000, 'a worker has taken ten thousand batches');
 is(worker_pid($node, 'events'), $pid, 'it is still the same');
-is_flat('a worker', @usage);
+is_flat('a worker', $SLACK, @usage);
 is($node->safe_psql('postgres', 'SELECT count(*) FROM millrace.dead_letters'), 1000, 'all dead letters are there');
 my $events = "(SELECT i AS id, 1 AS v FROM generate_series(1, $sent) i WHERE i <= 100 OR i % 10 > 0)";
 is_same($node, 'v', sprintf($query, $events));
@@ -127,7 +129,7 @@ foreach my $chunk (1 .. 5)
 	}
 	push @usage, worker_usage($pid, $usage[0][0]);
 }
-is_flat('a worker whose stream was altered a hundred times', @usage);
+is_flat('a worker whose stream was altered a hundred times', $SLACK, @usage);
 $events = "(SELECT i AS id, 1 AS v FROM generate_series(1, $sent) i WHERE i <= 100 OR i % 10 > 0 OR i > 10100)";
 is_same($node, 'v', sprintf($query, $events));
 
