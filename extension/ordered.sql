@@ -19,6 +19,18 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN "distinct" + CASE WHEN nulls > 0 THEN 2 ELSE 1 END;
 COMMENT ON FUNCTION millrace.dense_rank_after(bigint, bigint)
   IS 'dense_rank() of a row, from how many distinct values, and how many nulls, come before it';
+CREATE FUNCTION millrace.rank_after(before bigint, of_group boolean) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN millrace.rank_after(before);
+COMMENT ON FUNCTION millrace.rank_after(bigint, boolean) IS 'rank() of a row that its group gives';
+CREATE FUNCTION millrace.percent_rank_after(before bigint, rows bigint, of_group boolean) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN millrace.percent_rank_after(before, rows);
+COMMENT ON FUNCTION millrace.percent_rank_after(bigint, bigint, boolean) IS 'percent_rank() of a row that its group gives';
+CREATE FUNCTION millrace.cume_dist_after(before bigint, rows bigint, of_group boolean) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN millrace.cume_dist_after(before, rows);
+COMMENT ON FUNCTION millrace.cume_dist_after(bigint, bigint, boolean) IS 'cume_dist() of a row that its group gives';
+CREATE FUNCTION millrace.dense_rank_after("distinct" bigint, nulls bigint, of_group boolean) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN millrace.dense_rank_after("distinct", nulls);
+COMMENT ON FUNCTION millrace.dense_rank_after(bigint, bigint, boolean) IS 'dense_rank() of a row that its group gives';
 CREATE FUNCTION millrace.percentile_cont_of("values" double precision[], descending boolean, fraction double precision) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
   SELECT CASE WHEN $2 THEN (SELECT pg_catalog.percentile_cont($3) WITHIN GROUP (ORDER BY v DESC) FROM pg_catalog.unnest($1) v)

@@ -116,6 +116,12 @@ SELECT millrace.combine(r) = (SELECT r FROM plain."two of all") AS r, millrace.c
 FROM live.two;
 SELECT millrace.combine(i) = (SELECT percentile_cont(0.3) WITHIN GROUP (ORDER BY i4) FROM plain.events) AS i FROM live.percentiles;
 SELECT millrace.combine(t) = (SELECT count(DISTINCT left(t, 1)) FROM plain.events) AS t FROM live.distinct;
+-- a rank of a row that the group gives: of one group it could be, of several there is none
+SELECT millrace.combine(r) FROM live."null of group";
+SELECT millrace.combine(p) FROM live."null of group";
+SELECT millrace.combine(c) OVER () FROM live."null of group";
+SELECT g, millrace.combine(d) FROM live."null of group" GROUP BY g;
+SELECT millrace.combine(sum) FROM live.expressions;
 SET search_path = live, common, tools;
 SELECT 'SELECT g, percentile_cont(0.4) WITHIN GROUP (ORDER BY i4), count(DISTINCT i2), array_agg(DISTINCT e), ' || ranks('3, 10', 'i4 % 7, i2 % 20') AS output \gset
 SELECT millrace.create_continuous_view('recent', :'output' || ' FROM events GROUP BY g', sliding_window => '1 hour', time_column => 'event_time');

@@ -20,6 +20,7 @@
  */
 #include "millrace.h"
 
+#include "catalog/pg_type.h"
 #include "catalog_view.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
@@ -100,6 +101,17 @@ refuse(const Call *call, const char *detail)
 			call_position(call));
 }
 
+static void
+refuse_rank(const Call *call)
+{
+	ereport(ERROR,
+			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			errmsg("combine() of the rank of a row that depends on the group is not supported"),
+			errdetail("Several groups have no such row in common."),
+			errhint("Ask for the same row in all groups; or keep count(*) FILTER (WHERE â91¦) and combine that."),
+			call_position(call));
+}
+
 /* combine()'s transition function is never called where the planner knew of combine() */
 Datum
 mr_combine_transition(PG_FUNCTION_ARGS)
@@ -167,6 +179,21 @@ static bool
 is_finalize(Node *node)
 {
 	return IsA(node, FuncExpr) && is_our_function(((FuncExpr *) node)->funcid, "finalize");
+}
+
+/* a rank of a row that the group gives: see view/substitute.c */
+static bool
+is_rank_of_group(Node *node)
+{
+	static const char *const names[] = {"rank_after", "percent_rank_after", "cume_dist_after", "dense_rank_after"};
+	List	   *args = IsA(node, FuncExpr) ? ((FuncExpr *) node)->args : NIL;
+
+	if (args == NIL || exprType(llast(args)) != BOOLOID)
+		return false;
+	for (int i = 0; i < lengthof(names); i++)
+		if (is_our_function(((FuncExpr *) node)->funcid, names[i]))
+			return true;
+	return false;
 }
 
 /* the state that a call of merge_states() merges */
@@ -400,6 +427,8 @@ lift_mutator(Node *node, LiftContext *context)
 	}
 	if (is_merge(node))
 		return lift_merge((Aggref *) node);
+	if (is_rank_of_group(node))
+		refuse_rank(context->call);
 	if (IsA(node, Var))
 		return lift_var(context, (Var *) node, false);
 	if (IsA(node, Aggref) || IsA(node, GroupingFunc))

@@ -266,24 +266,36 @@ argument(const Aggref *call, int i)
  * Hypothetical-set aggregates
  */
 
+/*
+ * A rank out of counts.  Where each group gives a row of its own, there is no such row for several groups: one
+ * more argument tells combine() so.
+ */
+static Expr *
+rank_call(const Aggref *call, const char *name, Oid result, List *counts)
+{
+	if (contain_vars_of_level((Node *) call->aggdirectargs, call->agglevelsup))
+		counts = lappend(counts, makeBoolConst(true, false));
+	return extension_call(name, result, counts, NULL);
+}
+
 static Expr *
 rank_of(const Aggref *call)
 {
-	return extension_call("rank_after", INT8OID, list_make1(count_rows(call, row_before(order_of(call), false))), NULL);
+	return rank_call(call, "rank_after", INT8OID, list_make1(count_rows(call, row_before(order_of(call), false))));
 }
 
 static Expr *
 percent_rank_of(const Aggref *call)
 {
-	return extension_call("percent_rank_after", FLOAT8OID,
-						  list_make2(count_rows(call, row_before(order_of(call), false)), count_rows(call, NULL)), NULL);
+	return rank_call(call, "percent_rank_after", FLOAT8OID,
+					 list_make2(count_rows(call, row_before(order_of(call), false)), count_rows(call, NULL)));
 }
 
 static Expr *
 cume_dist_of(const Aggref *call)
 {
-	return extension_call("cume_dist_after", FLOAT8OID,
-						  list_make2(count_rows(call, row_before(order_of(call), true)), count_rows(call, NULL)), NULL);
+	return rank_call(call, "cume_dist_after", FLOAT8OID,
+					 list_make2(count_rows(call, row_before(order_of(call), true)), count_rows(call, NULL)));
 }
 
 /* are values of the type equal just where their text is? */
@@ -357,9 +369,8 @@ dense_rank_of(const Aggref *call)
 	if (value == NULL)
 		return NULL;
 	nulls = both(is_null(value, true), row_before(order, false));
-	return extension_call("dense_rank_after", INT8OID,
-						  list_make2(count_distinct(call, value, row_before(order, false)), count_rows(call, nulls)),
-						  NULL);
+	return rank_call(call, "dense_rank_after", INT8OID,
+					 list_make2(count_distinct(call, value, row_before(order, false)), count_rows(call, nulls)));
 }
 
 /*
