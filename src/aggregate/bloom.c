@@ -160,41 +160,91 @@ write_bloom(const void *state)
 	return mr_sketch_end(&out);
 }
 
+/*
+ * A filter's bytes while they are read: as they are, without the memory that its bits would take.  A few bytes
+ * may speak of a very large one.
+ */
+typedef struct BloomReader
+{
+	StringInfoData in;
+	Bloom		bloom;			/* its bits are NULL, or all there are */
+	uint64		left;			/* bits to come one by one */
+	uint64		bit;			/* that came last */
+	bool		any;			/* has one come? */
+} BloomReader;
+
+static void
+open_bloom(BloomReader *reader, const bytea *bytes)
+{
+	uint64		nhashes,
+				n;
+	Bloom	   *bloom = &reader->bloom;
+
+	mr_sketch_open(&reader->in, bytes, TYPE);
+	bloom->nbits = mr_read_number(&reader->in);
+	nhashes = mr_read_number(&reader->in);
+	if (bloom->nbits < 1 || bloom->nbits > MAX_BITS || nhashes < 1 || nhashes > MAX_HASHES)
+		mr_bad_state("its size");
+	bloom->nhashes = nhashes;
+	n = mr_read_number(&reader->in);
+	bloom->bits = n > 0 ? NULL : unconstify(uint8 *, (const uint8 *) pq_getmsgbytes(&reader->in, nbytes(bloom)));
+	reader->left = n > 0 ? n - 1 : 0;
+	reader->bit = 0;
+	reader->any = false;
+	if (n == 0)
+		pq_getmsgend(&reader->in);
+	if (n == 0 && bloom->nbits % 8 != 0 && bloom->bits[bloom->nbits / 8] >> (bloom->nbits % 8) != 0)
+		mr_bad_state("a bit");
+}
+
+/* the next of those that come one by one, in ascending order; false: there is none */
+static bool
+next_bit(BloomReader *reader)
+{
+	uint64		step;
+
+	if (reader->left == 0)
+	{
+		if (reader->bloom.bits == NULL)
+			pq_getmsgend(&reader->in);
+		return false;
+	}
+	step = mr_read_number(&reader->in);
+	if ((reader->any && step == 0) || step >= reader->bloom.nbits || reader->bit + step >= reader->bloom.nbits)
+		mr_bad_state("a bit");
+	reader->bit += step;
+	reader->any = true;
+	reader->left--;
+	return true;
+}
+
+static void
+check_bloom(const bytea *bytes)
+{
+	BloomReader reader;
+
+	open_bloom(&reader, bytes);
+	while (next_bit(&reader))
+		;
+}
+
 static void *
 read_bloom(const bytea *bytes)
 {
-	StringInfoData in;
+	BloomReader reader;
 	Bloom	   *bloom;
-	uint64		nbits,
-				nhashes,
-				n,
-				bit = 0;
 
-	mr_sketch_open(&in, bytes, TYPE);
-	nbits = mr_read_number(&in);
-	nhashes = mr_read_number(&in);
-	if (nbits < 1 || nbits > MAX_BITS || nhashes < 1 || nhashes > MAX_HASHES)
-		mr_bad_state("its size");
-	n = mr_read_number(&in);
-	bloom = create(nbits, nhashes, CurrentMemoryContext);
-	if (n == 0)
-		pq_copymsgbytes(&in, (char *) bloom->bits, nbytes(bloom));
-	for (uint64 i = 1; i < n; i++)
-	{
-		uint64		step = mr_read_number(&in);
-
-		if (step >= nbits || bit + step >= nbits)
-			mr_bad_state("a bit");
-		bit += step;
-		set_bit(bloom, bit);
-	}
-	pq_getmsgend(&in);
-	if (nbits % 8 != 0 && bloom->bits[nbits / 8] >> (nbits % 8) != 0)
-		mr_bad_state("a bit");
+	check_bloom(bytes);
+	open_bloom(&reader, bytes);
+	bloom = create(reader.bloom.nbits, reader.bloom.nhashes, CurrentMemoryContext);
+	if (reader.bloom.bits != NULL)
+		memcpy(bloom->bits, reader.bloom.bits, nbytes(bloom));
+	while (next_bit(&reader))
+		set_bit(bloom, reader.bit);
 	return bloom;
 }
 
-static const MrSketchKind kind = {read_bloom, write_bloom, merge, add_hash};
+static const MrSketchKind kind = {read_bloom, write_bloom, merge, add_hash, check_bloom};
 
 Datum
 mr_bloom_in(PG_FUNCTION_ARGS)
@@ -312,13 +362,23 @@ Datum
 mr_bloom_contains(PG_FUNCTION_ARGS)
 {
 	const MrValueType *type = mr_hashed_argument(fcinfo, 1);
-	Bloom	   *bloom = read_bloom(PG_GETARG_BYTEA_PP(0));
 	uint64		hash = mr_value_hash(type, PG_GET_COLLATION(), PG_GETARG_DATUM(1));
+	BloomReader reader;
+	uint64		wanted[MAX_HASHES];
+	uint64		missing = 0;	/* by number of the hash */
 
-	for (int i = 0; i < bloom->nhashes; i++)
-		if (!is_set(bloom, bit_of(bloom, hash, i)))
-			PG_RETURN_BOOL(false);
-	PG_RETURN_BOOL(true);
+	open_bloom(&reader, PG_GETARG_BYTEA_PP(0));
+	for (int i = 0; i < reader.bloom.nhashes; i++)
+	{
+		wanted[i] = bit_of(&reader.bloom, hash, i);
+		if (reader.bloom.bits == NULL || !is_set(&reader.bloom, wanted[i]))
+			missing |= UINT64CONST(1) << i;
+	}
+	while (next_bit(&reader))
+		for (int i = 0; i < reader.bloom.nhashes; i++)
+			if (wanted[i] == reader.bit)
+				missing &= ~(UINT64CONST(1) << i);
+	PG_RETURN_BOOL(missing == 0);
 }
 
 /*
@@ -328,11 +388,17 @@ mr_bloom_contains(PG_FUNCTION_ARGS)
 Datum
 mr_bloom_cardinality(PG_FUNCTION_ARGS)
 {
-	Bloom	   *bloom = read_bloom(PG_GETARG_BYTEA_PP(0));
-	double		m = bloom->nbits;
-	uint64		nset = count_bits(bloom);
+	BloomReader reader;
+	double		m;
+	uint64		nset = 0;
 
-	if (nset == bloom->nbits)
+	open_bloom(&reader, PG_GETARG_BYTEA_PP(0));
+	m = reader.bloom.nbits;
+	if (reader.bloom.bits != NULL)
+		nset = count_bits(&reader.bloom);
+	while (next_bit(&reader))
+		nset++;
+	if (nset == reader.bloom.nbits)
 		PG_RETURN_NULL();
-	PG_RETURN_INT64((int64) rint(-m / bloom->nhashes * log(1 - nset / m)));
+	PG_RETURN_INT64((int64) rint(-m / reader.bloom.nhashes * log(1 - nset / m)));
 }

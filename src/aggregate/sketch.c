@@ -19,6 +19,15 @@
 PG_FUNCTION_INFO_V1(mr_sketch_out);
 PG_FUNCTION_INFO_V1(mr_sketch_send);
 
+static void
+check(const MrSketchKind *kind, const bytea *bytes)
+{
+	if (kind->check != NULL)
+		kind->check(bytes);
+	else
+		(void) kind->read(bytes);
+}
+
 Datum
 mr_sketch_in(FunctionCallInfo fcinfo, const MrSketchKind *kind)
 {
@@ -33,7 +42,7 @@ mr_sketch_in(FunctionCallInfo fcinfo, const MrSketchKind *kind)
 				errdetail("It begins with \"\\x\", followed by hexadecimal digits."));
 	bytes = palloc(VARHDRSZ + ndigits / 2);
 	SET_VARSIZE(bytes, VARHDRSZ + hex_decode(digits + 2, ndigits - 2, VARDATA(bytes)));
-	(void) kind->read(bytes);
+	check(kind, bytes);
 	PG_RETURN_BYTEA_P(bytes);
 }
 
@@ -46,7 +55,7 @@ mr_sketch_recv(FunctionCallInfo fcinfo, const MrSketchKind *kind)
 
 	SET_VARSIZE(bytes, VARHDRSZ + size);
 	pq_copymsgbytes(message, VARDATA(bytes), size);
-	(void) kind->read(bytes);
+	check(kind, bytes);
 	PG_RETURN_BYTEA_P(bytes);
 }
 

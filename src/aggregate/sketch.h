@@ -29,6 +29,12 @@ typedef struct MrSketchKind
 
 	/* a value comes, of which the hash is all that matters; NULL: others do */
 	void		(*add_hash) (void *sketch, uint64 hash);
+
+	/*
+	 * ERROR when it is not a sketch of this kind, without the memory that
+	 * reading it would take; NULL: read does not take more than the bytes
+	 */
+	void		(*check) (const bytea *bytes);
 } MrSketchKind;
 
 /* a type's input function: hexadecimal, as bytea's; and receive function */
