@@ -269,7 +269,8 @@ set_all(rd_kafka_conf_t *conf, const MrSetting *settings, char *err, size_t size
 {
 	for (; settings != NULL && settings->name != NULL; settings++)
 	{
-		if (rd_kafka_conf_set(conf, settings->name, settings->value, err, size) != RD_KAFKA_CONF_OK)
+		if (settings->value != NULL &&
+			rd_kafka_conf_set(conf, settings->name, settings->value, err, size) != RD_KAFKA_CONF_OK)
 			return false;
 	}
 	return true;

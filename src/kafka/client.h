@@ -13,7 +13,7 @@
 
 typedef struct MrClient MrClient;
 
-/* a property with its value, in arrays that end with a NULL name */
+/* a property with its value (NULL: it stays as it is), in arrays that end with a NULL name */
 typedef struct MrSetting
 {
 	const char *name;

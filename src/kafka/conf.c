@@ -172,8 +172,8 @@ mr_conf_is_privileged(const char *name)
 	return ends_with(name, suffixes) || in_list(name, names);
 }
 
-static const char *
-property_value(const List *props, const char *name)
+const char *
+mr_conf_value(const List *props, const char *name)
 {
 	ListCell   *lc;
 
@@ -186,11 +186,11 @@ property_value(const List *props, const char *name)
 bool
 mr_conf_is_kerberos(const List *props)
 {
-	const char *protocol = property_value(props, "security.protocol");
-	const char *mechanism = property_value(props, "sasl.mechanisms");
+	const char *protocol = mr_conf_value(props, "security.protocol");
+	const char *mechanism = mr_conf_value(props, "sasl.mechanisms");
 
 	if (mechanism == NULL)
-		mechanism = property_value(props, "sasl.mechanism");
+		mechanism = mr_conf_value(props, "sasl.mechanism");
 	return protocol != NULL && pg_strncasecmp(protocol, "sasl", strlen("sasl")) == 0 &&
 		(mechanism == NULL || pg_strcasecmp(mechanism, "GSSAPI") == 0);
 }

@@ -15,6 +15,9 @@ typedef struct MrProperty
 	char	   *value;
 } MrProperty;
 
+/* the value that a list has for a name, or NULL */
+extern const char *mr_conf_value(const List *props, const char *name);
+
 /* is there a (global or topic) property of that name in the linked librdkafka? */
 extern bool mr_conf_is_property(const char *name);
 

@@ -26,6 +26,15 @@
  * Memory: messages are used in place and must be destroyed before the handle.  Each one
  * taken occupies a slot, so that those which the caller did not give back, because of an
  * error, are found when the memory context goes.
+ *
+ * What waits in the queue: librdkafka looks at queued.max.messages.kbytes before it asks, for
+ * one answer of each broker at a time, and takes whole answers apart, all partitions of one.
+ * Messages that compress 250 times (and LZ4's buffers, which grow by three quarters) make of
+ * a megabyte of each partition hundreds.  So answers are small, in proportion to
+ * millrace.batch_memory: 128 kB of a partition and 256 kB in all by default.  A batch of a
+ * producer's that is larger comes whole in any case.  On the loopback interface this costs the
+ * same as librdkafka's megabyte with batches of some 10 kB, and up to a tenth more CPU with
+ * batches of half a megabyte, most of it the broker's.
  */
 #include "postgres.h"
 
@@ -57,6 +66,17 @@
 /* How often the broker is asked whether the trouble is over, and how long. */
 #define PROBE_INTERVAL_MS	1000
 #define PROBE_TIMEOUT_MS	10000
+
+/* Of a partition in one answer: this part of millrace.batch_memory, within limits, in bytes. */
+#define FETCH_PART			1024
+#define FETCH_MIN			(64 * 1024)
+#define FETCH_MAX			(1024 * 1024)
+
+/* Partitions of a broker's that may fill an answer. */
+#define FETCH_FULL			2
+
+/* The part of millrace.batch_memory that may wait in the queue. */
+#define QUEUE_PART			16
 
 /* Memory of a message besides its bytes, measured. */
 #define MESSAGE_OVERHEAD	340
@@ -108,13 +128,46 @@ release_consumer(void *arg)
 		rd_kafka_topic_destroy(consumer->rkt);
 }
 
+/* bytes of a partition in one answer, unless the user says otherwise */
+static int
+fetch_size(void)
+{
+	return Min(Max((int64) mr_batch_memory * 1024 / FETCH_PART, FETCH_MIN), FETCH_MAX);
+}
+
+/* bytes of an answer; NULL: librdkafka's default, because the user has said how much of a partition */
+static const char *
+answer_size(const List *props)
+{
+	if (mr_conf_value(props, "fetch.max.bytes") != NULL)
+		return mr_conf_value(props, "fetch.max.bytes");
+	if (mr_conf_value(props, "fetch.message.max.bytes") != NULL ||
+		mr_conf_value(props, "max.partition.fetch.bytes") != NULL)
+		return NULL;
+	return psprintf("%d", FETCH_FULL * fetch_size());
+}
+
+/*
+ * message.max.bytes is the producers' affair.  All that it does to a consumer is to be a lower bound of
+ * fetch.max.bytes.
+ */
+static const char *
+message_size(const char *answer)
+{
+	return answer == NULL ? NULL : psprintf("%d", Min(Max(atoi(answer), 1000), 1000000000));
+}
+
 /* recaller: reads single messages now and then, and then at once */
 static MrConsumer *
 create_in_current_context(List *props, const char *topic, const char *group_id, bool recaller)
 {
 	bool		nudging = rd_kafka_version() < FETCH_BACKOFF_VERSION;
+	const char *answer = answer_size(props);
 	const MrSetting defaults[] = {
 		{"isolation.level", "read_committed"},
+		{"fetch.message.max.bytes", psprintf("%d", fetch_size())},
+		{"queued.max.messages.kbytes", psprintf("%d", Min(mr_batch_memory / QUEUE_PART, 2097151))},
+		{"fetch.max.bytes", answer},
 		{nudging ? NULL : "fetch.queue.backoff.ms", FETCH_BACKOFF_MS},
 		{mr_consumer_position_counts_ends() ? "fetch.wait.max.ms" : NULL, END_WAIT_MS},
 		{NULL, NULL}
@@ -125,6 +178,7 @@ create_in_current_context(List *props, const char *topic, const char *group_id, 
 		{"enable.auto.offset.store", "false"},
 		{"auto.offset.reset", "error"},
 		{"enable.partition.eof", "true"},
+		{"message.max.bytes", message_size(answer)},
 		{recaller ? "fetch.wait.max.ms" : NULL, RECALL_WAIT_MS},
 		{NULL, NULL}
 	};
