@@ -3,8 +3,8 @@
 # tables.sh - what a continuous view over a table costs those who insert.
 #
 # Three tables of the same columns: a plain one; one that is attached, with a view of 1,000
-# groups (count, sum, max); one with a trigger of PostgreSQL's that upserts the same into a
-# table by hand.  Single-row transactions by two pgbench clients, then COPY.  Each prints
+# groups (count, sum, max); one with a statement trigger of PostgreSQL's that upserts the same
+# into a table by hand.  Single-row transactions by two pgbench clients, then COPY.  Each prints
 # transactions or rows per second, and the server's CPU for each: on a busy machine only the
 # latter says something.  At the end the view must equal its query, and the table by hand.
 #
@@ -23,11 +23,11 @@ rows=${2:-1000000}
 
 make_scratch millrace-tables
 build_scratch >"$S/build.log" 2>&1 || die "could not build; see $S/build.log"
-start_scratch "max_connections = 20" "jit = off" "max_wal_size = 4GB" "shared_buffers = 256MB" \
+start_scratch "max_connections = 20" "jit = off" "max_wal_size = 4GB" "shared_buffers = 256MB" "autovacuum = off" \
 	"synchronous_commit = ${SYNCHRONOUS_COMMIT:-on}" >"$S/start.log" 2>&1 || die "could not start a server"
 
-# CPU seconds of the backend PID so far
-cpu_of() { awk -v hz="$(getconf CLK_TCK)" '{ print ($14 + $15) / hz }' "/proc/$1/stat"; }
+# CPU seconds of all of the postmaster's processes that have ended
+cpu_of_ended() { awk -v hz="$(getconf CLK_TCK)" '{ print ($16 + $17) / hz }' "/proc/$(head -n 1 "$S/data/postmaster.pid")/stat"; }
 
 scratch_sql <<'SQL' >/dev/null
 CREATE EXTENSION millrace;
@@ -40,37 +40,27 @@ SELECT millrace.create_continuous_view('per_k',
 CREATE TABLE sums (k int PRIMARY KEY, n bigint, total numeric, last timestamptz) WITH (fillfactor = 70);
 CREATE FUNCTION add_up() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  INSERT INTO sums AS s VALUES (new.k, 1, new.amount, new.ts)
-  ON CONFLICT (k) DO UPDATE SET n = s.n + 1, total = s.total + excluded.total, last = greatest(s.last, excluded.last);
+  INSERT INTO sums AS s SELECT k, count(*), sum(amount), max(ts) FROM added GROUP BY k ORDER BY k
+  ON CONFLICT (k) DO UPDATE SET n = s.n + excluded.n, total = s.total + excluded.total, last = greatest(s.last, excluded.last);
   RETURN NULL;
 END $$;
-CREATE TRIGGER add_up AFTER INSERT ON by_hand FOR EACH ROW EXECUTE FUNCTION add_up();
+CREATE TRIGGER add_up AFTER INSERT ON by_hand REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION add_up();
 SQL
 for table in plain attached by_hand; do
 	printf '\\set k random(1, 1000)\nINSERT INTO %s (k, amount) VALUES (:k, 1.5);\n' "$table" >"$S/$table.pgbench"
 done
 chmod a+r "$S"/*.pgbench
 
-# the last line of CPU seconds that two clients' backends had used before they ended
 single() {
-	local table=$1 pids pid cpu=0 now tps
+	local table=$1 before tps done
+	"${as[@]}" "$BIN/psql" -X -q -h "$S" -p "$PORT" -U "$pg_user" -d postgres -c CHECKPOINT
+	before=$(cpu_of_ended)
 	"${as[@]}" "$BIN/pgbench" -n -M prepared -c 2 -j 1 -T "$seconds" -f "$S/$table.pgbench" -h "$S" -p "$PORT" \
-		-U "$pg_user" postgres >"$S/pgbench.out" 2>&1 &
-	local bench=$!
-	pids=
-	while kill -0 "$bench" 2>/dev/null; do
-		[ -n "$pids" ] || pids=$(scratch_sql -At -c "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgbench'" 2>/dev/null)
-		now=0
-		for pid in $pids; do
-			now=$(echo "$now $(cpu_of "$pid" 2>/dev/null || echo 0)" | awk '{ print $1 + $2 }')
-		done
-		cpu=$(echo "$cpu $now" | awk '{ print ($2 > $1 ? $2 : $1) }')
-		sleep 0.2
-	done
-	wait "$bench" || die "pgbench failed: $(cat "$S/pgbench.out")"
+		-U "$pg_user" postgres >"$S/pgbench.out" 2>&1 || die "pgbench failed: $(cat "$S/pgbench.out")"
 	tps=$(awk '/^tps/ { print $3 }' "$S/pgbench.out")
-	awk -v t="$table" -v tps="$tps" -v cpu="$cpu" -v s="$seconds" \
-		'BEGIN { printf "%-10s single rows   %8.0f/s   %6.0f us CPU each\n", t, tps, cpu / (tps * s) * 1e6 }'
+	done=$(awk '/^number of transactions actually processed/ { print int($6) }' "$S/pgbench.out")
+	awk -v t="$table" -v tps="$tps" -v cpu="$(echo "$before $(cpu_of_ended)" | awk '{ print $2 - $1 }')" -v n="$done" \
+		'BEGIN { printf "%-10s single rows   %8.0f/s   %6.0f us CPU each\n", t, tps, cpu / n * 1e6 }'
 }
 
 bulk() {
