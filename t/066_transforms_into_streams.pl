@@ -103,6 +103,32 @@ $n = $load->stop;
 $from = $n + 1;
 exact($node, $n, 'an outage');
 
+# --- too large for the topic -----------------------------------------------------------
+
+# What only the broker knows: a message that is too large for the topic, one that is not when it is compressed, and
+# batches of small ones.
+create_stream($node, 'narrow', 'id bigint, fat text', broker => $broker, partitions => 2, config => { 'max.message.bytes' => '20000' });
+sql(q{CREATE FUNCTION noise(id bigint, n integer) RETURNS text LANGUAGE sql IMMUTABLE
+	RETURN (SELECT string_agg(md5((id * 10000 + i)::text), '') FROM generate_series(1, n) i);
+	ALTER SERVER kafka OPTIONS (ADD "compression.type" 'lz4')});
+sql(q{SELECT millrace.create_continuous_transform('squeeze',
+	$$ SELECT id, CASE id % 3000 WHEN 7 THEN noise(id, 1500) WHEN 27 THEN repeat('x', 100000) ELSE noise(id, 10) END AS fat FROM clicks WHERE id % 20 = 7 $$, 'narrow')});
+
+sub squeezed
+{
+	my ($where, $n, $what) = @_;
+	my $bad = scalar grep { $_ % 3000 == 7 } 1 .. $n;
+	my $good = (scalar grep { $_ % 20 == 7 } 1 .. $n) - $bad;
+	wait_latest($where, 'squeeze');
+	wait_for($where, "SELECT count(*) >= $good FROM narrow");
+	is($where->safe_psql('postgres', 'SELECT count(*), count(DISTINCT id), count(*) FILTER (WHERE length(fat) = 100000) FROM narrow'),
+		join('|', $good, $good, scalar grep { $_ % 3000 == 27 } 1 .. $n), "$what: what fits the topic is produced, once");
+	is($where->safe_psql('postgres', q{SELECT sqlstate, count(*), count(DISTINCT (partition, message_offset)), bool_and((convert_from(value, 'UTF8')::json->>'id')::int % 3000 = 7)
+			FROM millrace.dead_letters WHERE view = 'squeeze'::regclass GROUP BY 1}),
+		"54000|$bad|$bad|t", "$what: what does not is a dead letter, once");
+}
+squeezed($node, $n, 'too large');
+
 # --- positions that were lost ------------------------------------------------------
 
 # A base backup is a server that has lost what was committed after it.
@@ -112,12 +138,14 @@ $load->wait_more(2000);
 $n = $load->stop;
 $from = $n + 1;
 exact($node, $n, 'after the backup');
+squeezed($node, $n, 'too large, after the backup');
 my $letters = sql('SELECT count(*) FROM millrace.dead_letters');
 $node->stop('immediate');
 my $behind = PostgreSQL::Test::Cluster->new('behind');
 $behind->init_from_backup($node, 'before', has_streaming => 0, standby => 0);
 $behind->start;
 exact($behind, $n, 'a server that was set back steps over what was produced');
+squeezed($behind, $n, 'too large, produced before');
 is($behind->safe_psql('postgres', 'SELECT count(*) FROM millrace.dead_letters'), $letters, 'and has the dead letters again');
 $load = start_traffic($topic, broker => $broker, partitions => 2, from => $from);
 $load->wait_more(500);
@@ -129,6 +157,9 @@ $behind->stop;
 # The former one comes back: it steps over what its successor has produced.
 $node->start;
 exact($node, $n, 'the former server');
+squeezed($node, $n, 'too large, the former server');
+wait_for($node, q{SELECT state = 'running' FROM millrace.views WHERE view = 'squeeze'::regclass});
+sql('DROP VIEW squeeze; ALTER SERVER kafka OPTIONS (DROP "compression.type")');
 
 # --- refusals of the target ----------------------------------------------------------
 

@@ -17,6 +17,7 @@
 #include "ingest/recover.h"
 #include "ingest/slot.h"
 #include "ingest/take.h"
+#include "sink/stream_sink.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -133,7 +134,9 @@ void
 mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 		   const ErrorData *error, MrTakePhase phase)
 {
-	if (OidIsValid(view))
+	if (mr_stream_sink_learned())
+		recovery->careful = CAREFUL_STEPS;
+	else if (OidIsValid(view))
 		judge_view(recovery, slot, nviews, view, error, phase);
 	else
 		wait_and_retry(recovery, slot, error->message);

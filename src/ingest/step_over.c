@@ -17,8 +17,8 @@
  * When an attempt begins, the offsets that were delivered may be ahead of the feed's: the
  * server has crashed between the two commits, or has lost commits (they are asynchronous; a
  * standby that was behind was promoted).  The messages between the two are taken once more,
- * in steps that end there, and what they insert is thrown away.  That way their dead letters
- * and counters, which were lost, too, are written again.
+ * in steps that end there, and what they insert is produced for nobody to see.  That way their
+ * dead letters and counters, which were lost, too, are written again.
  */
 #include "millrace.h"
 
@@ -99,7 +99,7 @@ mr_step_over_deliver(MrIngest *ingest)
 		return;
 	if (ingest->stepping_over)
 	{
-		mr_produce_forget();
+		mr_stream_sink_try(ingest->sink);
 		return;
 	}
 	parts = palloc(sizeof(MrPartitionOffset) * (offsets->n + 1));

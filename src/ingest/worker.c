@@ -38,6 +38,7 @@
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "shmem.h"
+#include "sink/stream_sink.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
@@ -46,6 +47,10 @@
 
 #define POLL_CHUNK			10000	/* messages per call of the consumer */
 #define PORTION_MESSAGES	50000	/* messages in hand at a time */
+#define ALONE_MESSAGES		1000	/* the same, where each is produced by
+									 * itself */
+#define ALONE_STEPS			3	/* careful steps then, without a refused
+								 * message */
 #define IDLE_WAIT_MS		1000	/* longest wait without a look around */
 #define METADATA_INTERVAL_MS	5000	/* between looks for new partitions */
 #define EXPIRY_INTERVAL_MS	1000	/* between looks for rows that are too old */
@@ -437,24 +442,38 @@ step_needed(MrWorker *worker)
 	return mr_offsets_dirty(worker->ingest->offsets);
 }
 
-/* careful steps end when they have found nothing for a while, and grow meanwhile */
-static void
+/* messages to have in hand at most */
+static int
+largest_portion(void)
+{
+	return mr_stream_sink_knows() ? ALONE_MESSAGES : PORTION_MESSAGES;
+}
+
+/*
+ * Careful steps end when they have found nothing for a while, and grow meanwhile.  False: open
+ * anew, the sink is to become an ordinary one.
+ */
+static bool
 count_careful_step(MrWorker *worker)
 {
+	bool		alone = mr_stream_sink_knows();
+
 	if (worker->recovery.careful == 0)
-		return;
+		return true;
 	if (worker->ingest->nmessages < worker->nmessages)
 		worker->portion = worker->ingest->nmessages;
 	else
-		worker->portion = Min(worker->portion * 2, PORTION_MESSAGES);
+		worker->portion = Min(worker->portion * 2, largest_portion());
 	if (worker->ingest->nrefused > 0)
 		worker->recovery.careful = CAREFUL_STEPS;
 	else
-		worker->recovery.careful--;
+		worker->recovery.careful = Min(worker->recovery.careful, alone ? ALONE_STEPS : CAREFUL_STEPS) - 1;
 	if (worker->recovery.careful > 0)
-		return;
+		return true;
 	worker->recovery.internal_too = false;
 	worker->portion = PORTION_MESSAGES;
+	mr_stream_sink_forget();
+	return !alone;
 }
 
 /* by which the consumer recognizes the log */
@@ -477,6 +496,7 @@ take_step(MrWorker *worker)
 	MrStepResult result;
 	bool		cut;
 	bool		shortened;
+	bool		current;
 
 	if (!step_needed(worker))
 	{
@@ -498,12 +518,12 @@ take_step(MrWorker *worker)
 	tell_last_messages(worker);
 	shortened = worker->ingest->nmessages < worker->nmessages;
 	cut = (worker->slot->catch_up || worker->ingest->stepping_over || shortened) && seek_back(worker);
-	count_careful_step(worker);
+	current = count_careful_step(worker);
 	release(worker);
 	if (cut && !shortened && worker->slot->catch_up)
 		wait_for_live(worker);
 	courtesy(worker);
-	return true;
+	return current;
 }
 
 /* ---------- an attempt ---------- */
@@ -622,6 +642,7 @@ recover(MrWorker *worker)
 	RESUME_INTERRUPTS();
 
 	mr_recover(&worker->recovery, worker->slot, mr_ingest_nviews(), view, error, phase);
+	worker->portion = Min(worker->portion, largest_portion());
 	FreeErrorData(error);
 }
 

@@ -21,6 +21,7 @@
 
 #include <limits.h>
 
+#include "common/hashfn.h"
 #include "kafka/client.h"
 #include "kafka/producer.h"
 #include "miscadmin.h"
@@ -33,6 +34,9 @@
 /* How long the broker may take to give us a producer id, and to answer for a topic. */
 #define BEGIN_TIMEOUT_MS	15000
 #define TOPIC_TIMEOUT_MS	10000
+
+/* How long the broker may take to acknowledge what will not be committed. */
+#define SETTLE_TIMEOUT_MS	15000
 
 /* An abort that takes longer is left to the broker. */
 #define ABORT_TIMEOUT_MS	3000
@@ -54,6 +58,9 @@
 /* Events are looked at after so many messages, and this often when the queue is full. */
 #define SERVE_EVERY			4096
 #define QUEUE_FULL_WAIT_MS	5
+
+/* More messages that were too large than these are forgotten. */
+#define TOO_LARGE_MAX		64
 
 typedef struct ProducerTopic
 {
@@ -81,6 +88,14 @@ struct MrProducer
 	char		failed_topic[256];
 	char		failed_reason[256];
 	size_t		failed_size;
+
+	/* messages in batches that were too large for the broker */
+	uint64		too_large[TOO_LARGE_MAX];
+	int			ntoo_large;
+
+	uint64	   *refused;		/* fingerprints */
+	int			nrefused;
+	int			refused_size;
 };
 
 /* ----------------------------------------------------------------
@@ -105,6 +120,47 @@ release_producer(void *arg)
 				   RD_KAFKA_PURGE_F_NON_BLOCKING);
 }
 
+/* by which a message is recognized: all that makes its size */
+static uint64
+add_bytes(uint64 hash, const void *bytes, size_t len)
+{
+	hash = hash_combine64(hash, len);
+	return len == 0 ? hash : hash_combine64(hash, hash_bytes_extended(bytes, len, 0));
+}
+
+static uint64
+fingerprint_of(const MrOutMessage *msg)
+{
+	uint64		hash = add_bytes(0, msg->key, msg->key == NULL ? 0 : msg->key_len);
+
+	hash = add_bytes(hash, msg->value, msg->value == NULL ? 0 : msg->value_len);
+	for (int i = 0; i < msg->nheaders; i++)
+	{
+		const MrHeader *header = &msg->headers[i];
+
+		hash = add_bytes(hash, header->name, strlen(header->name));
+		hash = add_bytes(hash, header->value, header->value == NULL ? 0 : header->value_len);
+	}
+	return hash;
+}
+
+static uint64
+fingerprint_of_delivered(const rd_kafka_message_t *rkmessage)
+{
+	uint64		hash = add_bytes(0, rkmessage->key, rkmessage->key_len);
+	rd_kafka_headers_t *headers;
+	const char *name;
+	const void *value;
+	size_t		size;
+
+	hash = add_bytes(hash, rkmessage->payload, rkmessage->len);
+	if (rd_kafka_message_headers(rkmessage, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
+		return hash;
+	for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
+		hash = add_bytes(add_bytes(hash, name, strlen(name)), value, size);
+	return hash;
+}
+
 static void
 note_success(ProducerTopic *topic, const rd_kafka_message_t *rkmessage)
 {
@@ -124,6 +180,8 @@ note_delivery(void *arg, const rd_kafka_message_t *rkmessage)
 		note_success(rkmessage->_private, rkmessage);
 		return;
 	}
+	if (rkmessage->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE && producer->ntoo_large < TOO_LARGE_MAX)
+		producer->too_large[producer->ntoo_large++] = fingerprint_of_delivered(rkmessage);
 	/* messages that an abort has purged are no news */
 	if (producer->failure != RD_KAFKA_RESP_ERR_NO_ERROR ||
 		rkmessage->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
@@ -155,7 +213,7 @@ queue_size(List *props)
 }
 
 MrProducer *
-mr_producer_create(List *props, const char *transactional_id)
+mr_producer_create(List *props, const char *transactional_id, int batch_size)
 {
 	const MrSetting defaults[] = {
 		{"partitioner", "murmur2_random"},
@@ -168,6 +226,14 @@ mr_producer_create(List *props, const char *transactional_id)
 	const MrSetting owned[] = {
 		{"transactional.id", transactional_id},
 		{"enable.idempotence", "true"},
+		{"batch.num.messages", batch_size == MR_BATCH_ALONE ? "1" : NULL},
+
+		/*
+		 * or what follows a batch that is refused fails for its sequence
+		 * number
+		 */
+		{"max.in.flight.requests.per.connection", batch_size == MR_BATCH_ALONE ? "1" : NULL},
+		{"batch.size", batch_size > MR_BATCH_ALONE ? psprintf("%d", batch_size) : NULL},
 		{NULL, NULL}
 	};
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "millrace producer",
@@ -381,6 +447,7 @@ mr_producer_begin(MrProducer *producer)
 	rd_kafka_error_t *error;
 
 	producer->failure = RD_KAFKA_RESP_ERR_NO_ERROR;
+	producer->ntoo_large = 0;
 	for (ProducerTopic *topic = producer->topics; topic != NULL; topic = topic->next)
 		forget_deliveries(topic, 0);
 	mr_producer_init(producer);
@@ -449,6 +516,36 @@ mr_producer_commit_unseen(MrProducer *producer)
 	/* librdkafka would not have committed, but let nobody rely on it unseen */
 	check_failure(producer);
 	producer->in_transaction = false;
+}
+
+/* once a transaction has failed, for whatever reason: was it that? */
+static bool
+is_too_large(MrProducer *producer)
+{
+	mr_client_serve(producer->client);
+	return producer->failure == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+}
+
+bool
+mr_producer_settle(MrProducer *producer)
+{
+	rd_kafka_t *rk = mr_client_handle(producer->client);
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_TIMEOUT_MS);
+
+	for (;;)
+	{
+		rd_kafka_resp_err_t err = rd_kafka_flush(rk, SLICE_MS);
+
+		if (is_too_large(producer))
+			return false;
+		check_failure(producer);
+		check_login(producer, "finish");
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			return true;
+		if (GetCurrentTimestamp() >= end)
+			throw_timed_out(producer, "finish");
+		mr_client_pause(producer->client, 0);
+	}
 }
 
 void
@@ -623,11 +720,52 @@ max_size(MrProducer *producer)
 	return producer->max_size;
 }
 
+bool
+mr_producer_is_refused(const MrProducer *producer, const MrOutMessage *msg)
+{
+	uint64		fingerprint = producer->nrefused == 0 ? 0 : fingerprint_of(msg);
+
+	for (int i = 0; i < producer->nrefused; i++)
+		if (producer->refused[i] == fingerprint)
+			return true;
+	return false;
+}
+
+void
+mr_producer_refuse(MrProducer *producer, const uint64 *fingerprints, int n)
+{
+	if (n == 0)
+		return;
+	if (producer->nrefused + n > producer->refused_size)
+	{
+		producer->refused_size = Max(producer->refused_size * 2, producer->nrefused + n);
+		producer->refused = producer->refused == NULL ?
+			MemoryContextAllocHuge(producer->cxt, sizeof(uint64) * producer->refused_size) :
+			repalloc_huge(producer->refused, sizeof(uint64) * producer->refused_size);
+	}
+	memcpy(producer->refused + producer->nrefused, fingerprints, sizeof(uint64) * n);
+	producer->nrefused += n;
+}
+
+const uint64 *
+mr_producer_refused(const MrProducer *producer, int *n)
+{
+	*n = producer->nrefused;
+	return producer->refused;
+}
+
+const uint64 *
+mr_producer_too_large(const MrProducer *producer, int *n)
+{
+	*n = producer->ntoo_large;
+	return producer->too_large;
+}
+
 void
 mr_producer_check(MrProducer *producer, const char *topic, const MrOutMessage *msg)
 {
 	check_partition(producer, find_topic(producer, topic), msg->partition);
-	if (msg->key_len + msg->value_len > max_size(producer))
+	if (msg->key_len + msg->value_len > max_size(producer) || mr_producer_is_refused(producer, msg))
 		throw_too_large(producer, topic, msg->key_len + msg->value_len);
 }
 
@@ -706,11 +844,11 @@ throw_never_fits(MrProducer *producer, const char *topic, const MrOutMessage *ms
 					 limit ? limit : "unknown")));
 }
 
-void
-mr_producer_send(MrProducer *producer, const char *topic_name, const MrOutMessage *msg)
+static rd_kafka_resp_err_t
+hand_over(MrProducer *producer, const char *topic_name, const MrOutMessage *msg)
 {
 	ProducerTopic *topic = find_topic(producer, topic_name);
-	rd_kafka_resp_err_t err;
+	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
 	bool		empty = false;
 
 	check_partition(producer, topic, msg->partition);
@@ -719,18 +857,36 @@ mr_producer_send(MrProducer *producer, const char *topic_name, const MrOutMessag
 		CHECK_FOR_INTERRUPTS();
 		mr_client_serve(producer->client);
 	}
-	check_failure(producer);
-
-	while ((err = produce(producer, topic, msg)) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
+	while (producer->failure == RD_KAFKA_RESP_ERR_NO_ERROR &&
+		   (err = produce(producer, topic, msg)) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 	{
 		if (empty)
 			throw_never_fits(producer, topic_name, msg);
 		mr_client_pause(producer->client, QUEUE_FULL_WAIT_MS);
 		mr_client_serve(producer->client);
-		check_failure(producer);
 		empty = rd_kafka_outq_len(mr_client_handle(producer->client)) == 0;
 	}
 	mr_client_keep_latch(producer->client);
+	return producer->failure == RD_KAFKA_RESP_ERR_NO_ERROR ? err : producer->failure;
+}
+
+void
+mr_producer_send(MrProducer *producer, const char *topic, const MrOutMessage *msg)
+{
+	rd_kafka_resp_err_t err = hand_over(producer, topic, msg);
+
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		throw_send_error(producer, topic_name, err, msg);
+		throw_send_error(producer, topic, err, msg);
+}
+
+bool
+mr_producer_offer(MrProducer *producer, const char *topic, const MrOutMessage *msg)
+{
+	rd_kafka_resp_err_t err = hand_over(producer, topic, msg);
+
+	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+		return true;
+	if (!is_too_large(producer))
+		throw_send_error(producer, topic, err, msg);
+	return false;
 }

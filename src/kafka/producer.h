@@ -37,8 +37,12 @@ typedef struct MrOutMessage
 /*
  * Does not wait.  transactional_id: unique per live producer; a second one with the same
  * id fences the first, which is how the open transaction of a killed backend ends.
+ * batch_size: at most so many bytes of messages go to the broker as one batch, which it
+ * takes or refuses as a whole; MR_BATCH_ALONE: each message alone; 0: as the user says.
  */
-extern MrProducer *mr_producer_create(List *props, const char *transactional_id);
+#define MR_BATCH_ALONE	1
+
+extern MrProducer *mr_producer_create(List *props, const char *transactional_id, int batch_size);
 extern void mr_producer_destroy(MrProducer *producer);
 
 /*
@@ -56,9 +60,25 @@ extern bool mr_producer_abort(MrProducer *producer);
 
 /*
  * ERROR of the message's own (22023, 54000) when it could not be sent: to a partition that the
- * topic does not have, or because it is too large for this client.  May ask the broker.
+ * topic does not have, because it is too large for this client, or because it was refused.  May
+ * ask the broker.
  */
 extern void mr_producer_check(MrProducer *producer, const char *topic, const MrOutMessage *msg);
+
+/*
+ * Messages that are too large for the broker, which refuses batches.  They are known by their
+ * fingerprints.  _refuse: these are refused; _is_refused: is this one?
+ *
+ * _offer, _settle: as send, and as commit without its end; but false when a batch in this
+ * transaction, which can only be aborted then, is too large.  _too_large: which messages were in
+ * such batches, some of them at least; also after an ERROR.
+ */
+extern void mr_producer_refuse(MrProducer *producer, const uint64 *fingerprints, int n);
+extern bool mr_producer_is_refused(const MrProducer *producer, const MrOutMessage *msg);
+extern const uint64 *mr_producer_refused(const MrProducer *producer, int *n);
+extern bool mr_producer_offer(MrProducer *producer, const char *topic, const MrOutMessage *msg);
+extern bool mr_producer_settle(MrProducer *producer);
+extern const uint64 *mr_producer_too_large(const MrProducer *producer, int *n);
 
 /*
  * For a consumer's position that commits with what is produced.

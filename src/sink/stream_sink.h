@@ -34,4 +34,19 @@ extern MrPartitionOffset *mr_stream_sink_recover(MrStreamSink *sink, int *n);
  */
 extern void mr_stream_sink_deliver(MrStreamSink *sink, const MrPartitionOffset *offsets, int n);
 
+/*
+ * The same place of a step whose messages have been produced already: only find out whether the
+ * broker would take them, by producing them in a transaction that is aborted.
+ */
+extern void mr_stream_sink_try(MrStreamSink *sink);
+
+/*
+ * Messages that are larger than the topic allows.  _learned: after an ERROR, and once: is more known of
+ * which they are?  Then the next attempt is to be made at once, with careful steps.  _knows: each
+ * message goes alone, so steps are to be of few of them.  _forget: from the next sink on no longer.
+ */
+extern bool mr_stream_sink_learned(void);
+extern bool mr_stream_sink_knows(void);
+extern void mr_stream_sink_forget(void);
+
 #endif							/* MR_SINK_STREAM_SINK_H */

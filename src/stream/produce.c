@@ -28,8 +28,14 @@
 
 #include "access/xact.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "storage/predicate.h"
 #include "utils/memutils.h"
+#include "utils/timeout.h"
+
+/* Messages, and bytes, that are tried together when those are looked for that are too large. */
+#define CHUNK_MESSAGES	64
+#define CHUNK_BYTES		(1024 * 1024)
 
 /* what goes to one server as one user */
 typedef struct ProduceBuffer
@@ -368,13 +374,22 @@ send_all(void)
 	MemoryContextSwitchTo(old);
 }
 
-bool
-mr_produce_now(MrProducer *producer, void (*with_them) (void *arg), void *arg)
+/* what is collected in a process of ours; NULL: nothing */
+static ProduceBuffer *
+only_buffer(void)
 {
 	ProduceBuffer *buffer = buffers == NIL ? NULL : linitial(buffers);
 
 	Assert(list_length(buffers) <= 1);
-	if (buffer == NULL || mr_spill_length(buffer->spill) == 0)
+	return buffer == NULL || mr_spill_length(buffer->spill) == 0 ? NULL : buffer;
+}
+
+bool
+mr_produce_now(MrProducer *producer, void (*with_them) (void *arg), void *arg)
+{
+	ProduceBuffer *buffer = only_buffer();
+
+	if (buffer == NULL)
 		return false;
 	PG_TRY();
 	{
@@ -393,13 +408,141 @@ mr_produce_now(MrProducer *producer, void (*with_them) (void *arg), void *arg)
 	return true;
 }
 
-void
-mr_produce_forget(void)
+/* a transaction that has not failed */
+static void
+abort_transaction(MrProducer *producer)
 {
-	ListCell   *lc;
+	if (!mr_producer_abort(producer))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
+				 errmsg("could not abort a Kafka transaction")));
+}
 
-	foreach(lc, buffers)
-		mr_spill_clear(((ProduceBuffer *) lfirst(lc))->spill);
+static void
+send_in_vain(MrProducer *producer)
+{
+	ProduceBuffer *buffer = only_buffer();
+
+	if (buffer == NULL)
+		return;
+	send_messages(buffer, producer);
+	if (!mr_producer_settle(producer))
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("messages are too large for topic \"%s\"", buffer->targets[0]->topic)));
+	abort_transaction(producer);
+	mr_spill_clear(buffer->spill);
+}
+
+/* some messages, with memory of their own */
+typedef struct Chunk
+{
+	MrOutMessage messages[CHUNK_MESSAGES];
+	const char *topics[CHUNK_MESSAGES];
+	int			n;
+} Chunk;
+
+static void
+read_chunk(ProduceBuffer *buffer, Chunk *chunk, uint64 end)
+{
+	size_t		size = 0;
+
+	chunk->n = 0;
+	while (chunk->n < CHUNK_MESSAGES && size < CHUNK_BYTES && mr_spill_position(buffer->spill) < end)
+	{
+		RecordReader reader = {0};
+		MrOutMessage *msg = &chunk->messages[chunk->n];
+
+		initStringInfo(&reader.body);
+		chunk->topics[chunk->n++] = buffer->targets[read_message(buffer->spill, &reader, msg)]->topic;
+		size += msg->key_len + msg->value_len;
+	}
+}
+
+/* in a transaction: false when it has failed because of a message that was not known to be too large */
+static bool
+offer_chunk(MrProducer *producer, const Chunk *chunk)
+{
+	for (int i = 0; i < chunk->n; i++)
+		if (!mr_producer_is_refused(producer, &chunk->messages[i]) &&
+			!mr_producer_offer(producer, chunk->topics[i], &chunk->messages[i]))
+			return false;
+	return mr_producer_settle(producer);
+}
+
+static void
+refuse_too_large(MrProducer *producer)
+{
+	int			n;
+	const uint64 *fingerprints = mr_producer_too_large(producer, &n);
+
+	if (n == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("the broker does not tell which messages are too large")));
+	mr_producer_refuse(producer, fingerprints, n);
+}
+
+static void
+survey(MrProducer *producer)
+{
+	ProduceBuffer *buffer = only_buffer();
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "millrace survey", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Chunk	   *chunk = palloc(sizeof(Chunk));
+	uint64		end = buffer == NULL ? 0 : mr_spill_length(buffer->spill);
+
+	if (buffer != NULL)
+		mr_spill_rewind(buffer->spill);
+	while (buffer != NULL && mr_spill_position(buffer->spill) < end)
+	{
+		MemoryContext messages = AllocSetContextCreate(context, "millrace survey", ALLOCSET_DEFAULT_SIZES);
+		bool		passed;
+
+		MemoryContextSwitchTo(messages);
+		read_chunk(buffer, chunk, end);
+		do
+		{
+			CHECK_FOR_INTERRUPTS();
+			mr_producer_begin(producer);
+			passed = offer_chunk(producer, chunk);
+			if (!passed)
+				refuse_too_large(producer);
+			abort_transaction(producer);
+		} while (!passed);
+		MemoryContextSwitchTo(context);
+		MemoryContextDelete(messages);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+}
+
+/* whatever goes wrong, readers of the topic shall not wait for an open transaction */
+static void
+with_abort(void (*work) (MrProducer *producer), MrProducer *producer)
+{
+	PG_TRY();
+	{
+		work(producer);
+	}
+	PG_CATCH();
+	{
+		(void) mr_producer_abort(producer);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+void
+mr_produce_in_vain(MrProducer *producer)
+{
+	with_abort(send_in_vain, producer);
+}
+
+void
+mr_produce_survey(MrProducer *producer)
+{
+	with_abort(survey, producer);
 }
 
 static void

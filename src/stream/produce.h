@@ -40,7 +40,13 @@ extern void mr_produce_restrict(Oid relid, MrProducer *producer);
  */
 extern bool mr_produce_now(MrProducer *producer, void (*with_them) (void *arg), void *arg);
 
-/* do not send what is there */
-extern void mr_produce_forget(void);
+/* have the broker take what is there, for nobody to see: ERROR when it does not, as above */
+extern void mr_produce_in_vain(MrProducer *producer);
+
+/*
+ * Have the producer, which sends each message alone, refuse those that are too large for the
+ * broker.  Nothing is sent for anybody to see, and nothing is forgotten.
+ */
+extern void mr_produce_survey(MrProducer *producer);
 
 #endif							/* MR_STREAM_PRODUCE_H */

@@ -101,7 +101,7 @@ create(Oid serverid, Oid userid)
 	cached->serverid = serverid;
 	cached->userid = userid;
 	cached->context = context;
-	cached->producer = mr_producer_create(props, id);
+	cached->producer = mr_producer_create(props, id, 0);
 
 	MemoryContextSwitchTo(TopMemoryContext);
 	producers = lappend(producers, cached);
