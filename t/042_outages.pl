@@ -218,6 +218,10 @@ $node->safe_psql('postgres', q{ALTER SERVER wrong OPTIONS (SET "security.protoco
 is_in('wrong', 'without TLS');
 $node->safe_psql('postgres', q{ALTER SERVER wrong OPTIONS (SET "bootstrap.servers" '127.0.0.1:1')});
 is_out('wrong', 'refused.*bootstrap.servers', 'a refused connection');
+my $asked = time;
+($rc, $out, $err) = $node->psql('postgres', 'INSERT INTO s_wrong (id) VALUES (1)');
+like($err, qr/could not begin a Kafka transaction.*refused/, 'a refused connection: INSERT fails when it commits');
+cmp_ok(time - $asked, '<', 12, 'soon');
 $node->safe_psql('postgres', q{ALTER SERVER wrong OPTIONS (SET "bootstrap.servers" 'nowhere.invalid:9092')});
 is_out('wrong', 'resolve.*bootstrap.servers', 'a name that does not exist');
 stops_promptly('a name that does not exist');
@@ -229,6 +233,16 @@ $broker->pause;
 is_out('wrong', 'bootstrap.servers|imed out', 'a paused broker');
 stops_promptly('a paused broker');
 is_out('wrong', 'bootstrap.servers|imed out', 'a broker that is paused from the start');
+$asked = time;
+($rc, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '500ms'; INSERT INTO s_wrong (id) VALUES (1)});
+like($err, qr/canceling statement due to statement timeout/, 'a paused broker: statement_timeout is for the commit of an INSERT, too');
+cmp_ok(time - $asked, '<', 10, 'soon');
+my ($canceled, $gone) = ('', '');
+my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'INSERT INTO s_wrong (id) VALUES (1)' ],
+	'<', \undef, '>', \$gone, '2>', \$canceled);
+wait_for($node, q{SELECT coalesce(bool_or(pg_cancel_backend(pid)), false) FROM pg_stat_activity WHERE query LIKE 'INSERT INTO s\_wrong%' AND query_start < clock_timestamp() - interval '1 s'});
+$session->finish;
+like($canceled, qr/canceling statement due to user request/, 'and it can be canceled');
 $broker->resume;
 is_in('wrong', 'it goes on');
 my $load = start_traffic($topic, broker => $broker, from => $sent + 1);

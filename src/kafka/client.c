@@ -87,6 +87,8 @@ struct MrClient
 								 * credentials */
 	bool		denied;			/* reading was refused, or failed for its
 								 * size: only data ends this trouble */
+	bool		down;			/* no broker could be reached, and none has
+								 * answered since */
 	char		reason[REASON_SIZE];
 	char		connection[REASON_SIZE];	/* why a broker could not be
 											 * reached */
@@ -170,6 +172,8 @@ on_error(rd_kafka_t *rk, int err, const char *reason, void *opaque)
 			strlcpy(client->reason, client->connection, sizeof(client->reason));
 		return;
 	}
+	if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN)
+		client->down = true;
 	if (err == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN && client->connection[0] != '\0')
 		reason = client->connection;
 	mr_client_note(client, err, reason);
@@ -691,12 +695,19 @@ mr_client_note_denied(MrClient *client, const char *reason)
 void
 mr_client_well(MrClient *client, bool data)
 {
+	client->down = false;
 	if (client->trouble == MR_KAFKA_OK || client->trouble == MR_KAFKA_FATAL ||
 		(client->denied && !data))
 		return;
 	client->trouble = MR_KAFKA_OK;
 	client->denied = false;
 	client->reason[0] = client->connection[0] = '\0';
+}
+
+bool
+mr_client_is_down(MrClient *client)
+{
+	return client->down;
 }
 
 /*

@@ -65,6 +65,7 @@ extern void mr_client_nudge(MrClient *client);
 /* The trouble that the client is in. */
 extern MrErrorKind mr_client_trouble(MrClient *client);
 extern char *mr_client_reason(MrClient *client);
+extern bool mr_client_is_down(MrClient *client);
 extern void mr_client_note(MrClient *client, rd_kafka_resp_err_t err, const char *reason);
 extern void mr_client_note_denied(MrClient *client, const char *reason);
 

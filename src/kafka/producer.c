@@ -33,6 +33,9 @@
 
 /* How long the broker may take to give us a producer id, and to answer for a topic. */
 #define BEGIN_TIMEOUT_MS	15000
+
+/* The same while no broker can be reached at all: every address was tried by then. */
+#define DOWN_TIMEOUT_MS		3000
 #define TOPIC_TIMEOUT_MS	10000
 
 /* How long the broker may take to acknowledge what will not be committed. */
@@ -403,13 +406,14 @@ check_login(MrProducer *producer, const char *what)
 typedef rd_kafka_error_t *(*TransactionCall) (rd_kafka_t *rk, int timeout_ms);
 
 /*
- * Call until it is through, or timeout_ms have passed, or it fails for good.
+ * Call until it is through, or timeout_ms have passed, or it fails for good; down_ms is enough
+ * while no broker can be reached.
  */
 static void
-complete(MrProducer *producer, TransactionCall call, const char *what, int timeout_ms)
+complete(MrProducer *producer, TransactionCall call, const char *what, int timeout_ms, int down_ms)
 {
 	rd_kafka_t *rk = mr_client_handle(producer->client);
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	TimestampTz start = GetCurrentTimestamp();
 
 	for (;;)
 	{
@@ -425,7 +429,8 @@ complete(MrProducer *producer, TransactionCall call, const char *what, int timeo
 
 		mr_client_serve(producer->client);
 		check_login(producer, what);
-		if (GetCurrentTimestamp() >= end)
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
+									   mr_client_is_down(producer->client) ? down_ms : timeout_ms))
 			throw_timed_out(producer, what);
 		mr_client_pause(producer->client, slow ? 0 : SLICE_MS);
 	}
@@ -436,7 +441,7 @@ mr_producer_init(MrProducer *producer)
 {
 	if (producer->initialized)
 		return;
-	complete(producer, rd_kafka_init_transactions, "begin", BEGIN_TIMEOUT_MS);
+	complete(producer, rd_kafka_init_transactions, "begin", BEGIN_TIMEOUT_MS, DOWN_TIMEOUT_MS);
 	mr_client_keep_latch(producer->client);
 	producer->initialized = true;
 }
@@ -510,8 +515,8 @@ mr_producer_commit_unseen(MrProducer *producer)
 
 	mr_client_serve(producer->client);
 	check_failure(producer);
-	complete(producer, rd_kafka_commit_transaction, "commit",
-			 timeout_ms > INT_MAX - COMMIT_GRACE_MS ? INT_MAX : timeout_ms + COMMIT_GRACE_MS);
+	timeout_ms = timeout_ms > INT_MAX - COMMIT_GRACE_MS ? INT_MAX : timeout_ms + COMMIT_GRACE_MS;
+	complete(producer, rd_kafka_commit_transaction, "commit", timeout_ms, timeout_ms);
 	mr_client_keep_latch(producer->client);
 	/* librdkafka would not have committed, but let nobody rely on it unseen */
 	check_failure(producer);

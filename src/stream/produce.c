@@ -30,6 +30,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/predicate.h"
+#include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/timeout.h"
 
@@ -363,14 +364,41 @@ send_buffer(ProduceBuffer *buffer)
 	mr_spill_close(buffer->spill);
 }
 
-static void
-send_all(void)
+static bool
+anything_to_send(void)
 {
-	MemoryContext old = MemoryContextSwitchTo(buffers_context);
 	ListCell   *lc;
 
 	foreach(lc, buffers)
+		if (mr_spill_length(((ProduceBuffer *) lfirst(lc))->spill) > 0)
+		return true;
+	return false;
+}
+
+/*
+ * The server's own timer has ended when a statement commits, but this is where an INSERT may
+ * wait.  So statement_timeout is for the commit, too, counted anew.  A cancel that comes when Kafka
+ * has committed comes too late.
+ */
+static void
+send_all(void)
+{
+	bool		any = anything_to_send();
+	bool		timed = any && StatementTimeout > 0 && !get_timeout_active(STATEMENT_TIMEOUT);
+	MemoryContext old = MemoryContextSwitchTo(buffers_context);
+	ListCell   *lc;
+
+	if (timed)
+		enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
+	foreach(lc, buffers)
 		send_buffer(lfirst(lc));
+	if (timed)
+	{
+		disable_timeout(STATEMENT_TIMEOUT, false);
+		(void) get_timeout_indicator(STATEMENT_TIMEOUT, true);
+	}
+	if (any)
+		QueryCancelPending = false;
 	MemoryContextSwitchTo(old);
 }
 
