@@ -40,7 +40,7 @@ asan_build() {
 		CC=gcc CXX=g++ CPPFLAGS="-DUSE_VALGRIND -I$MR_ROOT/scripts/under/asan" \
 		CFLAGS="-fsanitize=address -fno-omit-frame-pointer -g -O1" \
 		CXXFLAGS="-fsanitize=address -fno-omit-frame-pointer -g -O1" LDFLAGS=-fsanitize=address || return
-	for part in . contrib/amcheck src/test/modules/injection_points; do
+	for part in . contrib/amcheck contrib/auto_explain contrib/pg_stat_statements contrib/test_decoding src/test/modules/injection_points; do
 		make -s -j2 -C "$part" && make -s -C "$part" install DESTDIR="$stage" || return
 	done
 	tar -c -z -C "$stage" -f "$ASAN_SERVER.new" usr && mv "$ASAN_SERVER.new" "$ASAN_SERVER"
