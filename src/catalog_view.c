@@ -127,6 +127,17 @@ mr_catalog_views(void)
 }
 
 List *
+mr_catalog_loose_views(void)
+{
+	return views_from("SELECT " VIEW_COLUMNS " FROM millrace.continuous_view v WHERE NOT EXISTS"
+					  " (SELECT FROM pg_catalog.pg_depend d"
+					  " WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refclassid = d.classid"
+					  " AND d.objid = CASE WHEN v.matrel IS NULL THEN v.view WHEN v.rebuilds IS NOT NULL THEN v.matrel ELSE v.definition END"
+					  " AND d.refobjid = CASE WHEN v.matrel IS NULL THEN v.target ELSE coalesce(v.rebuilds, v.view) END)",
+					  0, NULL, NULL);
+}
+
+List *
 mr_catalog_views_of_feed(int64 feed)
 {
 	Oid			types[] = {INT8OID};

@@ -37,6 +37,9 @@ extern MrView *mr_catalog_view(Oid view);
 extern bool mr_catalog_view_changed_here(Oid view); /* by the current
 													 * transaction */
 extern List *mr_catalog_views(void);	/* of MrView * */
+
+/* those whose parts do not go with them yet, as the server sees it; of transforms: with their targets */
+extern List *mr_catalog_loose_views(void);
 extern List *mr_catalog_views_of_feed(int64 feed);	/* of MrView *, by view */
 extern List *mr_catalog_views_of_stream(Oid stream);	/* of MrView *, by view */
 extern void mr_catalog_insert_view(const MrView *view, const char *start_at);

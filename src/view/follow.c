@@ -4,8 +4,8 @@
  *
  * DROP: the event trigger on_drop removes matrel, definition and catalog rows of dropped
  * views, and what the catalog knows of dropped streams.  A part alone cannot be dropped;
- * the server's own dependencies say so first, as long as the database was not restored
- * from a dump, which does not keep them.
+ * the server's own dependencies say so first.  A dump does not keep those, so on_ddl_start
+ * looks whether they are there before anything is dropped.
  *
  * CREATE OR REPLACE: refused before it happens, by the event trigger on_ddl_start.  It also
  * warns of a column's new name where that names another field of the messages.
@@ -387,6 +387,34 @@ mr_view_sync_owners(const List *before)
 	}
 }
 
+/*
+ * What a dump does not keep: that a view's parts go with it, and a transform with its target.  The
+ * worker that opens a view tells the server so, but where none has yet, DROP would leave parts behind.
+ */
+static void
+depend_loose(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, mr_catalog_loose_views())
+	{
+		const MrView *view = lfirst(lc);
+		const MrChangeFeed *changes = mr_catalog_change_feed(view->view);
+		bool		whole = relation_exists(view->view) && (OidIsValid(view->sink) ? relation_exists(view->sink) :
+															relation_exists(view->matrel) && relation_exists(view->definition));
+
+		if (!whole)
+			continue;
+		if (view->target == view->view)
+			mr_relations_depend(view);
+		else if (relation_exists(view->target))
+			mr_relations_depend_shadow(view);
+		if (changes && relation_exists(changes->table))
+			mr_relations_depend_table(changes->table, view->view);
+	}
+	CommandCounterIncrement();
+}
+
 /* what a part of the view is called after; NULL: it is none */
 static const char *
 label_of_part(Oid relid, const MrView *view)
@@ -581,6 +609,8 @@ mr_on_ddl_start(PG_FUNCTION_ARGS)
 	if (!OidIsValid(mr_catalog_owner()))
 		PG_RETURN_NULL();
 	check_replaced(replaced_relation(data->parsetree));
+	if (IsA(data->parsetree, DropStmt) || IsA(data->parsetree, DropOwnedStmt))
+		depend_loose();
 	if (IsA(data->parsetree, RenameStmt))
 		warn_of_other_field((RenameStmt *) data->parsetree);
 	PG_RETURN_NULL();
