@@ -66,6 +66,9 @@ DROP FOREIGN TABLE far;
 
 SELECT millrace.attach_table('orders');
 SELECT fails('SELECT millrace.attach_table(''orders'')');
+CREATE TABLE took (id int);
+SELECT fails('SELECT millrace.create_continuous_transform(''t'', ''SELECT id FROM orders'', ''took'')');
+DROP TABLE took;
 SELECT stream, topic, format, state FROM millrace.streams;
 INSERT INTO orders VALUES (1, 1, 10, 'a', '2024-01-01'), (2, 2, 20, NULL, NULL), (3, NULL, NULL, 'c', '2024-01-03');
 

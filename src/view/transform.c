@@ -86,17 +86,14 @@ check_has_columns(const Query *query)
 
 /* an attached table has no worker that could write */
 static void
-restrict_streams(const List *streams)
+restrict_tables(Query *query)
 {
-	ListCell   *lc;
+	List	   *tables = mr_local_tables(query);
 
-	foreach(lc, streams)
-	{
-		if (!mr_is_stream(((MrStreamUse *) lfirst(lc))->relid))
-			mr_refuse(-1,
-					  errmsg("a continuous transform of a table is not supported"),
-					  errhint("Use a trigger on the table."));
-	}
+	if (tables != NIL)
+		mr_refuse(-1,
+				  errmsg("a continuous transform of attached table \"%s\" is not supported", get_rel_name(linitial_oid(tables))),
+				  errhint("Use a trigger on the table; or a continuous view without aggregates, which keeps the rows that its query gives."));
 }
 
 MrViewAnalysis *
@@ -105,6 +102,7 @@ mr_transform_analyze(Query *query, Oid sink)
 	MrSplit    *split = palloc0(sizeof(MrSplit));
 	MrViewAnalysis *analysis = &split->analysis;
 
+	restrict_tables(query);
 	mr_local_take_for_streams(NIL);
 	mr_restrict_declared(query);
 	analysis->declared = copyObject(query);
@@ -120,7 +118,6 @@ mr_transform_analyze(Query *query, Oid sink)
 	mr_split_inline_ctes(analysis->partial, NIL);
 	mr_restrict_partial(analysis->partial);
 	analysis->streams = mr_stream_uses(analysis->partial);
-	restrict_streams(analysis->streams);
 	return analysis;
 }
 
