@@ -51,10 +51,25 @@ mr_preloaded(void)
 
 /* ---------- databases that are dropped, copied or moved ---------- */
 
+/* DROP EXTENSION of ours, by somebody who may */
+static bool
+drops_extension(Node *stmt)
+{
+	ListCell   *lc;
+
+	if (!IsA(stmt, DropStmt) || ((DropStmt *) stmt)->removeType != OBJECT_EXTENSION || !superuser())
+		return false;
+	foreach(lc, ((DropStmt *) stmt)->objects)
+		if (strcmp(strVal(lfirst(lc)), MR_EXTENSION) == 0)
+		return true;
+	return false;
+}
+
 /*
  * The database that a statement wants without other sessions in it, InvalidOid if none:
  * our processes would keep it busy for ever.  Of these statements only CREATE DATABASE can
- * mean the one that it is given in.  (Inlined, its variable would seem to live through
+ * mean the one that it is given in.  DROP EXTENSION wants our processes away from there, because it
+ * locks all that they work with, in an order that is not theirs.  (Inlined, its variable would seem to live through
  * process_utility's setjmp.)
  */
 static pg_noinline Oid
@@ -63,6 +78,8 @@ database_wanted(Node *stmt)
 	const char *name = NULL;
 	Oid			result;
 
+	if (drops_extension(stmt))
+		return MyDatabaseId;
 	if (IsA(stmt, DropdbStmt))
 		name = ((DropdbStmt *) stmt)->dbname;
 	else if (IsA(stmt, RenameStmt) && ((RenameStmt *) stmt)->renameType == OBJECT_DATABASE)
@@ -143,6 +160,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUt
 	{
 		mr_shmem_block_database(database);
 		call_utility(pstmt, query, read_only, context, params, env, dest, qc);
+		if (IsA(stmt, DropStmt))
+			mr_shmem_wake_at_commit(MyDatabaseId);
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(unblock, ObjectIdGetDatum(database));
 	unblock(0, ObjectIdGetDatum(database));

@@ -219,8 +219,19 @@ sql('DROP DATABASE renamed');
 
 # --- the extension ------------------------------------------------------------
 
+# It locks all that a worker in the middle of a step works with, in another order: the worker has to go first.
 set_up();
-sql('DROP EXTENSION millrace CASCADE');
+wait_latest($node, 'per_k');
+my ($without) = $node->psql('postgres', q{CREATE FUNCTION failpoint_arm(text, text, text, integer) RETURNS void LANGUAGE C AS 'millrace', 'mr_failpoint_arm';
+	CREATE FUNCTION failpoint_waiting() RETURNS integer LANGUAGE C AS 'millrace', 'mr_failpoint_waiting'}, on_error_stop => 1);
+if (!$without)
+{
+	sql(q{SELECT failpoint_arm('step-stored', 'wait', '00000', 1)});
+	produce($topic, 0, event(++$n));
+	wait_for($node, 'SELECT failpoint_waiting() = 1');
+}
+sql(q{SET lock_timeout = '20s'; DROP EXTENSION millrace CASCADE});
+sql(q{SELECT failpoint_arm('', 'error', '00000', 0); DROP FUNCTION failpoint_arm, failpoint_waiting}) unless $without;
 is(sql(q{SELECT count(*) FROM pg_class WHERE oid >= 16384 AND relkind <> 't'}), '0', 'DROP EXTENSION leaves no relation');
 is(sql(q{SELECT count(*) FROM pg_proc WHERE oid >= 16384}), '0', 'and no function');
 wait_for($node, q{SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = 'postgres' AND backend_type ~ 'millrace'});
