@@ -112,7 +112,7 @@ sub start_load
 {
 	my ($seconds) = @_;
 	my $h = IPC::Run::start(
-		[ 'pgbench', '-n', '-c', '5', '-j', '1', '-T', $seconds, '-M', 'prepared',
+		[ 'pgbench', '-n', '-c', '5', '-j', '5', '-T', $seconds, '-M', 'prepared',
 			(map { ('-f', "$dir/$_.pgbench") } sort keys %script), '-d', $node->connstr('postgres') ],
 		'<', \undef, '>', "$dir/pgbench.out", '2>', "$dir/pgbench.err");
 	return $h;
