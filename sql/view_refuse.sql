@@ -128,6 +128,7 @@ SELECT refused('SELECT * FROM s_numbered');
 SELECT refused('SELECT u FROM s UNION SELECT u FROM s2');
 SELECT refused('SELECT u FROM s INTERSECT SELECT u FROM s2');
 SELECT refused('SELECT u FROM s EXCEPT ALL SELECT u FROM s2');
+SELECT refused('SELECT u FROM s EXCEPT SELECT u FROM users');
 SELECT refused('SELECT u FROM s UNION ALL SELECT u FROM users');
 SELECT refused('SELECT count(*) FROM s UNION ALL SELECT count(*) FROM s2');
 SELECT refused('SELECT count(*) FROM (SELECT u FROM s UNION ALL SELECT max(u) FROM s2) x');

@@ -356,6 +356,8 @@ combine_branches(Level *level, const SetOperationStmt *setop, Reads a, Reads b)
 		return Max(a, b);
 	if (level->recursive)
 		return READS_ROWS;		/* the CTE says it better */
+	if (setop->op != SETOP_UNION)
+		refuse_set_operation(setop);
 	if (a == READS_NONE || b == READS_NONE)
 		mr_refuse(-1,
 				  errmsg("UNION of a stream with something that is no stream is not supported in a continuous view"),
@@ -365,7 +367,7 @@ combine_branches(Level *level, const SetOperationStmt *setop, Reads a, Reads b)
 		mr_refuse(-1,
 				  errmsg("UNION of a stream with an aggregation over a stream is not supported in a continuous view"),
 				  errhint("Aggregate once, above a UNION ALL of the streams, or create a view for each branch."));
-	if (setop->op != SETOP_UNION || !setop->all)
+	if (!setop->all)
 		refuse_set_operation(setop);
 	return READS_ROWS;
 }
