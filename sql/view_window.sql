@@ -119,6 +119,7 @@ CREATE FUNCTION tools.refused_window(arguments text, query text DEFAULT 'SELECT 
 LANGUAGE sql AS $$ SELECT tools.refused(format('SELECT millrace.create_continuous_view(%L, %L, %s)', 'v', query, arguments)) $$;
 SELECT refused_window($$ sliding_window => '0' $$);
 SELECT refused_window($$ sliding_window => '-1 hour' $$);
+SELECT refused_window($$ sliding_window => '1000000 years' $$);
 SELECT refused_window($$ step => '1 minute' $$);
 SELECT refused_window($$ time_column => 'event_time' $$);
 SELECT refused_window($$ sliding_window => '1 hour', step => '2 hours' $$);

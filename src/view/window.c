@@ -29,6 +29,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -69,11 +70,17 @@ static Expr *time_of_query(Query *query, const MrWindow *window);
  * Arguments
  */
 
-/* as interval comparisons reckon: a month is 30 days, a day 24 hours */
+/* as interval comparisons reckon: a month is 30 days, a day 24 hours; the most there is for more */
 static int64
 interval_length(const Interval *interval)
 {
-	return interval->time + (interval->day + interval->month * INT64CONST(30)) * USECS_PER_DAY;
+	int64		days = interval->day + interval->month * INT64CONST(30);
+	int64		result;
+
+	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &result) ||
+		pg_add_s64_overflow(result, interval->time, &result))
+		return days < 0 ? PG_INT64_MIN : PG_INT64_MAX;
+	return result;
 }
 
 static Interval *
