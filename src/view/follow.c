@@ -428,9 +428,27 @@ label_of_part(Oid relid, const MrView *view)
 	return changes && relid == changes->table ? "changes" : NULL;
 }
 
+/* does the command change which columns a table has, or their types? */
+static bool
+changes_columns(const Node *parsetree)
+{
+	ListCell   *lc;
+
+	if (!IsA(parsetree, AlterTableStmt))
+		return false;
+	foreach(lc, ((const AlterTableStmt *) parsetree)->cmds)
+	{
+		AlterTableType subtype = ((AlterTableCmd *) lfirst(lc))->subtype;
+
+		if (subtype == AT_AddColumn || subtype == AT_DropColumn || subtype == AT_AlterColumnType)
+			return true;
+	}
+	return false;
+}
+
 /* a part was altered by hand: only what the view does not decide may change */
 static void
-check_part_altered(const Touched *touched, Oid viewid)
+check_part_altered(const Touched *touched, Oid viewid, const Node *parsetree)
 {
 	MrView	   *view = mr_catalog_view(viewid);
 	const char *label;
@@ -440,7 +458,8 @@ check_part_altered(const Touched *touched, Oid viewid)
 		(label = label_of_part(touched->relid, view)) == NULL)
 		return;
 	name = mr_relations_part_name(get_rel_name(viewid), label, get_rel_namespace(viewid), touched->relid);
-	if (get_rel_namespace(touched->relid) != get_rel_namespace(viewid) ||
+	if (changes_columns(parsetree) ||
+		get_rel_namespace(touched->relid) != get_rel_namespace(viewid) ||
 		strcmp(name, get_rel_name(touched->relid)) != 0 ||
 		(touched->relid == view->definition &&
 		 mr_relation_owner(touched->relid) != mr_relation_owner(viewid)))
@@ -463,7 +482,7 @@ check_topic(Oid stream)
 }
 
 static void
-follow_alter(const Touched *touched)
+follow_alter(const Touched *touched, const Node *parsetree)
 {
 	MrView	   *view = mr_catalog_view(touched->relid);
 	Oid			viewid;
@@ -477,7 +496,7 @@ follow_alter(const Touched *touched)
 	}
 	viewid = mr_catalog_view_of_part(touched->relid);
 	if (OidIsValid(viewid))
-		check_part_altered(touched, viewid);
+		check_part_altered(touched, viewid, parsetree);
 	else if (mr_is_stream(touched->relid))
 	{
 		check_topic(touched->relid);
@@ -486,10 +505,23 @@ follow_alter(const Touched *touched)
 	}
 }
 
+/* everything in the extension calls its schema by its name */
+static void
+check_schema_renamed(const Node *parsetree)
+{
+	const RenameStmt *stmt = (const RenameStmt *) parsetree;
+
+	if (IsA(parsetree, RenameStmt) && stmt->renameType == OBJECT_SCHEMA && strcmp(stmt->subname, MR_SCHEMA) == 0)
+		ereport(ERROR,
+				errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				errmsg("cannot rename schema \"%s\" because extension millrace requires it", MR_SCHEMA));
+}
+
 /* on_ddl_end(): event trigger for ddl_command_end */
 Datum
 mr_on_ddl_end(PG_FUNCTION_ARGS)
 {
+	Node	   *parsetree;
 	List	   *altered;
 	ListCell   *lc;
 
@@ -499,6 +531,8 @@ mr_on_ddl_end(PG_FUNCTION_ARGS)
 				errmsg("on_ddl_end() must be called as an event trigger"));
 	if (!OidIsValid(mr_catalog_owner()))
 		PG_RETURN_NULL();
+	parsetree = ((EventTriggerData *) fcinfo->context)->parsetree;
+	check_schema_renamed(parsetree);
 	altered = touched_relations("SELECT DISTINCT objid, command_tag"
 								" FROM pg_catalog.pg_event_trigger_ddl_commands()"
 								" WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass");
@@ -509,8 +543,8 @@ mr_on_ddl_end(PG_FUNCTION_ARGS)
 		if (!relation_exists(touched->relid))
 			continue;
 		if (strncmp(touched->what, "CREATE", strlen("CREATE")) != 0)
-			follow_alter(touched);
-		mr_attach_follow_table(touched->relid, ((EventTriggerData *) fcinfo->context)->parsetree);
+			follow_alter(touched, parsetree);
+		mr_attach_follow_table(touched->relid, parsetree);
 	}
 	if (((EventTriggerData *) fcinfo->context)->tag == CMDTAG_ALTER_TRIGGER)
 		mr_attach_check_triggers();
