@@ -483,7 +483,7 @@ mr_collection_get(const MrCollection *collection, int64 i, Datum *values, bool *
 
 /*
  * Version, kind, number of columns, whether a null came, limit, number of rows, number of
- * those in order, OIDs of the types; then the rows, each with its nulls' bits before it if
+ * those in order, the types; then the rows, each with its nulls' bits before it if
  * there can be any.
  */
 bytea *
@@ -501,7 +501,7 @@ mr_collection_serialize(MrCollection *collection)
 	pq_sendint64(&out, collection->nrows);
 	pq_sendint64(&out, collection->ncompact);
 	for (int i = 0; i < collection->row->ncolumns; i++)
-		pq_sendint32(&out, collection->row->columns[i].entry->type_id);
+		mr_type_write(&out, collection->row->columns[i].entry->type_id);
 	for (int64 n = 0; n < collection->nrows; n++)
 	{
 		const Datum *row = row_at(collection, n);
@@ -541,7 +541,7 @@ read_row_type(StringInfo in, int ncolumns, FmgrInfo *flinfo)
 	if (ncolumns < 1 || ncolumns > MR_ROW_COLUMNS)
 		mr_bad_state("number of columns");
 	for (int i = 0; i < ncolumns; i++)
-		types[i] = pq_getmsgint(in, 4);
+		types[i] = mr_type_read(in);
 	return mr_row_type(flinfo, ncolumns, types);
 }
 

@@ -16,6 +16,7 @@
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "aggregate/value.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "libpq/pqformat.h"
@@ -345,6 +346,81 @@ mr_value_read(const MrValueType *type, StringInfo in, StringInfo scratch)
 		default:
 			return InputFunctionCall(unconstify(FmgrInfo *, &type->read), scratch->data, type->ioparam, -1);
 	}
+}
+
+/* ---------- types' names ---------- */
+
+static bool
+has_name(Oid typeid, const char *namespace, const char *name)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(typeid));
+	Form_pg_type form;
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	result = strcmp(NameStr(form->typname), name) == 0 &&
+		get_namespace_oid(namespace, true) == form->typnamespace;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+void
+mr_type_write(StringInfo out, Oid type)
+{
+	HeapTuple	tuple;
+	Form_pg_type form;
+	char	   *namespace;
+
+	pq_sendint32(out, type);
+	if (type < FirstNormalObjectId)
+		return;
+	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", type);
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	namespace = get_namespace_name(form->typnamespace);
+	if (namespace == NULL)
+		elog(ERROR, "cache lookup failed for namespace %u", form->typnamespace);
+	write_bytes(out, namespace, strlen(namespace));
+	write_bytes(out, NameStr(form->typname), strlen(NameStr(form->typname)));
+	pfree(namespace);
+	ReleaseSysCache(tuple);
+}
+
+static void
+read_name(StringInfo in, char *name)
+{
+	int			size = pq_getmsgint(in, 4);
+
+	if (size < 0 || size >= NAMEDATALEN)
+		mr_bad_state("a type's name is too long");
+	memcpy(name, pq_getmsgbytes(in, size), size);
+	name[size] = '\0';
+}
+
+/*
+ * The type of that OID, if it still has the name; else, in a restored database, the one of that
+ * name; else it was renamed.
+ */
+Oid
+mr_type_read(StringInfo in)
+{
+	Oid			type = pq_getmsgint(in, 4);
+	char		namespace[NAMEDATALEN];
+	char		name[NAMEDATALEN];
+	Oid			named;
+
+	if (type < FirstNormalObjectId)
+		return type;
+	read_name(in, namespace);
+	read_name(in, name);
+	if (has_name(type, namespace, name))
+		return type;
+	named = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name),
+							ObjectIdGetDatum(get_namespace_oid(namespace, true)));
+	return OidIsValid(named) ? named : type;
 }
 
 void

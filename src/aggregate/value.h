@@ -85,6 +85,13 @@ extern bool mr_value_equal(const MrValueType *type, Oid collation, Datum a, Datu
 extern void mr_value_write(const MrValueType *type, StringInfo out, Datum value);
 extern Datum mr_value_read(const MrValueType *type, StringInfo in, StringInfo scratch);
 
+/*
+ * Append a type, and read it back.  A user-defined one is told by its name as well, as its OID
+ * does not outlive a dump; what was read need not be the type that the caller expects.
+ */
+extern void mr_type_write(StringInfo out, Oid type);
+extern Oid	mr_type_read(StringInfo in);
+
 /* a bytea's contents as a message to read from, nothing copied */
 extern void mr_open_bytes(StringInfo in, const bytea *bytes);
 

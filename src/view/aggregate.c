@@ -21,6 +21,8 @@
 #include "millrace.h"
 
 #include "access/htup_details.h"
+#include "access/transam.h"
+#include "catalog.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -169,13 +171,32 @@ set_state_type(AggregateInfo *info)
 	info->statetype = info->transtype == INTERNALOID ? mr_state_type() : info->transtype;
 }
 
-/* of serialized states; once the types are resolved */
+/*
+ * Do the aggregate's states tell the types of their values by name, and do its functions check
+ * them?  Those that collect values do.
+ */
+static bool
+names_types(const AggregateInfo *info)
+{
+	return OidIsValid(info->deserialfn) &&
+		get_func_namespace(info->deserialfn) == mr_catalog_schema_oid() &&
+		strcmp(get_func_name(info->deserialfn), "collection_read") == 0;
+}
+
+/*
+ * Of serialized states; once the types are resolved.  User-defined types that the states name
+ * themselves are left out, since their OIDs do not outlive a dump.
+ */
 static uint64
 state_stamp(const AggregateInfo *info)
 {
 	Oid			functions[] = {info->transfn, info->deserialfn, info->finalfn};
+	Oid			types[FUNC_MAX_ARGS];
+	const bool	named = names_types(info);
 
-	return mr_state_stamp(functions, lengthof(functions), info->argtypes,
+	for (int i = 0; i < info->nargs; i++)
+		types[i] = named && info->argtypes[i] >= FirstNormalObjectId ? InvalidOid : info->argtypes[i];
+	return mr_state_stamp(functions, lengthof(functions), types,
 						  info->polymorphic ? info->nargs : 0);
 }
 

@@ -19,7 +19,8 @@
  * OID or name, so it outlives a dump, pg_upgrade and ALTER AGGREGATE.  Aggregates that have
  * all three in common have the same states.  A polymorphic aggregate's states differ by
  * its arguments' types, whose OIDs are in the stamp: serialized states hold such OIDs
- * themselves, and are lost in a dump anyway if the type is a user's.
+ * themselves, and are lost in a dump anyway if the type is a user's.  States that name their
+ * types leave those of users out.
  */
 #include "millrace.h"
 
