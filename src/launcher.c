@@ -394,7 +394,10 @@ read_wanted(MemoryContext context, bool *extension)
 		int			nserved;
 		int64	   *served = served_feeds(&nserved);
 
-		/* first, so that views that were created at once begin as the live feed together */
+		/*
+		 * first, so that views that were created at once begin as the live
+		 * feed together
+		 */
 		mr_catalog_merge_waiting_feeds(served, nserved);
 		MR_FAILPOINT("supervise-merged");
 		mr_catalog_tidy_feeds();
