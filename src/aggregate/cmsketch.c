@@ -219,21 +219,21 @@ mr_cmsketch_read(PG_FUNCTION_ARGS)
 
 /* ---------- functions ---------- */
 
-/* cmstateadd(cmsketch, value): a null value adds nothing */
+/* cmsketch_add(cmsketch, value): a null value adds nothing */
 Datum
 mr_cmsketch_add(PG_FUNCTION_ARGS)
 {
 	return mr_sketch_add(fcinfo, &kind);
 }
 
-/* cmstatemerge(cmsketch, cmsketch) */
+/* cmsketch_merge(cmsketch, cmsketch) */
 Datum
 mr_cmsketch_merge(PG_FUNCTION_ARGS)
 {
 	return mr_sketch_union(fcinfo, &kind);
 }
 
-/* cmstatefrequency(cmsketch, value) */
+/* cmsketch_frequency(cmsketch, value) */
 Datum
 mr_cmsketch_frequency(PG_FUNCTION_ARGS)
 {
@@ -247,7 +247,7 @@ mr_cmsketch_frequency(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(result);
 }
 
-/* cmstatetotal(cmsketch) */
+/* cmsketch_total(cmsketch) */
 Datum
 mr_cmsketch_total(PG_FUNCTION_ARGS)
 {

@@ -108,7 +108,7 @@ refuse_rank(const Call *call)
 			errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			errmsg("combine() of the rank of a row that depends on the group is not supported"),
 			errdetail("Several groups have no such row in common."),
-			errhint("Ask for the same row in all groups; or keep count(*) FILTER (WHERE â91¦) and combine that."),
+			errhint("Ask for the same row in all groups; or keep count(*) FILTER (WHERE ...) and combine that."),
 			call_position(call));
 }
 
