@@ -350,22 +350,6 @@ mr_value_read(const MrValueType *type, StringInfo in, StringInfo scratch)
 
 /* ---------- types' names ---------- */
 
-static bool
-has_name(Oid typeid, const char *namespace, const char *name)
-{
-	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(typeid));
-	Form_pg_type form;
-	bool		result;
-
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	form = (Form_pg_type) GETSTRUCT(tuple);
-	result = strcmp(NameStr(form->typname), name) == 0 &&
-		get_namespace_oid(namespace, true) == form->typnamespace;
-	ReleaseSysCache(tuple);
-	return result;
-}
-
 void
 mr_type_write(StringInfo out, Oid type)
 {
@@ -400,10 +384,7 @@ read_name(StringInfo in, char *name)
 	name[size] = '\0';
 }
 
-/*
- * The type of that OID, if it still has the name; else, in a restored database, the one of that
- * name; else it was renamed.
- */
+/* the type of that name, whatever its OID in a restored database; of that OID, if it was renamed */
 Oid
 mr_type_read(StringInfo in)
 {
@@ -416,8 +397,6 @@ mr_type_read(StringInfo in)
 		return type;
 	read_name(in, namespace);
 	read_name(in, name);
-	if (has_name(type, namespace, name))
-		return type;
 	named = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(name),
 							ObjectIdGetDatum(get_namespace_oid(namespace, true)));
 	return OidIsValid(named) ? named : type;
