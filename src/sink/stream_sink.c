@@ -181,15 +181,17 @@ mr_stream_sink_forget(void)
 
 /* ---------- delivering ---------- */
 
-void
-mr_stream_sink_deliver(MrStreamSink *sink, const MrPartitionOffset *offsets, int n)
+/* position: what commits with the messages; NULL: nobody is to see them */
+static void
+produce(MrStreamSink *sink, Position *position)
 {
-	Position	position = {sink, offsets, n};
-
 	look_for_too_large(sink);
 	PG_TRY();
 	{
-		(void) mr_produce_now(sink->producer, send_position, &position);
+		if (position != NULL)
+			mr_produce_now(sink->producer, send_position, position);
+		else
+			mr_produce_in_vain(sink->producer);
 	}
 	PG_CATCH();
 	{
@@ -201,18 +203,15 @@ mr_stream_sink_deliver(MrStreamSink *sink, const MrPartitionOffset *offsets, int
 }
 
 void
+mr_stream_sink_deliver(MrStreamSink *sink, const MrPartitionOffset *offsets, int n)
+{
+	Position	position = {sink, offsets, n};
+
+	produce(sink, &position);
+}
+
+void
 mr_stream_sink_try(MrStreamSink *sink)
 {
-	look_for_too_large(sink);
-	PG_TRY();
-	{
-		mr_produce_in_vain(sink->producer);
-	}
-	PG_CATCH();
-	{
-		learn(sink);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	remember(NULL, 0);
+	produce(sink, NULL);
 }

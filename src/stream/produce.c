@@ -412,28 +412,20 @@ only_buffer(void)
 	return buffer == NULL || mr_spill_length(buffer->spill) == 0 ? NULL : buffer;
 }
 
-bool
-mr_produce_now(MrProducer *producer, void (*with_them) (void *arg), void *arg)
+/* what goes with the messages before their transaction commits */
+typedef struct Companion
 {
-	ProduceBuffer *buffer = only_buffer();
+	void		(*send) (void *arg);
+	void	   *arg;
+} Companion;
 
-	if (buffer == NULL)
-		return false;
-	PG_TRY();
-	{
-		send_messages(buffer, producer);
-		with_them(arg);
-		mr_producer_commit_unseen(producer);
-	}
-	PG_CATCH();
-	{
-		/* or readers of the topic wait for it until its time is over */
-		(void) mr_producer_abort(producer);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
+static void
+send_now(ProduceBuffer *buffer, MrProducer *producer, const Companion *with_them)
+{
+	send_messages(buffer, producer);
+	with_them->send(with_them->arg);
+	mr_producer_commit_unseen(producer);
 	mr_spill_clear(buffer->spill);
-	return true;
 }
 
 /* a transaction that has not failed */
@@ -447,12 +439,8 @@ abort_transaction(MrProducer *producer)
 }
 
 static void
-send_in_vain(MrProducer *producer)
+send_in_vain(ProduceBuffer *buffer, MrProducer *producer, const Companion *with_them)
 {
-	ProduceBuffer *buffer = only_buffer();
-
-	if (buffer == NULL)
-		return;
 	send_messages(buffer, producer);
 	if (!mr_producer_settle(producer))
 		ereport(ERROR,
@@ -512,22 +500,18 @@ refuse_too_large(MrProducer *producer)
 }
 
 static void
-survey(MrProducer *producer)
+survey(ProduceBuffer *buffer, MrProducer *producer, const Companion *with_them)
 {
-	ProduceBuffer *buffer = only_buffer();
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "millrace survey", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	Chunk	   *chunk = palloc(sizeof(Chunk));
-	uint64		end = buffer == NULL ? 0 : mr_spill_length(buffer->spill);
+	uint64		end = mr_spill_length(buffer->spill);
 
-	if (buffer != NULL)
-		mr_spill_rewind(buffer->spill);
-	while (buffer != NULL && mr_spill_position(buffer->spill) < end)
+	mr_spill_rewind(buffer->spill);
+	while (mr_spill_position(buffer->spill) < end)
 	{
-		MemoryContext messages = AllocSetContextCreate(context, "millrace survey", ALLOCSET_DEFAULT_SIZES);
+		Chunk	   *chunk = palloc(sizeof(Chunk));
 		bool		passed;
 
-		MemoryContextSwitchTo(messages);
 		read_chunk(buffer, chunk, end);
 		do
 		{
@@ -538,8 +522,7 @@ survey(MrProducer *producer)
 				refuse_too_large(producer);
 			abort_transaction(producer);
 		} while (!passed);
-		MemoryContextSwitchTo(context);
-		MemoryContextDelete(messages);
+		MemoryContextReset(context);
 	}
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
@@ -547,11 +530,16 @@ survey(MrProducer *producer)
 
 /* whatever goes wrong, readers of the topic shall not wait for an open transaction */
 static void
-with_abort(void (*work) (MrProducer *producer), MrProducer *producer)
+with_abort(void (*work) (ProduceBuffer *buffer, MrProducer *producer, const Companion *with_them),
+		   MrProducer *producer, const Companion *with_them)
 {
+	ProduceBuffer *buffer = only_buffer();
+
+	if (buffer == NULL)
+		return;
 	PG_TRY();
 	{
-		work(producer);
+		work(buffer, producer, with_them);
 	}
 	PG_CATCH();
 	{
@@ -562,15 +550,23 @@ with_abort(void (*work) (MrProducer *producer), MrProducer *producer)
 }
 
 void
+mr_produce_now(MrProducer *producer, void (*with_them) (void *arg), void *arg)
+{
+	const Companion companion = {with_them, arg};
+
+	with_abort(send_now, producer, &companion);
+}
+
+void
 mr_produce_in_vain(MrProducer *producer)
 {
-	with_abort(send_in_vain, producer);
+	with_abort(send_in_vain, producer, NULL);
 }
 
 void
 mr_produce_survey(MrProducer *producer)
 {
-	with_abort(survey, producer);
+	with_abort(survey, producer, NULL);
 }
 
 static void

@@ -34,11 +34,10 @@ extern void mr_produce_restrict(Oid relid, MrProducer *producer);
 
 /*
  * Send now what is there, in a transaction of the given producer, and call with_them(arg)
- * before that is committed; nothing is left for the current transaction's commit.  False,
- * and no transaction at all, when there is nothing.  After an ERROR the producer is of no
- * more use.
+ * before that is committed; nothing is left for the current transaction's commit.  No
+ * transaction at all when there is nothing.  After an ERROR the producer is of no more use.
  */
-extern bool mr_produce_now(MrProducer *producer, void (*with_them) (void *arg), void *arg);
+extern void mr_produce_now(MrProducer *producer, void (*with_them) (void *arg), void *arg);
 
 /* have the broker take what is there, for nobody to see: ERROR when it does not, as above */
 extern void mr_produce_in_vain(MrProducer *producer);
