@@ -117,7 +117,9 @@ FROM live.two;
 SELECT millrace.combine(i) = (SELECT percentile_cont(0.3) WITHIN GROUP (ORDER BY i4) FROM plain.events) AS i FROM live.percentiles;
 SELECT millrace.combine(t) = (SELECT count(DISTINCT left(t, 1)) FROM plain.events) AS t FROM live.distinct;
 -- a rank of a row that the group gives: of one group it could be, of several there is none
+\set VERBOSITY default
 SELECT millrace.combine(r) FROM live."null of group";
+\set VERBOSITY terse
 SELECT millrace.combine(p) FROM live."null of group";
 SELECT millrace.combine(c) OVER () FROM live."null of group";
 SELECT g, millrace.combine(d) FROM live."null of group" GROUP BY g;
