@@ -18,6 +18,7 @@
 typedef struct Admin
 {
 	MrClient   *client;
+	MrTrouble  *trouble;		/* the client's */
 	rd_kafka_queue_t *queue;
 	rd_kafka_event_t *event;
 	const char *topic;
@@ -47,6 +48,7 @@ create_admin(List *props, const char *topic, int timeout_ms)
 	admin->end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	admin->client = mr_client_create(RD_KAFKA_PRODUCER, props, NULL, NULL,
 									 release_admin, admin, NULL);
+	admin->trouble = mr_client_trouble(admin->client);
 	admin->queue = rd_kafka_queue_new(mr_client_handle(admin->client));
 	mr_client_watch(admin->client, admin->queue);
 	return admin;
@@ -64,8 +66,8 @@ throw_unreachable(Admin *admin, rd_kafka_resp_err_t err)
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
 			 errmsg("could not create topic \"%s\": %s", admin->topic,
-					mr_client_explain(admin->client, err)),
-			 mr_client_hint(admin->client)));
+					mr_trouble_explain(admin->trouble, err)),
+			 mr_trouble_hint(admin->trouble)));
 }
 
 /* err and its text are the broker's, or librdkafka's own when that refuses the request. */
@@ -133,8 +135,8 @@ await_result(Admin *admin)
 		int			remaining = remaining_ms(admin);
 
 		mr_client_serve(admin->client);
-		if (remaining <= 0 || mr_client_trouble(admin->client) == MR_KAFKA_AUTH)
-			throw_unreachable(admin, mr_client_trouble(admin->client) == MR_KAFKA_AUTH ?
+		if (remaining <= 0 || mr_trouble_kind(admin->trouble) == MR_KAFKA_AUTH)
+			throw_unreachable(admin, mr_trouble_kind(admin->trouble) == MR_KAFKA_AUTH ?
 							  RD_KAFKA_RESP_ERR__AUTHENTICATION : RD_KAFKA_RESP_ERR__TIMED_OUT);
 		mr_client_pause(admin->client, Min(remaining, 100));
 	}

@@ -16,8 +16,8 @@ mr_consumer_throw_no_answer(MrConsumer *consumer, rd_kafka_resp_err_t err)
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
 			 errmsg("could not read topic \"%s\": %s",
-					consumer->topic, mr_client_explain(consumer->client, err)),
-			 mr_client_hint(consumer->client)));
+					consumer->topic, mr_trouble_explain(consumer->trouble, err)),
+			 mr_trouble_hint(consumer->trouble)));
 }
 
 int

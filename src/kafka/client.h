@@ -1,13 +1,14 @@
 /*
  * kafka/client.h
- *		What consumer, producer and admin share: a librdkafka handle with its events, logs,
- *		troubles and waits.  Private to this folder.
+ *		What consumer, producer and admin share: a librdkafka handle with its events, waits
+ *		and questions.  Private to this folder.
  */
 #ifndef MR_KAFKA_CLIENT_H
 #define MR_KAFKA_CLIENT_H
 
 #include "kafka/consumer.h"
 #include "kafka/question.h"
+#include "kafka/trouble.h"
 
 #include <librdkafka/rdkafka.h>
 
@@ -62,26 +63,11 @@ extern void mr_client_keep_latch(MrClient *client);
 /* have librdkafka's broker threads look now whether there is something to fetch */
 extern void mr_client_nudge(MrClient *client);
 
-/* The trouble that the client is in. */
-extern MrErrorKind mr_client_trouble(MrClient *client);
-extern char *mr_client_reason(MrClient *client);
-extern bool mr_client_is_down(MrClient *client);
-extern void mr_client_note(MrClient *client, rd_kafka_resp_err_t err, const char *reason);
-extern void mr_client_note_denied(MrClient *client, const char *reason);
-
-/* some broker answered; data: with messages, or the end of a partition */
-extern void mr_client_well(MrClient *client, bool data);
-
-/* what is to be said of err: the client's trouble when that says more; without secrets */
-extern const char *mr_client_explain(MrClient *client, rd_kafka_resp_err_t err);
+/* the trouble that the client is in; as long as the client lives */
+extern MrTrouble *mr_client_trouble(MrClient *client);
 
 /* copy of a text of librdkafka's without secrets, palloc'd */
 extern char *mr_client_scrub(MrClient *client, const char *text);
-
-/* errhint() when there is something to advise, for use inside ereport() */
-extern int	mr_client_hint(MrClient *client);
-
-extern MrErrorKind mr_client_classify(rd_kafka_resp_err_t err);
 
 /*
  * Put a question to the broker.  mr_client_ask waits for the answer, in which case an

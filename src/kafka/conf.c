@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "kafka/conf.h"
+#include "lib/stringinfo.h"
 
 #include <librdkafka/rdkafka.h>
 
@@ -121,6 +122,57 @@ mr_conf_is_secret(const char *name)
 	static const char *const names[] = {"sasl.oauthbearer.config", NULL};
 
 	return ends_with(name, suffixes) || in_list(name, names);
+}
+
+List *
+mr_conf_secrets(const List *props)
+{
+	List	   *secrets = NIL;
+	ListCell   *lc;
+
+	foreach(lc, props)
+	{
+		const MrProperty *prop = lfirst(lc);
+
+		if (mr_conf_is_secret(prop->name) && prop->value[0] != '\0')
+			secrets = lappend(secrets, pstrdup(prop->value));
+	}
+	return secrets;
+}
+
+static char *
+replace_all(const char *source, const char *what)
+{
+	StringInfoData out;
+	const char *hit;
+
+	initStringInfo(&out);
+	while ((hit = strstr(source, what)) != NULL)
+	{
+		appendBinaryStringInfo(&out, source, hit - source);
+		appendStringInfoString(&out, "***");
+		source = hit + strlen(what);
+	}
+	appendStringInfoString(&out, source);
+	return out.data;
+}
+
+char *
+mr_conf_scrub(const char *text, const List *secrets)
+{
+	char	   *result = pstrdup(text);
+	ListCell   *lc;
+
+	foreach(lc, secrets)
+	{
+		char	   *before = result;
+
+		if (strstr(before, lfirst(lc)) == NULL)
+			continue;
+		result = replace_all(before, lfirst(lc));
+		pfree(before);
+	}
+	return result;
 }
 
 bool

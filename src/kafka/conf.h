@@ -39,6 +39,12 @@ extern bool mr_conf_is_secret(const char *name);
 /* credentials that may stand in user mappings beside secrets (sasl.username, …) */
 extern bool mr_conf_is_credential(const char *name);
 
+/* the values of those of these properties that are secret, palloc'd, as List of char * */
+extern List *mr_conf_secrets(const List *props);
+
+/* copy of a text without secrets, palloc'd */
+extern char *mr_conf_scrub(const char *text, const List *secrets);
+
 /* runs a command, loads a library, or reads a file on the server: superusers only */
 extern bool mr_conf_is_privileged(const char *name);
 

@@ -191,6 +191,7 @@ create_in_current_context(List *props, const char *topic, const char *group_id, 
 	consumer->nudging = nudging;
 	consumer->client = mr_client_create(RD_KAFKA_CONSUMER, props, defaults, owned,
 										release_consumer, consumer, NULL);
+	consumer->trouble = mr_client_trouble(consumer->client);
 	consumer->queue = rd_kafka_queue_get_consumer(mr_client_handle(consumer->client));
 	consumer->rkt = rd_kafka_topic_new(mr_client_handle(consumer->client), topic, NULL);
 	if (consumer->rkt == NULL)
@@ -335,21 +336,21 @@ take_event(MrConsumer *consumer, const rd_kafka_message_t *rkmessage)
 		case RD_KAFKA_RESP_ERR__PARTITION_EOF:
 			if (status != NULL)
 				take_end(consumer, status, rkmessage->offset);
-			mr_client_well(consumer->client, true);
+			mr_trouble_end(consumer->trouble, true);
 			consumer->heard = true;
 			break;
 		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
 			if (status != NULL && (rkmessage->offset >= status->position ||
 								   mr_consumer_continuity(consumer, status)->state != MR_RECALL_NONE))
 				status->out_of_range = true;
-			mr_client_well(consumer->client, true);
+			mr_trouble_end(consumer->trouble, true);
 			consumer->heard = true;
 			break;
 		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-			mr_client_note_denied(consumer->client, rd_kafka_message_errstr(rkmessage));
+			mr_trouble_note_denied(consumer->trouble, rd_kafka_message_errstr(rkmessage));
 			break;
 		default:
-			mr_client_note(consumer->client, rkmessage->err, rd_kafka_message_errstr(rkmessage));
+			mr_trouble_note(consumer->trouble, rkmessage->err, rd_kafka_message_errstr(rkmessage));
 			break;
 	}
 }
@@ -425,7 +426,7 @@ take_batch(MrConsumer *consumer, MrMessage *msgs)
 		rd_kafka_message_destroy(rkmessage);
 	}
 	if (taken > 0)
-		mr_client_well(consumer->client, true);
+		mr_trouble_end(consumer->trouble, true);
 	return taken;
 }
 
@@ -512,7 +513,7 @@ take(MrConsumer *consumer, MrMessage *msgs, int max)
 static bool
 needs_probe(MrConsumer *consumer)
 {
-	MrErrorKind trouble = mr_client_trouble(consumer->client);
+	MrErrorKind trouble = mr_trouble_kind(consumer->trouble);
 
 	return consumer->nstatus > 0 && trouble != MR_KAFKA_FATAL &&
 		(trouble != MR_KAFKA_OK || !consumer->heard);
@@ -534,11 +535,11 @@ judge_topic(MrConsumer *consumer, int partitions)
 			strlcpy(reason, rd_kafka_err2str(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART), sizeof(reason));
 		else
 			snprintf(reason, sizeof(reason), "there is no partition %d", partition);
-		mr_client_well(consumer->client, false);
-		mr_client_note(consumer->client, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, reason);
+		mr_trouble_end(consumer->trouble, false);
+		mr_trouble_note(consumer->trouble, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, reason);
 		return;
 	}
-	mr_client_well(consumer->client, false);
+	mr_trouble_end(consumer->trouble, false);
 	consumer->heard = true;
 }
 
@@ -553,7 +554,7 @@ take_probe(MrConsumer *consumer)
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		judge_topic(consumer, mr_client_partitions(consumer->client));
 	else
-		mr_client_note(consumer->client, err, mr_client_explain(consumer->client, err));
+		mr_trouble_note(consumer->trouble, err, mr_trouble_explain(consumer->trouble, err));
 }
 
 static void
@@ -652,7 +653,7 @@ mr_consumer_status(MrConsumer *consumer, int *n)
 MrErrorKind
 mr_consumer_error(MrConsumer *consumer, const char **message)
 {
-	MrErrorKind trouble = mr_client_trouble(consumer->client);
+	MrErrorKind trouble = mr_trouble_kind(consumer->trouble);
 
 	if (message == NULL)
 		return trouble;
@@ -663,7 +664,7 @@ mr_consumer_error(MrConsumer *consumer, const char **message)
 	{
 		MemoryContext old = MemoryContextSwitchTo(consumer->cxt);
 
-		consumer->error = mr_client_reason(consumer->client);
+		consumer->error = mr_trouble_reason(consumer->trouble);
 		MemoryContextSwitchTo(old);
 	}
 	*message = consumer->error;

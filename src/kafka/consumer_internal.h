@@ -16,6 +16,7 @@ struct MrConsumer
 {
 	MemoryContext cxt;
 	MrClient   *client;
+	MrTrouble  *trouble;		/* the client's */
 	rd_kafka_topic_t *rkt;
 	rd_kafka_queue_t *queue;
 	char	   *topic;

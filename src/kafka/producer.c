@@ -79,6 +79,7 @@ struct MrProducer
 {
 	MemoryContext cxt;
 	MrClient   *client;
+	MrTrouble  *trouble;		/* the client's */
 	ProducerTopic *topics;
 	bool		initialized;	/* init_transactions is through */
 	bool		in_transaction;
@@ -247,6 +248,7 @@ mr_producer_create(List *props, const char *transactional_id, int batch_size)
 	producer->cxt = cxt;
 	producer->client = mr_client_create(RD_KAFKA_PRODUCER, props, defaults, owned,
 										release_producer, producer, note_delivery);
+	producer->trouble = mr_client_trouble(producer->client);
 	MemoryContextSwitchTo(old);
 	return producer;
 }
@@ -273,7 +275,7 @@ forget_deliveries(ProducerTopic *topic, int from)
 static int
 sqlstate_of(rd_kafka_resp_err_t err)
 {
-	switch (mr_client_classify(err))
+	switch (mr_trouble_classify(err))
 	{
 		case MR_KAFKA_TRANSIENT:
 		case MR_KAFKA_AUTH:
@@ -317,14 +319,14 @@ advice_on(MrProducer *producer, rd_kafka_resp_err_t err)
 {
 	char	   *timeout;
 
-	if (mr_client_trouble(producer->client) != MR_KAFKA_FATAL &&
+	if (mr_trouble_kind(producer->trouble) != MR_KAFKA_FATAL &&
 		err != RD_KAFKA_RESP_ERR__FENCED &&
 		err != RD_KAFKA_RESP_ERR_PRODUCER_FENCED &&
 		err != RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH &&
 		err != RD_KAFKA_RESP_ERR_INVALID_TXN_STATE &&
 		err != RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING &&
 		err != RD_KAFKA_RESP_ERR__TIMED_OUT)
-		return mr_client_hint(producer->client);
+		return mr_trouble_hint(producer->trouble);
 
 	timeout = mr_client_property(producer->client, "transaction.timeout.ms");
 	return errhint("The transaction may have taken longer than the property \"transaction.timeout.ms\" (%s) allows.",
@@ -349,9 +351,9 @@ check_failure(MrProducer *producer)
 			ereport(ERROR,
 					(errcode(sqlstate_of(producer->failure)),
 					 errmsg("could not produce to topic \"%s\": %s", producer->failed_topic,
-							mr_client_trouble(producer->client) == MR_KAFKA_OK ?
+							mr_trouble_kind(producer->trouble) == MR_KAFKA_OK ?
 							producer->failed_reason :
-							mr_client_explain(producer->client, producer->failure)),
+							mr_trouble_explain(producer->trouble, producer->failure)),
 					 advice_on(producer, producer->failure)));
 	}
 }
@@ -382,20 +384,20 @@ throw_timed_out(MrProducer *producer, const char *what)
 	ereport(ERROR,
 			(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
 			 errmsg("could not %s a Kafka transaction: %s", what,
-					mr_client_explain(producer->client, RD_KAFKA_RESP_ERR__TIMED_OUT)),
-			 mr_client_hint(producer->client)));
+					mr_trouble_explain(producer->trouble, RD_KAFKA_RESP_ERR__TIMED_OUT)),
+			 mr_trouble_hint(producer->trouble)));
 }
 
 /* A refused login does not get better by waiting. */
 static void
 check_login(MrProducer *producer, const char *what)
 {
-	if (mr_client_trouble(producer->client) == MR_KAFKA_AUTH)
+	if (mr_trouble_kind(producer->trouble) == MR_KAFKA_AUTH)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
 				 errmsg("could not %s a Kafka transaction: %s", what,
-						mr_client_reason(producer->client)),
-				 mr_client_hint(producer->client)));
+						mr_trouble_reason(producer->trouble)),
+				 mr_trouble_hint(producer->trouble)));
 }
 
 /* ----------------------------------------------------------------
@@ -430,7 +432,7 @@ complete(MrProducer *producer, TransactionCall call, const char *what, int timeo
 		mr_client_serve(producer->client);
 		check_login(producer, what);
 		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
-									   mr_client_is_down(producer->client) ? down_ms : timeout_ms))
+									   mr_trouble_is_down(producer->trouble) ? down_ms : timeout_ms))
 			throw_timed_out(producer, what);
 		mr_client_pause(producer->client, slow ? 0 : SLICE_MS);
 	}
@@ -570,7 +572,7 @@ mr_producer_abort(MrProducer *producer)
 
 	while (producer->in_transaction && !producer->dead)
 	{
-		int			patience = mr_client_trouble(producer->client) == MR_KAFKA_OK ?
+		int			patience = mr_trouble_kind(producer->trouble) == MR_KAFKA_OK ?
 		ABORT_TIMEOUT_MS : ABORT_IN_TROUBLE_MS;
 		rd_kafka_error_t *error = rd_kafka_abort_transaction(mr_client_handle(producer->client),
 															 SLICE_MS);
@@ -601,8 +603,8 @@ ask_partitions(MrProducer *producer, const char *topic)
 		ereport(ERROR,
 				(errcode(sqlstate_of(err)),
 				 errmsg("could not produce to topic \"%s\": %s", topic,
-						mr_client_explain(producer->client, err)),
-				 mr_client_hint(producer->client)));
+						mr_trouble_explain(producer->trouble, err)),
+				 mr_trouble_hint(producer->trouble)));
 	if (mr_client_partitions(producer->client) == 0)
 		throw_no_topic(topic);
 	return mr_client_partitions(producer->client);
@@ -616,7 +618,7 @@ throw_group_error(MrProducer *producer, const char *what, const char *group, rd_
 	ereport(ERROR,
 			(errcode(sqlstate_of(err)),
 			 errmsg("could not %s offsets of group \"%s\": %s", what, group,
-					mr_client_explain(producer->client, err)),
+					mr_trouble_explain(producer->trouble, err)),
 			 advice_on(producer, err)));
 }
 
@@ -825,8 +827,8 @@ throw_send_error(MrProducer *producer, const char *topic, rd_kafka_resp_err_t er
 		throw_too_large(producer, topic, msg->key_len + msg->value_len);
 	/* "erroneous state": the transaction has failed already, for that reason */
 	if (err == RD_KAFKA_RESP_ERR__STATE &&
-		mr_client_trouble(producer->client) != MR_KAFKA_OK)
-		strlcpy(reason, mr_client_reason(producer->client), sizeof(reason));
+		mr_trouble_kind(producer->trouble) != MR_KAFKA_OK)
+		strlcpy(reason, mr_trouble_reason(producer->trouble), sizeof(reason));
 	else
 		strlcpy(reason, rd_kafka_err2str(err), sizeof(reason));
 	ereport(ERROR,

@@ -57,7 +57,7 @@ recall(MrConsumer *consumer, const MrPartitionResume *parts, int n, int timeout_
 	{
 		long		remaining = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
 
-		if (remaining <= 0 || mr_client_trouble(recaller->client) == MR_KAFKA_AUTH)
+		if (remaining <= 0 || mr_trouble_kind(recaller->trouble) == MR_KAFKA_AUTH)
 			mr_consumer_throw_no_answer(recaller, RD_KAFKA_RESP_ERR__TIMED_OUT);
 		mr_consumer_release(recaller, msgs,
 							mr_consumer_poll(recaller, msgs, lengthof(msgs), (int) remaining));
