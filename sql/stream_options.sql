@@ -74,6 +74,11 @@ SELECT millrace.create_topic('so', 't');
 CREATE SERVER so_user FOREIGN DATA WRAPPER millrace OPTIONS ("plugin.library.paths" 'evil');
 CREATE SERVER so_user FOREIGN DATA WRAPPER millrace OPTIONS ("sasl.kerberos.kinit.cmd" 'evil');
 CREATE SERVER so_user FOREIGN DATA WRAPPER millrace OPTIONS ("ssl.ca.location" '/etc/passwd');
+\set VERBOSITY terse
+CREATE SERVER so_user FOREIGN DATA WRAPPER millrace OPTIONS ("security.protocol" ' sasl_plaintext');
+CREATE SERVER so_user FOREIGN DATA WRAPPER millrace
+  OPTIONS ("security.protocol" 'sasl_ssl', "sasl.mechanisms" 'PLAIN', "sasl.mechanism" 'GSSAPI');
+\set VERBOSITY default
 CREATE SERVER so_user FOREIGN DATA WRAPPER millrace OPTIONS ("client.id" 'user');
 CREATE USER MAPPING FOR CURRENT_USER SERVER so_user OPTIONS ("ssl.key.location" '/etc/passwd');
 RESET ROLE;

@@ -235,16 +235,34 @@ mr_conf_value(const List *props, const char *name)
 	return NULL;
 }
 
+/*
+ * librdkafka is asked what the values come to: it knows the mechanisms under two names, of which
+ * the last one set wins, and takes blanks around a protocol.
+ */
 bool
 mr_conf_is_kerberos(const List *props)
 {
-	const char *protocol = mr_conf_value(props, "security.protocol");
-	const char *mechanism = mr_conf_value(props, "sasl.mechanisms");
+	rd_kafka_conf_t *conf = rd_kafka_conf_new();
+	char		protocol[64] = "";
+	char		mechanism[64] = "";
+	size_t		protocol_size = sizeof(protocol);
+	size_t		mechanism_size = sizeof(mechanism);
+	ListCell   *lc;
 
-	if (mechanism == NULL)
-		mechanism = mr_conf_value(props, "sasl.mechanism");
-	return protocol != NULL && pg_strncasecmp(protocol, "sasl", strlen("sasl")) == 0 &&
-		(mechanism == NULL || pg_strcasecmp(mechanism, "GSSAPI") == 0);
+	foreach(lc, props)
+	{
+		const MrProperty *prop = lfirst(lc);
+
+		if (strcmp(prop->name, "security.protocol") == 0 ||
+			strcmp(prop->name, "sasl.mechanism") == 0 ||
+			strcmp(prop->name, "sasl.mechanisms") == 0)
+			(void) rd_kafka_conf_set(conf, prop->name, prop->value, NULL, 0);
+	}
+	(void) rd_kafka_conf_get(conf, "security.protocol", protocol, &protocol_size);
+	(void) rd_kafka_conf_get(conf, "sasl.mechanisms", mechanism, &mechanism_size);
+	rd_kafka_conf_destroy(conf);
+	return pg_strncasecmp(protocol, "sasl", strlen("sasl")) == 0 &&
+		pg_strcasecmp(mechanism, "GSSAPI") == 0;
 }
 
 bool
