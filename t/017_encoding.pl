@@ -48,4 +48,12 @@ my ($rc, $out, $err) = $node->psql('latin', 'SELECT id, s FROM words WHERE posit
 is("$rc $out", '0 3|plain', 'a scan leaves out what the database cannot say');
 like($err, qr/offset 3: column "s": .* has no equivalent in encoding "LATIN1"/, '... and warns');
 
+# names of columns and paths are text of the database, too
+$node->safe_psql('latin', q{SET client_encoding = 'UTF8';
+	CREATE FOREIGN TABLE "wörter" ("größe" int, inner_size int OPTIONS (path 'maß.größe'), "zähler" int[])
+	SERVER kafka OPTIONS (topic '} . create_topic(topic_name('names')) . q{');
+	INSERT INTO "wörter" VALUES (1, 2, '{3}')});
+is(latin(q{SET client_encoding = 'UTF8'; SELECT "größe", inner_size, "zähler" FROM "wörter"}), '1|2|{3}',
+	'fields are found by names that are not ASCII');
+
 done_testing();

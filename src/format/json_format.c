@@ -90,7 +90,7 @@ create_parser(MrDecoder *decoder, const MrColumn *const *columns)
 		int			n = 0;
 
 		foreach(lc, columns[i]->path)
-			names[n++] = lfirst(lc);
+			names[n++] = pg_server_to_any(lfirst(lc), strlen(lfirst(lc)), PG_UTF8);
 		paths[i].names = names;
 		paths[i].nnames = n;
 	}
