@@ -25,7 +25,6 @@
 #include "optimizer/optimizer.h"
 #include "utils/array.h"
 #include "utils/date.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/typcache.h"
@@ -243,18 +242,19 @@ integer_operand(Datum value, Oid type)
 static void
 narrow_timestamp(MrBounds *bounds, const BoundClause *clause, Datum value)
 {
-	Timestamp	ts;
+	Timestamp	ts = DatumGetTimestamp(value);
 	int64		usecs;
 	int64		ms;
+	int			overflow;
 
 	if (clause->strategy == BTLessStrategyNumber || clause->strategy == BTLessEqualStrategyNumber)
 		return;
 
+	/* as the operators do: what is out of range becomes infinite */
 	if (clause->type == DATEOID)
-		value = DirectFunctionCall1(date_timestamptz, value);
+		ts = date2timestamptz_opt_overflow(DatumGetDateADT(value), &overflow);
 	else if (clause->type == TIMESTAMPOID && clause->column->type == TIMESTAMPTZOID)
-		value = DirectFunctionCall1(timestamp_timestamptz, value);
-	ts = DatumGetTimestamp(value);
+		ts = timestamp2timestamptz_opt_overflow(ts, &overflow);
 
 	if (TIMESTAMP_IS_NOBEGIN(ts))
 		return;
