@@ -21,9 +21,7 @@
 
 #include <limits.h>
 
-#include "common/hashfn.h"
-#include "kafka/client.h"
-#include "kafka/producer.h"
+#include "kafka/producer_error.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -31,12 +29,12 @@
 /* Longest blocking call between two looks at interrupts. */
 #define SLICE_MS			100
 
-/* How long the broker may take to give us a producer id, and to answer for a topic. */
+/* How long the broker may take to answer for a topic, and to give us a producer id. */
+#define TOPIC_TIMEOUT_MS	10000
 #define BEGIN_TIMEOUT_MS	15000
 
-/* The same while no broker can be reached at all: every address was tried by then. */
+/* The latter while no broker can be reached at all: every address was tried by then. */
 #define DOWN_TIMEOUT_MS		3000
-#define TOPIC_TIMEOUT_MS	10000
 
 /* How long the broker may take to acknowledge what will not be committed. */
 #define SETTLE_TIMEOUT_MS	15000
@@ -44,9 +42,6 @@
 /* An abort that takes longer is left to the broker. */
 #define ABORT_TIMEOUT_MS	3000
 #define ABORT_IN_TROUBLE_MS	300
-
-/* How long the group's coordinator may take. */
-#define GROUP_TIMEOUT_MS	15000
 
 /* Grace after transaction.timeout.ms, within which librdkafka itself should give up. */
 #define COMMIT_GRACE_MS		10000
@@ -61,46 +56,6 @@
 /* Events are looked at after so many messages, and this often when the queue is full. */
 #define SERVE_EVERY			4096
 #define QUEUE_FULL_WAIT_MS	5
-
-/* More messages that were too large than these are forgotten. */
-#define TOO_LARGE_MAX		64
-
-typedef struct ProducerTopic
-{
-	struct ProducerTopic *next;
-	char	   *name;
-	rd_kafka_topic_t *rkt;
-	int			partitions;
-	int64	   *delivered;		/* by partition: last offset that this
-								 * transaction has written, -1: none */
-} ProducerTopic;
-
-struct MrProducer
-{
-	MemoryContext cxt;
-	MrClient   *client;
-	MrTrouble  *trouble;		/* the client's */
-	ProducerTopic *topics;
-	bool		initialized;	/* init_transactions is through */
-	bool		in_transaction;
-	bool		dead;			/* of no more use */
-	int64		sent;
-	size_t		max_size;		/* of key and value; 0: not looked up yet */
-
-	/* first failed delivery of this transaction */
-	rd_kafka_resp_err_t failure;
-	char		failed_topic[256];
-	char		failed_reason[256];
-	size_t		failed_size;
-
-	/* messages in batches that were too large for the broker */
-	uint64		too_large[TOO_LARGE_MAX];
-	int			ntoo_large;
-
-	uint64	   *refused;		/* fingerprints */
-	int			nrefused;
-	int			refused_size;
-};
 
 /* ----------------------------------------------------------------
  * Life
@@ -124,47 +79,6 @@ release_producer(void *arg)
 				   RD_KAFKA_PURGE_F_NON_BLOCKING);
 }
 
-/* by which a message is recognized: all that makes its size */
-static uint64
-add_bytes(uint64 hash, const void *bytes, size_t len)
-{
-	hash = hash_combine64(hash, len);
-	return len == 0 ? hash : hash_combine64(hash, hash_bytes_extended(bytes, len, 0));
-}
-
-static uint64
-fingerprint_of(const MrOutMessage *msg)
-{
-	uint64		hash = add_bytes(0, msg->key, msg->key == NULL ? 0 : msg->key_len);
-
-	hash = add_bytes(hash, msg->value, msg->value == NULL ? 0 : msg->value_len);
-	for (int i = 0; i < msg->nheaders; i++)
-	{
-		const MrHeader *header = &msg->headers[i];
-
-		hash = add_bytes(hash, header->name, strlen(header->name));
-		hash = add_bytes(hash, header->value, header->value == NULL ? 0 : header->value_len);
-	}
-	return hash;
-}
-
-static uint64
-fingerprint_of_delivered(const rd_kafka_message_t *rkmessage)
-{
-	uint64		hash = add_bytes(0, rkmessage->key, rkmessage->key_len);
-	rd_kafka_headers_t *headers;
-	const char *name;
-	const void *value;
-	size_t		size;
-
-	hash = add_bytes(hash, rkmessage->payload, rkmessage->len);
-	if (rd_kafka_message_headers(rkmessage, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
-		return hash;
-	for (size_t i = 0; rd_kafka_header_get_all(headers, i, &name, &value, &size) == RD_KAFKA_RESP_ERR_NO_ERROR; i++)
-		hash = add_bytes(add_bytes(hash, name, strlen(name)), value, size);
-	return hash;
-}
-
 static void
 note_success(ProducerTopic *topic, const rd_kafka_message_t *rkmessage)
 {
@@ -185,7 +99,7 @@ note_delivery(void *arg, const rd_kafka_message_t *rkmessage)
 		return;
 	}
 	if (rkmessage->err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE && producer->ntoo_large < TOO_LARGE_MAX)
-		producer->too_large[producer->ntoo_large++] = fingerprint_of_delivered(rkmessage);
+		producer->too_large[producer->ntoo_large++] = mr_fingerprint_delivered(rkmessage);
 	/* messages that an abort has purged are no news */
 	if (producer->failure != RD_KAFKA_RESP_ERR_NO_ERROR ||
 		rkmessage->err == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
@@ -245,7 +159,7 @@ mr_producer_create(List *props, const char *transactional_id, int batch_size)
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	MrProducer *producer = palloc0(sizeof(MrProducer));
 
-	producer->cxt = cxt;
+	producer->cxt = producer->refused.cxt = cxt;
 	producer->client = mr_client_create(RD_KAFKA_PRODUCER, props, defaults, owned,
 										release_producer, producer, note_delivery);
 	producer->trouble = mr_client_trouble(producer->client);
@@ -265,139 +179,6 @@ forget_deliveries(ProducerTopic *topic, int from)
 {
 	for (int i = from; i < topic->partitions; i++)
 		topic->delivered[i] = -1;
-}
-
-/* ----------------------------------------------------------------
- * Errors
- * ----------------------------------------------------------------
- */
-
-static int
-sqlstate_of(rd_kafka_resp_err_t err)
-{
-	switch (mr_trouble_classify(err))
-	{
-		case MR_KAFKA_TRANSIENT:
-		case MR_KAFKA_AUTH:
-			return ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION;
-		default:
-			return ERRCODE_FDW_ERROR;
-	}
-}
-
-static void
-throw_no_topic(const char *topic)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_ERROR),
-			 errmsg("topic \"%s\" does not exist", topic),
-			 errhint("Create it with millrace.create_topic().")));
-}
-
-/*
- * size is that of key and value.  The limit is the client's, or the smaller one that the
- * broker sets for the topic.
- */
-static void
-throw_too_large(MrProducer *producer, const char *topic, size_t size)
-{
-	char	   *limit = mr_client_property(producer->client, "message.max.bytes");
-
-	ereport(ERROR,
-			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("message of %zu bytes is too large for topic \"%s\"", size, topic),
-			 errhint("The limits are the property \"message.max.bytes\" (%s here) and the topic's \"max.message.bytes\".",
-					 limit ? limit : "unknown")));
-}
-
-/*
- * The broker ends a transaction that takes too long by fencing its producer, so librdkafka
- * cannot tell the one from the other either.
- */
-static int
-advice_on(MrProducer *producer, rd_kafka_resp_err_t err)
-{
-	char	   *timeout;
-
-	if (mr_trouble_kind(producer->trouble) != MR_KAFKA_FATAL &&
-		err != RD_KAFKA_RESP_ERR__FENCED &&
-		err != RD_KAFKA_RESP_ERR_PRODUCER_FENCED &&
-		err != RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH &&
-		err != RD_KAFKA_RESP_ERR_INVALID_TXN_STATE &&
-		err != RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING &&
-		err != RD_KAFKA_RESP_ERR__TIMED_OUT)
-		return mr_trouble_hint(producer->trouble);
-
-	timeout = mr_client_property(producer->client, "transaction.timeout.ms");
-	return errhint("The transaction may have taken longer than the property \"transaction.timeout.ms\" (%s) allows.",
-				   timeout ? timeout : "unknown");
-}
-
-static void
-check_failure(MrProducer *producer)
-{
-	switch (producer->failure)
-	{
-		case RD_KAFKA_RESP_ERR_NO_ERROR:
-			return;
-		case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-		case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-			throw_no_topic(producer->failed_topic);
-			break;
-		case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
-			throw_too_large(producer, producer->failed_topic, producer->failed_size);
-			break;
-		default:
-			ereport(ERROR,
-					(errcode(sqlstate_of(producer->failure)),
-					 errmsg("could not produce to topic \"%s\": %s", producer->failed_topic,
-							mr_trouble_kind(producer->trouble) == MR_KAFKA_OK ?
-							producer->failed_reason :
-							mr_trouble_explain(producer->trouble, producer->failure)),
-					 advice_on(producer, producer->failure)));
-	}
-}
-
-/* Takes over the error.  what: "could not … a Kafka transaction" */
-static void
-throw_transaction_error(MrProducer *producer, const char *what, rd_kafka_error_t *error)
-{
-	rd_kafka_resp_err_t err = rd_kafka_error_code(error);
-	char	   *reason = mr_client_scrub(producer->client, rd_kafka_error_string(error));
-
-	if (rd_kafka_error_is_fatal(error))
-		producer->dead = true;
-	rd_kafka_error_destroy(error);
-
-	mr_client_serve(producer->client);
-	check_failure(producer);
-	ereport(ERROR,
-			(errcode(sqlstate_of(err)),
-			 errmsg("could not %s a Kafka transaction: %s", what, reason),
-			 advice_on(producer, err)));
-}
-
-static void
-throw_timed_out(MrProducer *producer, const char *what)
-{
-	check_failure(producer);
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
-			 errmsg("could not %s a Kafka transaction: %s", what,
-					mr_trouble_explain(producer->trouble, RD_KAFKA_RESP_ERR__TIMED_OUT)),
-			 mr_trouble_hint(producer->trouble)));
-}
-
-/* A refused login does not get better by waiting. */
-static void
-check_login(MrProducer *producer, const char *what)
-{
-	if (mr_trouble_kind(producer->trouble) == MR_KAFKA_AUTH)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
-				 errmsg("could not %s a Kafka transaction: %s", what,
-						mr_trouble_reason(producer->trouble)),
-				 mr_trouble_hint(producer->trouble)));
 }
 
 /* ----------------------------------------------------------------
@@ -425,15 +206,15 @@ complete(MrProducer *producer, TransactionCall call, const char *what, int timeo
 		if (error == NULL)
 			return;
 		if (!rd_kafka_error_is_retriable(error))
-			throw_transaction_error(producer, what, error);
+			mr_producer_throw_transaction_error(producer, what, error);
 		slow = rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR__TIMED_OUT;
 		rd_kafka_error_destroy(error);
 
 		mr_client_serve(producer->client);
-		check_login(producer, what);
+		mr_producer_check_login(producer, what);
 		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
 									   mr_trouble_is_down(producer->trouble) ? down_ms : timeout_ms))
-			throw_timed_out(producer, what);
+			mr_producer_throw_timed_out(producer, what);
 		mr_client_pause(producer->client, slow ? 0 : SLICE_MS);
 	}
 }
@@ -460,7 +241,7 @@ mr_producer_begin(MrProducer *producer)
 	mr_producer_init(producer);
 	error = rd_kafka_begin_transaction(mr_client_handle(producer->client));
 	if (error != NULL)
-		throw_transaction_error(producer, "begin", error);
+		mr_producer_throw_transaction_error(producer, "begin", error);
 	producer->in_transaction = true;
 }
 
@@ -516,43 +297,13 @@ mr_producer_commit_unseen(MrProducer *producer)
 	int			timeout_ms = timeout == NULL ? 60000 : atoi(timeout);
 
 	mr_client_serve(producer->client);
-	check_failure(producer);
+	mr_producer_check_failure(producer);
 	timeout_ms = timeout_ms > INT_MAX - COMMIT_GRACE_MS ? INT_MAX : timeout_ms + COMMIT_GRACE_MS;
 	complete(producer, rd_kafka_commit_transaction, "commit", timeout_ms, timeout_ms);
 	mr_client_keep_latch(producer->client);
 	/* librdkafka would not have committed, but let nobody rely on it unseen */
-	check_failure(producer);
+	mr_producer_check_failure(producer);
 	producer->in_transaction = false;
-}
-
-/* once a transaction has failed, for whatever reason: was it that? */
-static bool
-is_too_large(MrProducer *producer)
-{
-	mr_client_serve(producer->client);
-	return producer->failure == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
-}
-
-bool
-mr_producer_settle(MrProducer *producer)
-{
-	rd_kafka_t *rk = mr_client_handle(producer->client);
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_TIMEOUT_MS);
-
-	for (;;)
-	{
-		rd_kafka_resp_err_t err = rd_kafka_flush(rk, SLICE_MS);
-
-		if (is_too_large(producer))
-			return false;
-		check_failure(producer);
-		check_login(producer, "finish");
-		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			return true;
-		if (GetCurrentTimestamp() >= end)
-			throw_timed_out(producer, "finish");
-		mr_client_pause(producer->client, 0);
-	}
 }
 
 void
@@ -588,86 +339,78 @@ mr_producer_abort(MrProducer *producer)
 	return !producer->dead;
 }
 
+void
+mr_producer_abort_or_throw(MrProducer *producer)
+{
+	if (!mr_producer_abort(producer))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
+				 errmsg("could not abort a Kafka transaction")));
+}
+
+bool
+mr_producer_failed_for_size(MrProducer *producer)
+{
+	mr_client_serve(producer->client);
+	return producer->failure == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+}
+
+bool
+mr_producer_settle(MrProducer *producer)
+{
+	rd_kafka_t *rk = mr_client_handle(producer->client);
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_TIMEOUT_MS);
+
+	for (;;)
+	{
+		rd_kafka_resp_err_t err = rd_kafka_flush(rk, SLICE_MS);
+
+		if (mr_producer_failed_for_size(producer))
+			return false;
+		mr_producer_check_failure(producer);
+		mr_producer_check_login(producer, "finish");
+		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
+			return true;
+		if (GetCurrentTimestamp() >= end)
+			mr_producer_throw_timed_out(producer, "finish");
+		mr_client_pause(producer->client, 0);
+	}
+}
+
+void
+mr_producer_end_in_vain(MrProducer *producer)
+{
+	if (!mr_producer_settle(producer))
+		mr_producer_check_failure(producer);
+	mr_producer_abort_or_throw(producer);
+}
+
 /* ----------------------------------------------------------------
  * Messages
  * ----------------------------------------------------------------
  */
 
-static int
-ask_partitions(MrProducer *producer, const char *topic)
+int
+mr_producer_ask_partitions(MrProducer *producer, const char *topic)
 {
 	rd_kafka_resp_err_t err = mr_client_ask(producer->client, mr_question_topic(topic),
 											TOPIC_TIMEOUT_MS);
 
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
 		ereport(ERROR,
-				(errcode(sqlstate_of(err)),
+				(errcode(mr_producer_sqlstate(err)),
 				 errmsg("could not produce to topic \"%s\": %s", topic,
 						mr_trouble_explain(producer->trouble, err)),
 				 mr_trouble_hint(producer->trouble)));
 	if (mr_client_partitions(producer->client) == 0)
-		throw_no_topic(topic);
+		mr_producer_throw_no_topic(topic);
 	return mr_client_partitions(producer->client);
-}
-
-static void
-throw_group_error(MrProducer *producer, const char *what, const char *group, rd_kafka_resp_err_t err)
-{
-	mr_client_serve(producer->client);
-	check_failure(producer);
-	ereport(ERROR,
-			(errcode(sqlstate_of(err)),
-			 errmsg("could not %s offsets of group \"%s\": %s", what, group,
-					mr_trouble_explain(producer->trouble, err)),
-			 advice_on(producer, err)));
-}
-
-MrPartitionOffset *
-mr_producer_group_offsets(MrProducer *producer, const char *group, const char *topic, int *n)
-{
-	int32	   *partitions;
-	MrPartitionOffset *result;
-	rd_kafka_resp_err_t err;
-
-	*n = ask_partitions(producer, topic);
-	partitions = palloc(*n * sizeof(int32));
-	result = palloc(*n * sizeof(MrPartitionOffset));
-	for (int32 i = 0; i < *n; i++)
-		partitions[i] = i;
-	err = mr_client_ask(producer->client, mr_question_group_offsets(group, topic, partitions, *n),
-						GROUP_TIMEOUT_MS);
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		throw_group_error(producer, "read", group, err);
-	for (int32 i = 0; i < *n; i++)
-	{
-		result[i].partition = i;
-		result[i].offset = Max(mr_client_offset(producer->client, i), -1);
-	}
-	pfree(partitions);
-	return result;
-}
-
-void
-mr_producer_send_offsets(MrProducer *producer, const char *group, const char *topic,
-						 const MrPartitionOffset *offsets, int n)
-{
-	rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(n);
-	MrQuestion *question;
-	rd_kafka_resp_err_t err;
-
-	for (int i = 0; i < n; i++)
-		rd_kafka_topic_partition_list_add(list, topic, offsets[i].partition)->offset = offsets[i].offset;
-	question = mr_question_send_offsets(group, list);
-	rd_kafka_topic_partition_list_destroy(list);
-	err = mr_client_ask(producer->client, question, GROUP_TIMEOUT_MS);
-	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		throw_group_error(producer, "send", group, err);
 }
 
 static ProducerTopic *
 add_topic(MrProducer *producer, const char *name)
 {
-	int			partitions = ask_partitions(producer, name);
+	int			partitions = mr_producer_ask_partitions(producer, name);
 	ProducerTopic *topic = MemoryContextAllocZero(producer->cxt, sizeof(ProducerTopic));
 
 	topic->name = MemoryContextStrdup(producer->cxt, name);
@@ -704,7 +447,7 @@ check_partition(MrProducer *producer, ProducerTopic *topic, int32 partition)
 
 	if (partition < before)
 		return;
-	topic->partitions = ask_partitions(producer, topic->name);
+	topic->partitions = mr_producer_ask_partitions(producer, topic->name);
 	topic->delivered = repalloc(topic->delivered, Max(topic->partitions, before) * sizeof(int64));
 	forget_deliveries(topic, before);
 	if (partition >= topic->partitions)
@@ -727,53 +470,12 @@ max_size(MrProducer *producer)
 	return producer->max_size;
 }
 
-bool
-mr_producer_is_refused(const MrProducer *producer, const MrOutMessage *msg)
-{
-	uint64		fingerprint = producer->nrefused == 0 ? 0 : fingerprint_of(msg);
-
-	for (int i = 0; i < producer->nrefused; i++)
-		if (producer->refused[i] == fingerprint)
-			return true;
-	return false;
-}
-
-void
-mr_producer_refuse(MrProducer *producer, const uint64 *fingerprints, int n)
-{
-	if (n == 0)
-		return;
-	if (producer->nrefused + n > producer->refused_size)
-	{
-		producer->refused_size = Max(producer->refused_size * 2, producer->nrefused + n);
-		producer->refused = producer->refused == NULL ?
-			MemoryContextAllocHuge(producer->cxt, sizeof(uint64) * producer->refused_size) :
-			repalloc_huge(producer->refused, sizeof(uint64) * producer->refused_size);
-	}
-	memcpy(producer->refused + producer->nrefused, fingerprints, sizeof(uint64) * n);
-	producer->nrefused += n;
-}
-
-const uint64 *
-mr_producer_refused(const MrProducer *producer, int *n)
-{
-	*n = producer->nrefused;
-	return producer->refused;
-}
-
-const uint64 *
-mr_producer_too_large(const MrProducer *producer, int *n)
-{
-	*n = producer->ntoo_large;
-	return producer->too_large;
-}
-
 void
 mr_producer_check(MrProducer *producer, const char *topic, const MrOutMessage *msg)
 {
 	check_partition(producer, find_topic(producer, topic), msg->partition);
-	if (msg->key_len + msg->value_len > max_size(producer) || mr_producer_is_refused(producer, msg))
-		throw_too_large(producer, topic, msg->key_len + msg->value_len);
+	if (msg->key_len + msg->value_len > max_size(producer) || mr_fingerprints_has(&producer->refused, msg))
+		mr_producer_throw_too_large(producer, topic, msg->key_len + msg->value_len);
 }
 
 static rd_kafka_headers_t *
@@ -785,8 +487,7 @@ build_headers(const MrOutMessage *msg)
 		return NULL;
 	headers = rd_kafka_headers_new(msg->nheaders);
 	for (int i = 0; i < msg->nheaders; i++)
-		rd_kafka_header_add(headers, msg->headers[i].name, -1, msg->headers[i].value,
-							msg->headers[i].value == NULL ? 0 : msg->headers[i].value_len);
+		rd_kafka_header_add(headers, msg->headers[i].name, -1, msg->headers[i].value, msg->headers[i].value_len);
 	return headers;
 }
 
@@ -795,8 +496,6 @@ static rd_kafka_resp_err_t
 produce(MrProducer *producer, ProducerTopic *topic, const MrOutMessage *msg)
 {
 	rd_kafka_headers_t *headers = build_headers(msg);
-	size_t		key_len = msg->key == NULL ? 0 : msg->key_len;
-	size_t		value_len = msg->value == NULL ? 0 : msg->value_len;
 	int32		partition = msg->partition < 0 ? RD_KAFKA_PARTITION_UA : msg->partition;
 	rd_kafka_resp_err_t err;
 
@@ -805,8 +504,8 @@ produce(MrProducer *producer, ProducerTopic *topic, const MrOutMessage *msg)
 							RD_KAFKA_V_PARTITION(partition),
 							RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY),
 							RD_KAFKA_V_TIMESTAMP(msg->timestamp_ms),
-							RD_KAFKA_V_KEY(msg->key, key_len),
-							RD_KAFKA_V_VALUE((void *) msg->value, value_len),
+							RD_KAFKA_V_KEY(msg->key, msg->key_len),
+							RD_KAFKA_V_VALUE((void *) msg->value, msg->value_len),
 							RD_KAFKA_V_HEADERS(headers),
 							RD_KAFKA_V_OPAQUE(topic),
 							RD_KAFKA_V_END);
@@ -815,44 +514,8 @@ produce(MrProducer *producer, ProducerTopic *topic, const MrOutMessage *msg)
 	return err;
 }
 
-static void
-throw_send_error(MrProducer *producer, const char *topic, rd_kafka_resp_err_t err,
-				 const MrOutMessage *msg)
-{
-	char		reason[256];
-
-	mr_client_serve(producer->client);
-	check_failure(producer);
-	if (err == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE)
-		throw_too_large(producer, topic, msg->key_len + msg->value_len);
-	/* "erroneous state": the transaction has failed already, for that reason */
-	if (err == RD_KAFKA_RESP_ERR__STATE &&
-		mr_trouble_kind(producer->trouble) != MR_KAFKA_OK)
-		strlcpy(reason, mr_trouble_reason(producer->trouble), sizeof(reason));
-	else
-		strlcpy(reason, rd_kafka_err2str(err), sizeof(reason));
-	ereport(ERROR,
-			(errcode(sqlstate_of(err)),
-			 errmsg("could not produce to topic \"%s\": %s", topic, reason),
-			 advice_on(producer, err)));
-}
-
-/* The queue is empty, and full: there is nothing to wait for. */
-static void
-throw_never_fits(MrProducer *producer, const char *topic, const MrOutMessage *msg)
-{
-	char	   *limit = mr_client_property(producer->client, "queue.buffering.max.kbytes");
-
-	ereport(ERROR,
-			(errcode(ERRCODE_FDW_ERROR),
-			 errmsg("message of %zu bytes for topic \"%s\" is larger than the producer's queue",
-					msg->key_len + msg->value_len, topic),
-			 errhint("Raise the property \"queue.buffering.max.kbytes\" (%s here).",
-					 limit ? limit : "unknown")));
-}
-
-static rd_kafka_resp_err_t
-hand_over(MrProducer *producer, const char *topic_name, const MrOutMessage *msg)
+rd_kafka_resp_err_t
+mr_producer_hand_over(MrProducer *producer, const char *topic_name, const MrOutMessage *msg)
 {
 	ProducerTopic *topic = find_topic(producer, topic_name);
 	rd_kafka_resp_err_t err = RD_KAFKA_RESP_ERR_NO_ERROR;
@@ -868,7 +531,7 @@ hand_over(MrProducer *producer, const char *topic_name, const MrOutMessage *msg)
 		   (err = produce(producer, topic, msg)) == RD_KAFKA_RESP_ERR__QUEUE_FULL)
 	{
 		if (empty)
-			throw_never_fits(producer, topic_name, msg);
+			mr_producer_throw_never_fits(producer, topic_name, msg->key_len + msg->value_len);
 		mr_client_pause(producer->client, QUEUE_FULL_WAIT_MS);
 		mr_client_serve(producer->client);
 		empty = rd_kafka_outq_len(mr_client_handle(producer->client)) == 0;
@@ -880,20 +543,8 @@ hand_over(MrProducer *producer, const char *topic_name, const MrOutMessage *msg)
 void
 mr_producer_send(MrProducer *producer, const char *topic, const MrOutMessage *msg)
 {
-	rd_kafka_resp_err_t err = hand_over(producer, topic, msg);
+	rd_kafka_resp_err_t err = mr_producer_hand_over(producer, topic, msg);
 
 	if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
-		throw_send_error(producer, topic, err, msg);
-}
-
-bool
-mr_producer_offer(MrProducer *producer, const char *topic, const MrOutMessage *msg)
-{
-	rd_kafka_resp_err_t err = hand_over(producer, topic, msg);
-
-	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-		return true;
-	if (!is_too_large(producer))
-		throw_send_error(producer, topic, err, msg);
-	return false;
+		mr_producer_throw_send_error(producer, topic, err, msg);
 }

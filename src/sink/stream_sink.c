@@ -36,7 +36,8 @@
 
 #include "access/xlog.h"
 #include "failpoint.h"
-#include "kafka/producer.h"
+#include "kafka/group_offsets.h"
+#include "kafka/too_large.h"
 #include "miscadmin.h"
 #include "sink/stream_sink.h"
 #include "stream/produce.h"
@@ -113,10 +114,7 @@ send_position(void *arg)
 static void
 learn(const MrStreamSink *sink)
 {
-	int			n;
-
-	(void) mr_producer_too_large(sink->producer, &n);
-	if (n == 0)
+	if (!mr_producer_met_too_large(sink->producer))
 		return;
 	if (!too_large.alone)
 		too_large.batch_size = Max((too_large.batch_size > 0 ? too_large.batch_size : BATCH_SIZE) / 4, BATCH_SIZE_MIN);

@@ -22,6 +22,7 @@
 #include "millrace.h"
 
 #include "failpoint.h"
+#include "kafka/too_large.h"
 #include "stream/produce.h"
 #include "stream/producer_cache.h"
 #include "stream/spill.h"
@@ -428,25 +429,11 @@ send_now(ProduceBuffer *buffer, MrProducer *producer, const Companion *with_them
 	mr_spill_clear(buffer->spill);
 }
 
-/* a transaction that has not failed */
-static void
-abort_transaction(MrProducer *producer)
-{
-	if (!mr_producer_abort(producer))
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_UNABLE_TO_ESTABLISH_CONNECTION),
-				 errmsg("could not abort a Kafka transaction")));
-}
-
 static void
 send_in_vain(ProduceBuffer *buffer, MrProducer *producer, const Companion *with_them)
 {
 	send_messages(buffer, producer);
-	if (!mr_producer_settle(producer))
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("messages are too large for topic \"%s\"", buffer->targets[0]->topic)));
-	abort_transaction(producer);
+	mr_producer_end_in_vain(producer);
 	mr_spill_clear(buffer->spill);
 }
 
@@ -475,30 +462,6 @@ read_chunk(ProduceBuffer *buffer, Chunk *chunk, uint64 end)
 	}
 }
 
-/* in a transaction: false when it has failed because of a message that was not known to be too large */
-static bool
-offer_chunk(MrProducer *producer, const Chunk *chunk)
-{
-	for (int i = 0; i < chunk->n; i++)
-		if (!mr_producer_is_refused(producer, &chunk->messages[i]) &&
-			!mr_producer_offer(producer, chunk->topics[i], &chunk->messages[i]))
-			return false;
-	return mr_producer_settle(producer);
-}
-
-static void
-refuse_too_large(MrProducer *producer)
-{
-	int			n;
-	const uint64 *fingerprints = mr_producer_too_large(producer, &n);
-
-	if (n == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_ERROR),
-				 errmsg("the broker does not tell which messages are too large")));
-	mr_producer_refuse(producer, fingerprints, n);
-}
-
 static void
 survey(ProduceBuffer *buffer, MrProducer *producer, const Companion *with_them)
 {
@@ -510,18 +473,9 @@ survey(ProduceBuffer *buffer, MrProducer *producer, const Companion *with_them)
 	while (mr_spill_position(buffer->spill) < end)
 	{
 		Chunk	   *chunk = palloc(sizeof(Chunk));
-		bool		passed;
 
 		read_chunk(buffer, chunk, end);
-		do
-		{
-			CHECK_FOR_INTERRUPTS();
-			mr_producer_begin(producer);
-			passed = offer_chunk(producer, chunk);
-			if (!passed)
-				refuse_too_large(producer);
-			abort_transaction(producer);
-		} while (!passed);
+		mr_producer_survey(producer, chunk->topics, chunk->messages, chunk->n);
 		MemoryContextReset(context);
 	}
 	MemoryContextSwitchTo(old);
