@@ -5,7 +5,8 @@
  * The end of each partition is fixed when the scan starts, so a scan ends however fast
  * messages arrive.  A partition is finished when the consumer's position, or the end that
  * it was told, has reached that; the last message's offset is no sign, since transaction
- * markers and compaction leave holes.
+ * markers and compaction leave holes.  A log that has become shorter than that is an error:
+ * it was cut off, or the topic was created again.
  *
  * Messages that cannot be used are left out, as they are of continuous views, and counted
  * in a warning at the end; with on_error = stop the first one is an error, as it stops
@@ -30,6 +31,7 @@
 								 * partition */
 #define QUESTION_TIMEOUT_MS 10000
 #define PATIENCE_MS			30000	/* in trouble, without a message */
+#define END_DOUBT_MS		500 /* at the end of a log that should be longer */
 #define GROUP_ID			"millrace"
 
 
@@ -64,7 +66,8 @@ struct MrTopicScan
 	char	   *first_reject;
 	const MrBatch *stopped;		/* current batch, when an error comes behind
 								 * it */
-	TimestampTz last_progress;
+	TimestampTz last_progress;	/* or begin of waiting for it */
+	TimestampTz last_look;		/* at the ends of logs */
 };
 
 
@@ -243,7 +246,6 @@ mr_topic_scan_start(MrTopicScan *scan, const MrBounds *bounds)
 	}
 	if (scan->nactive > 0)
 		mr_consumer_assign(scan->consumer, parts, scan->nactive);
-	scan->last_progress = GetCurrentTimestamp();
 	pfree(parts);
 }
 
@@ -257,9 +259,22 @@ finish_partition(MrTopicScan *scan, ScanPartition *part)
 	}
 }
 
+/* What lay ahead when the scan began is gone, though nothing of it was removed for its age. */
+static void
+report_cut(const MrTopicScan *scan, int32 partition, int64 high)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FDW_ERROR),
+			 errmsg("partition %d of topic \"%s\" of stream %s has become another while it was read",
+					partition, scan->stream->topic, scan->stream->name),
+			 errdetail("It ends at offset %lld, and ended at offset %lld before.",
+					   (long long) high, (long long) scan->partitions[partition].high),
+			 errhint("The topic may have been created again. Run the query again.")));
+}
+
 /* Retention was faster than we are: go on with the oldest message that is left. */
 static void
-skip_to_oldest(MrTopicScan *scan, int32 partition)
+skip_to_oldest(MrTopicScan *scan, int32 partition, int64 position)
 {
 	ScanPartition *part = &scan->partitions[partition];
 	int64		low;
@@ -267,12 +282,41 @@ skip_to_oldest(MrTopicScan *scan, int32 partition)
 
 	(void) mr_consumer_watermarks(scan->consumer, &partition, 1, &low, &high,
 								  QUESTION_TIMEOUT_MS, false);
-	if (low >= part->end || high <= part->start)
+	if (high < position)
+		report_cut(scan, partition, high);
+	if (low >= part->end)
 		finish_partition(scan, part);
 	else
+		mr_consumer_seek(scan->consumer, partition, Max(position, low));
+}
+
+/*
+ * Nothing comes from partitions that should hold more.  It may be on its way, but a broker does not
+ * tell an end before the one that it has told already.
+ */
+static void
+check_ends(MrTopicScan *scan)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			n;
+	const MrPartitionStatus *status;
+
+	if (!TimestampDifferenceExceeds(Max(scan->last_progress, scan->last_look), now, END_DOUBT_MS))
+		return;
+	scan->last_look = now;
+	status = mr_consumer_status(scan->consumer, &n);
+	for (int i = 0; i < n; i++)
 	{
-		part->start = Max(part->start, low);
-		mr_consumer_seek(scan->consumer, partition, part->start);
+		int32		partition = status[i].partition;
+		int64		low;
+		int64		high;
+
+		if (!scan->partitions[partition].active || status[i].eof < 0)
+			continue;
+		(void) mr_consumer_watermarks(scan->consumer, &partition, 1, &low, &high,
+									  QUESTION_TIMEOUT_MS, false);
+		if (high < scan->partitions[partition].end)
+			report_cut(scan, partition, high);
 	}
 }
 
@@ -294,7 +338,7 @@ check_positions(MrTopicScan *scan)
 			finish_partition(scan, part);
 		else if (status[i].out_of_range)
 		{
-			skip_to_oldest(scan, partition);
+			skip_to_oldest(scan, partition, status[i].position);
 			return;				/* the array is gone; the others are seen next
 								 * time */
 		}
@@ -409,6 +453,8 @@ mr_topic_scan_next(MrTopicScan *scan)
 		report_reject(scan, &scan->stopped->messages[scan->stopped->rejected[0].message],
 					  &scan->stopped->rejected[0].reject);
 
+	/* a cursor may have rested for long */
+	scan->last_progress = GetCurrentTimestamp();
 	while (scan->nactive > 0)
 	{
 		int			n;
@@ -421,6 +467,7 @@ mr_topic_scan_next(MrTopicScan *scan)
 			ResetLatch(MyLatch);
 			CHECK_FOR_INTERRUPTS();
 			check_trouble(scan);
+			check_ends(scan);
 		}
 		else
 			scan->last_progress = GetCurrentTimestamp();
