@@ -1,7 +1,7 @@
 /*
  * view/aggregate.h
- *		Aggregates as states: combining, serializing and finishing them outside of an
- *		Agg node.
+ *		Aggregates as states, outside of an Agg node: which can be kept as such, and combining
+ *		two of them.
  *
  * A state is stored as the transition type itself, or serialized and sealed, as
  * millrace.state, when that is internal.
@@ -39,20 +39,5 @@ extern Datum mr_aggregate_seal(const MrAggregate *agg, Datum partial);
 
 /* the stored state of no rows at all */
 extern Datum mr_aggregate_initial(MrAggregate *agg, bool *isnull);
-
-/*
- * Expression that finishes the stored state in state_expr: state_expr itself when there is
- * no final function, else a call of millrace.finalize().
- */
-extern Expr *mr_aggregate_finalize_expr(const Aggref *aggref, Expr *state_expr);
-
-/*
- * Call of aggregate millrace.merge_states(), which makes one stored state of those of many
- * rows; that of no rows at all when there is none.
- */
-extern Aggref *mr_aggregate_merge_expr(const Aggref *aggref, Expr *state_expr);
-
-/* such a call over a window, whose frame may be empty: there it cannot know its aggregate */
-extern Node *mr_aggregate_merge_over_window(WindowFunc *merge);
 
 #endif							/* MR_VIEW_AGGREGATE_H */

@@ -1,17 +1,17 @@
 /*
  * view/aggregate_info.h
- *		What the files that call an aggregate's functions share; private to view/.
+ *		What the catalogs say of an aggregate, resolved for one call's argument types.  Private
+ *		to view/.
  */
 #ifndef MR_VIEW_AGGREGATE_INFO_H
 #define MR_VIEW_AGGREGATE_INFO_H
 
-#include "view/aggregate.h"
+#include "millrace.h"
 
 #include "fmgr.h"
-#include "nodes/execnodes.h"
+#include "nodes/primnodes.h"
 
-/* what the catalogs say of an aggregate, resolved for one call's argument types */
-typedef struct AggregateInfo
+typedef struct MrAggregateInfo
 {
 	Oid			aggfnoid;
 	Oid			owner;
@@ -30,43 +30,34 @@ typedef struct AggregateInfo
 	Oid			resulttype;
 	bool		has_initial;
 	char	   *initial;		/* text, if has_initial */
-} AggregateInfo;
+} MrAggregateInfo;
 
-struct MrAggregate
-{
-	AggregateInfo info;
-	Oid			collation;
-	uint64		stamp;			/* of serialized states */
-	int16		statelen;
-	bool		statebyval;
-	FmgrInfo	combine;
-	FmgrInfo	serialize;
-	FmgrInfo	deserialize;
-	ExprContext *context;
-	AggState   *aggstate;		/* nothing but a context, for
-								 * AggCheckCallContext */
-};
+/* of a query's aggregate; texts are in the current memory context */
+extern void mr_aggregate_info_read(MrAggregateInfo *info, const Aggref *aggref);
 
 /*
  * What an SQL call of ours is about: the aggregate, which the current user must be allowed
  * to use, for the argument types that the call's own arguments from first on have.
  */
-extern void mr_aggregate_read_call(AggregateInfo *info, FunctionCallInfo fcinfo, Oid aggfnoid,
-								   int first);
+extern void mr_aggregate_info_read_call(MrAggregateInfo *info, FunctionCallInfo fcinfo, Oid aggfnoid,
+										int first);
 
-/* ERROR when a state of that type is not the aggregate's */
-extern void mr_aggregate_check_state_type(const AggregateInfo *info, Oid state);
+/* Of an aggregate alone: argument types are not known, and polymorphic types not resolved. */
+extern void mr_aggregate_info_read_alone(MrAggregateInfo *info, Oid aggfnoid);
 
-/* find the functions of an aggregate whose info is there */
-extern void mr_aggregate_init(MrAggregate *agg, Oid collation);
+/* does a call of the aggregate's final function need to know the argument types? */
+extern bool mr_aggregate_info_needs_arguments(const MrAggregateInfo *info);
+
+/* are its states stored serialized and sealed? */
+extern bool mr_aggregate_info_is_sealed(const MrAggregateInfo *info);
+
+/* the stamp of its serialized states */
+extern uint64 mr_aggregate_info_stamp(const MrAggregateInfo *info);
 
 /* the transition value that there is before any row, in the current memory context */
-extern Datum mr_aggregate_initial_value(const MrAggregate *agg, bool *isnull);
+extern Datum mr_aggregate_info_initial(const MrAggregateInfo *info, bool *isnull);
 
-/* a stored state as the combine function wants it; a copy, for it may write on the first */
-extern Datum mr_aggregate_load_state(MrAggregate *agg, Datum state);
-
-/* state as it is stored */
-extern Datum mr_aggregate_store_state(MrAggregate *agg, Datum state, bool *isnull);
+/* ERROR when a state of that type is not the aggregate's */
+extern void mr_aggregate_info_check_state(const MrAggregateInfo *info, Oid state);
 
 #endif							/* MR_VIEW_AGGREGATE_INFO_H */

@@ -35,7 +35,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-#include "view/aggregate.h"
+#include "view/aggregate_expr.h"
 #include "view/combine.h"
 #include "view/ddl.h"
 #include "view/split.h"

@@ -14,7 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 
-#include "view/aggregate_info.h"
+#include "view/aggregate_internal.h"
 #include "view/transition.h"
 
 typedef struct Merged
@@ -32,10 +32,10 @@ create_merged(FunctionCallInfo fcinfo, Oid aggfnoid)
 	MemoryContext old = MemoryContextSwitchTo(fcinfo->flinfo->fn_mcxt);
 	MrAggregate *agg = palloc0(sizeof(MrAggregate));
 
-	mr_aggregate_read_call(&agg->info, fcinfo, aggfnoid, 3);
-	mr_aggregate_check_state_type(&agg->info, get_fn_expr_argtype(fcinfo->flinfo, 2));
+	mr_aggregate_info_read_call(&agg->info, fcinfo, aggfnoid, 3);
+	mr_aggregate_info_check_state(&agg->info, get_fn_expr_argtype(fcinfo->flinfo, 2));
 	if (!OidIsValid(agg->info.combinefn) ||
-		(agg->info.transtype == INTERNALOID &&
+		(mr_aggregate_info_is_sealed(&agg->info) &&
 		 (!OidIsValid(agg->info.serialfn) || !OidIsValid(agg->info.deserialfn))))
 		ereport(ERROR,
 				errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -52,7 +52,7 @@ begin_merged(MrAggregate *agg, MemoryContext context)
 	Merged	   *merged = palloc(sizeof(Merged));
 
 	merged->agg = agg;
-	merged->state.value = mr_aggregate_initial_value(agg, &merged->state.isnull);
+	merged->state.value = mr_aggregate_info_initial(&agg->info, &merged->state.isnull);
 	merged->state.no_value = merged->state.isnull;
 	MemoryContextSwitchTo(old);
 	return merged;
@@ -64,7 +64,7 @@ keep_value(Merged *merged, Datum value, bool isnull, MemoryContext context)
 	const MrAggregate *agg = merged->agg;
 
 	mr_transition_replace(&merged->state, value, isnull,
-						  agg->info.transtype == INTERNALOID || agg->statebyval, agg->statelen, context);
+						  mr_aggregate_info_is_sealed(&agg->info) || agg->statebyval, agg->statelen, context);
 	merged->state.no_value = false;
 }
 
@@ -95,9 +95,8 @@ add_state(Merged *merged, Datum state, bool isnull, Node *node, MemoryContext co
 		 * memory: some make the state there, and combining may then take it
 		 * as it is.
 		 */
-		agg->context->ecxt_per_tuple_memory = context;
-		agg->context->ecxt_per_query_memory = context;
-		state = mr_aggregate_load_state(agg, state);
+		mr_support_use_memory(agg->context, context);
+		state = mr_aggregate_load(agg, state);
 	}
 	InitFunctionCallInfoData(*fcinfo, &agg->combine, 2, agg->collation, node, NULL);
 	fcinfo->args[0].value = merged->state.value;
@@ -175,10 +174,9 @@ mr_merge_states_final(PG_FUNCTION_ARGS)
 		Merged	   *merged = (Merged *) PG_GETARG_POINTER(0);
 
 		agg = merged->agg;
-		agg->context->ecxt_per_tuple_memory = CurrentMemoryContext;
-		agg->context->ecxt_per_query_memory = CurrentMemoryContext;
+		mr_support_use_memory(agg->context, CurrentMemoryContext);
 		isnull = merged->state.isnull;
-		result = mr_aggregate_store_state(agg, merged->state.value, &isnull);
+		result = mr_aggregate_store(agg, merged->state.value, &isnull);
 	}
 	if (isnull)
 		PG_RETURN_NULL();

@@ -21,7 +21,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-#include "view/aggregate.h"
+#include "view/aggregate_expr.h"
 #include "view/expiry.h"
 #include "view/grouping_sets.h"
 #include "view/split.h"

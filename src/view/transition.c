@@ -8,7 +8,7 @@
  * is the interpretation of expressions around them, which costs more than most of them.
  * count() alone is done without a call.
  *
- * Functions get an AggState that has nothing but a memory context, as in aggregate.c.
+ * Functions get an AggState that has nothing but a memory context, as in support.c.
  */
 #include "millrace.h"
 
