@@ -11,6 +11,7 @@
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "catalog.h"
+#include "catalog/objectaccess.h"
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -178,6 +179,16 @@ mr_aggregate_info_read(MrAggregateInfo *info, const Aggref *aggref)
 	set_state_type(info);
 }
 
+void
+mr_aggregate_info_check_execute(const MrAggregateInfo *info)
+{
+	AclResult	acl = mr_function_execute(info->aggfnoid, GetUserId());
+
+	if (acl != ACLCHECK_OK)
+		aclcheck_error(acl, OBJECT_AGGREGATE, get_func_name(info->aggfnoid));
+	InvokeFunctionExecuteHook(info->aggfnoid);
+}
+
 /* argument types of the aggregate, from the call's own arguments from first on */
 static void
 take_argument_types(MrAggregateInfo *info, FunctionCallInfo fcinfo, int first)
@@ -208,12 +219,8 @@ take_argument_types(MrAggregateInfo *info, FunctionCallInfo fcinfo, int first)
 void
 mr_aggregate_info_read_call(MrAggregateInfo *info, FunctionCallInfo fcinfo, Oid aggfnoid, int first)
 {
-	AclResult	acl;
-
 	mr_aggregate_info_read_alone(info, aggfnoid);
-	acl = mr_function_execute(aggfnoid, GetUserId());
-	if (acl != ACLCHECK_OK)
-		aclcheck_error(acl, OBJECT_AGGREGATE, get_func_name(aggfnoid));
+	mr_aggregate_info_check_execute(info);
 	take_argument_types(info, fcinfo, first);
 	set_state_type(info);
 }

@@ -45,6 +45,9 @@ extern void mr_aggregate_info_read_call(MrAggregateInfo *info, FunctionCallInfo 
 /* Of an aggregate alone: argument types are not known, and polymorphic types not resolved. */
 extern void mr_aggregate_info_read_alone(MrAggregateInfo *info, Oid aggfnoid);
 
+/* ERROR unless the current user may use it, as in nodeAgg.c */
+extern void mr_aggregate_info_check_execute(const MrAggregateInfo *info);
+
 /* does a call of the aggregate's final function need to know the argument types? */
 extern bool mr_aggregate_info_needs_arguments(const MrAggregateInfo *info);
 

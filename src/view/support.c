@@ -10,6 +10,7 @@
 #include "millrace.h"
 
 #include "catalog.h"
+#include "catalog/objectaccess.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
@@ -24,6 +25,7 @@ mr_support_init(FmgrInfo *finfo, Oid funcid, const MrAggregateInfo *info)
 
 	if (acl != ACLCHECK_OK)
 		aclcheck_error(acl, OBJECT_FUNCTION, get_func_name(funcid));
+	InvokeFunctionExecuteHook(funcid);
 	fmgr_info(funcid, finfo);
 }
 

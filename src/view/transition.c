@@ -8,26 +8,18 @@
  * is the interpretation of expressions around them, which costs more than most of them.
  * count() alone is done without a call.
  *
- * Functions get an AggState that has nothing but a memory context, as in support.c.
+ * What they are told of where they are called is in support.c.
  */
 #include "millrace.h"
 
-#include "access/htup_details.h"
-#include "catalog/objectaccess.h"
-#include "catalog/pg_aggregate.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "executor/executor.h"
-#include "miscadmin.h"
 #include "parser/parse_agg.h"
-#include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/expandeddatum.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
+#include "utils/memutils.h"
 
+#include "view/support.h"
 #include "view/transition.h"
 
 struct MrTransition
@@ -43,93 +35,38 @@ struct MrTransition
 	ExprContext *states;
 };
 
-/* in whose name the aggregate's functions may be called, as in nodeAgg.c */
-static Oid
-check_privileges(Oid aggfnoid)
-{
-	AclResult	acl = mr_function_execute(aggfnoid, GetUserId());
-	HeapTuple	tuple;
-	Oid			owner;
-
-	if (acl != ACLCHECK_OK)
-		aclcheck_error(acl, OBJECT_AGGREGATE, get_func_name(aggfnoid));
-	InvokeFunctionExecuteHook(aggfnoid);
-	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(aggfnoid));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for function %u", aggfnoid);
-	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
-static void
-init_function(FmgrInfo *finfo, Oid funcid, Oid owner)
-{
-	AclResult	acl = mr_function_execute(funcid, owner);
-
-	if (acl != ACLCHECK_OK)
-		aclcheck_error(acl, OBJECT_FUNCTION, get_func_name(funcid));
-	InvokeFunctionExecuteHook(funcid);
-	fmgr_info(funcid, finfo);
-}
-
-static void
-init_initial_state(MrTransition *transition, const Aggref *aggref, HeapTuple tuple)
-{
-	Oid			input;
-	Oid			ioparam;
-	bool		isnull;
-	Datum		initial = SysCacheGetAttr(AGGFNOID, tuple, Anum_pg_aggregate_agginitval, &isnull);
-
-	transition->initial.isnull = isnull;
-	transition->initial.no_value = isnull;
-	if (isnull)
-		return;
-	getTypeInputInfo(aggref->aggtranstype, &input, &ioparam);
-	transition->initial.value = OidInputFunctionCall(input, TextDatumGetCString(initial), ioparam, -1);
-}
-
 /* the transition function with what it may ask of its call: types, collation, AggState */
 static void
-init_transition(MrTransition *transition, const Aggref *aggref, Oid funcid, Oid owner)
+init_function(MrTransition *transition, const Aggref *aggref, MrAggregateInfo *info)
 {
-	Oid			types[FUNC_MAX_ARGS];
-	int			ntypes = get_aggregate_argtypes((Aggref *) aggref, types);
-	AggState   *aggstate = makeNode(AggState);
 	Expr	   *expr;
 
-	init_function(&transition->function, funcid, owner);
-	build_aggregate_transfn_expr(types, ntypes, 0, aggref->aggvariadic, aggref->aggtranstype,
-								 aggref->inputcollid, funcid, InvalidOid, &expr, NULL);
+	mr_support_init(&transition->function, info->transfn, info);
+	build_aggregate_transfn_expr(info->argtypes, info->nargs, 0, aggref->aggvariadic, info->transtype,
+								 aggref->inputcollid, info->transfn, InvalidOid, &expr, NULL);
 	fmgr_info_set_expr((Node *) expr, &transition->function);
-	aggstate->curaggcontext = transition->states;
-	aggstate->tmpcontext = transition->states;
-	aggstate->ss.ps.ps_ExprContext = transition->states;
 	transition->fcinfo = palloc(SizeForFunctionCallInfo(transition->nargs + 1));
 	InitFunctionCallInfoData(*transition->fcinfo, &transition->function, transition->nargs + 1,
-							 aggref->inputcollid, (Node *) aggstate, NULL);
+							 aggref->inputcollid, (Node *) mr_support_aggstate(transition->states), NULL);
 }
 
 MrTransition *
 mr_transition_create(const Aggref *aggref, ExprContext *states)
 {
 	MrTransition *transition = palloc0(sizeof(MrTransition));
-	Oid			owner = check_privileges(aggref->aggfnoid);
-	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggref->aggfnoid));
-	Form_pg_aggregate form;
+	MrAggregateInfo info;
 
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for aggregate %u", aggref->aggfnoid);
-	form = (Form_pg_aggregate) GETSTRUCT(tuple);
+	mr_aggregate_info_read(&info, aggref);
+	mr_aggregate_info_check_execute(&info);
 	transition->nargs = list_length(aggref->args);
 	transition->counts = aggref->aggfnoid == F_COUNT_ || aggref->aggfnoid == F_COUNT_ANY;
 	transition->states = states;
-	get_typlenbyval(aggref->aggtranstype, &transition->len, &transition->byval);
-	init_transition(transition, aggref, form->aggtransfn, owner);
-	init_initial_state(transition, aggref, tuple);
-	if (aggref->aggtranstype == INTERNALOID)
-		init_function(&transition->serialize, form->aggserialfn, owner);
-	ReleaseSysCache(tuple);
+	get_typlenbyval(info.transtype, &transition->len, &transition->byval);
+	init_function(transition, aggref, &info);
+	transition->initial.value = mr_aggregate_info_initial(&info, &transition->initial.isnull);
+	transition->initial.no_value = transition->initial.isnull;
+	if (mr_aggregate_info_is_sealed(&info))
+		mr_support_init(&transition->serialize, info.serialfn, &info);
 	return transition;
 }
 
