@@ -293,10 +293,13 @@ mr_client_create(rd_kafka_type_t type, List *props, const MrSetting *defaults,
 		on_proc_exit(release_at_exit, (Datum) 0);
 		exit_registered = true;
 	}
-	client->release = release;
 	client->delivery = delivery;
 	client->arg = arg;
 	remember_properties(client, props);
+	if (!mr_handle_threads_left())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("could not start a thread: %m")));
 	conf = build_conf(client, type, props, defaults, owned);
 	client->callback.func = client_release;
 	client->callback.arg = client;
@@ -325,6 +328,8 @@ mr_client_create(rd_kafka_type_t type, List *props, const MrSetting *defaults,
 	open_pipe(client);
 	client->main_queue = rd_kafka_queue_get_main(client->rk);
 	mr_client_watch(client, client->main_queue);
+	/* not before: to whoever is called, the client exists when this returns */
+	client->release = release;
 	return client;
 }
 

@@ -21,6 +21,10 @@
  * So a thread does it, and after a while nobody waits for it any more; the process had
  * better end soon then.
  *
+ * Where librdkafka cannot start a thread for the coordinator of a new handle's group it aborts the
+ * process, and so the server.  So it is tried beforehand whether there are that many to be had;
+ * a process that is at a limit stays there for more than a moment.
+ *
  * Locking: "lock" covers every reference count, done, dropped the number of threads and what concerns
  * destroying.
  */
@@ -45,6 +49,9 @@
 #define UNKNOWN_PARTITION_MS	3000
 
 #define THREAD_STACK	(256 * 1024)
+
+/* What a new handle cannot do without: its own, the coordinator's, one for itself, and one to ask. */
+#define HANDLE_THREADS	4
 
 /* How long to wait until a handle is destroyed. */
 #define DESTROY_WAIT_MS	3000
@@ -114,25 +121,63 @@ mr_handle_create(rd_kafka_t *rk)
 	return handle;
 }
 
-/* detached, with all signals blocked; 0 or an errno */
+/* with all signals blocked; 0 or an errno */
 static int
-start_thread(void *(*main) (void *), void *arg)
+create_thread(pthread_t *thread, int detached, void *(*main) (void *), void *arg)
 {
 	pthread_attr_t attr;
-	pthread_t	thread;
 	sigset_t	all,
 				old;
 	int			rc;
 
 	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setdetachstate(&attr, detached);
 	pthread_attr_setstacksize(&attr, THREAD_STACK);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&thread, &attr, main, arg);
+	rc = pthread_create(thread, &attr, main, arg);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	return rc;
+}
+
+static int
+start_thread(void *(*main) (void *), void *arg)
+{
+	pthread_t	thread;
+
+	return create_thread(&thread, PTHREAD_CREATE_DETACHED, main, arg);
+}
+
+/* is there until its starter lets go of the lock */
+static void *
+idle_main(void *arg)
+{
+	pthread_mutex_lock(arg);
+	pthread_mutex_unlock(arg);
+	return NULL;
+}
+
+bool
+mr_handle_threads_left(void)
+{
+	pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+	pthread_t	threads[HANDLE_THREADS];
+	int			n = 0;
+	int			rc = 0;
+
+	pthread_mutex_lock(&mutex);
+	while (n < HANDLE_THREADS && rc == 0)
+	{
+		rc = create_thread(&threads[n], PTHREAD_CREATE_JOINABLE, idle_main, &mutex);
+		if (rc == 0)
+			n++;
+	}
+	pthread_mutex_unlock(&mutex);
+	for (int i = 0; i < n; i++)
+		pthread_join(threads[i], NULL);
+	errno = rc;
+	return rc == 0;
 }
 
 static void

@@ -19,6 +19,9 @@ typedef struct MrQuestion MrQuestion;
 extern MrHandle *mr_handle_create(rd_kafka_t *rk);
 extern void mr_handle_release(MrHandle *handle);
 
+/* may this process have as many threads more as a new handle needs?  False: errno says why */
+extern bool mr_handle_threads_left(void);
+
 /* is a handle still being destroyed, which may never end? */
 extern bool mr_handle_any_abandoned(void);
 
