@@ -1,4 +1,5 @@
-# Sessions that get no more threads or descriptors: their statements fail, the server goes on.
+# Sessions that get no more threads or descriptors: their statements fail, the server goes on, and
+# what Kafka has committed is committed.
 
 use strict;
 use warnings;
@@ -12,6 +13,8 @@ plan skip_all => 'prlimit is needed' if system('prlimit --version >/dev/null 2>&
 
 my $node = new_node('main');
 create_stream($node, 'words', 'id integer');
+$node->safe_psql('postgres', 'INSERT INTO words VALUES (0)');
+my @expected = (0);
 
 # A session under a limit; what it does before it is.
 sub limited
@@ -46,5 +49,18 @@ foreach my $limit ('nproc=1:1', 'nofile=9:9')
 		$session->quit;
 	}
 }
+
+# One that is there already can commit, and then nothing is left that may fail.
+my $id = 0;
+foreach my $limit ('nproc=1:1', 'nofile=9:9')
+{
+	my $session = limited($limit, 'INSERT INTO words VALUES (' . ++$id . ')');
+	push @expected, $id++;
+	push @expected, $id if error_of($session, "INSERT INTO words VALUES ($id)") eq '';
+	$session->quit;
+}
+wait_for($node, "SELECT count(*) >= @{[scalar @expected]} FROM words");
+is($node->safe_psql('postgres', q{SELECT string_agg(id::text, ' ' ORDER BY id) FROM words}), "@expected",
+	'what was committed is there, what was an error is not');
 
 done_testing();

@@ -24,6 +24,7 @@
 #include "postgres.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
@@ -429,6 +430,15 @@ mr_client_wait(MrClient *client, int timeout_ms)
 }
 
 void
+mr_client_rest(MrClient *client, int timeout_ms)
+{
+	struct pollfd pipe = {.fd = client->wake[0],.events = POLLIN};
+
+	if (poll(&pipe, 1, timeout_ms) > 0)
+		drain_pipe(client->wake[0]);
+}
+
+void
 mr_client_pause(MrClient *client, int timeout_ms)
 {
 	if (mr_client_wait(client, timeout_ms))
@@ -448,22 +458,30 @@ mr_client_keep_latch(MrClient *client)
  * ----------------------------------------------------------------
  */
 
-void
-mr_client_ask_async(MrClient *client, MrQuestion *question, int timeout_ms)
+/* false: errno says why */
+static bool
+start_question(MrClient *client, MrQuestion *question, int timeout_ms)
 {
 	if (client->question != NULL)
 		mr_question_drop(client->question);
 	client->question = question;
-	client->asking = false;
+	client->asking = question != NULL &&
+		mr_question_start(question, client->handle, timeout_ms, client->wake[1]);
+	return client->asking;
+}
+
+void
+mr_client_ask_async(MrClient *client, MrQuestion *question, int timeout_ms)
+{
+	if (question != NULL && start_question(client, question, timeout_ms))
+		return;
 	if (question == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg("out of memory")));
-	if (!mr_question_start(question, client->handle, timeout_ms, client->wake[1]))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("could not start a thread: %m")));
-	client->asking = true;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("could not start a thread: %m")));
 }
 
 bool
@@ -480,6 +498,18 @@ mr_client_answered(MrClient *client, rd_kafka_resp_err_t *err)
 	client->asking = false;
 	*err = mr_question_error(client->question);
 	return true;
+}
+
+rd_kafka_resp_err_t
+mr_client_try_to_ask(MrClient *client, MrQuestion *question, int timeout_ms)
+{
+	rd_kafka_resp_err_t err;
+
+	if (!start_question(client, question, timeout_ms))
+		return RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE;
+	while (!mr_client_answered(client, &err))
+		mr_client_rest(client, 100);
+	return err;
 }
 
 int

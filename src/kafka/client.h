@@ -60,6 +60,12 @@ extern bool mr_client_wait(MrClient *client, int timeout_ms);
 extern void mr_client_pause(MrClient *client, int timeout_ms);
 extern void mr_client_keep_latch(MrClient *client);
 
+/*
+ * For when nothing may fail or interrupt any more, so without a long wait: let an event of a
+ * watched queue end it, and leave the latch alone.  Does not throw.
+ */
+extern void mr_client_rest(MrClient *client, int timeout_ms);
+
 /* have librdkafka's broker threads look now whether there is something to fetch */
 extern void mr_client_nudge(MrClient *client);
 
@@ -77,6 +83,10 @@ extern char *mr_client_scrub(MrClient *client, const char *text);
  */
 extern rd_kafka_resp_err_t mr_client_ask(MrClient *client, MrQuestion *question, int timeout_ms);
 extern void mr_client_ask_async(MrClient *client, MrQuestion *question, int timeout_ms);
+
+/* as mr_client_ask, but rests meanwhile, and says nothing of the client's trouble */
+extern rd_kafka_resp_err_t mr_client_try_to_ask(MrClient *client, MrQuestion *question,
+												int timeout_ms);
 extern bool mr_client_asking(MrClient *client);
 extern bool mr_client_answered(MrClient *client, rd_kafka_resp_err_t *err);
 extern int	mr_client_partitions(MrClient *client);

@@ -245,21 +245,23 @@ mr_producer_begin(MrProducer *producer)
 	producer->in_transaction = true;
 }
 
-/* Can readers under read_committed see what was written to the topic? */
+/* Can readers under read_committed see what was written to the topic, as far as can be found out? */
 static bool
 is_visible(MrProducer *producer, ProducerTopic *topic)
 {
-	int32	   *partitions = palloc(topic->partitions * sizeof(int32));
+	int32	   *partitions = palloc_extended(topic->partitions * sizeof(int32), MCXT_ALLOC_NO_OOM);
 	int			n = 0;
 	bool		visible = true;
 
+	if (partitions == NULL)
+		return true;
 	for (int32 i = 0; i < topic->partitions; i++)
 		if (topic->delivered[i] >= 0)
 			partitions[n++] = i;
 	if (n > 0 &&
-		mr_client_ask(producer->client,
-					  mr_question_offsets(topic->name, partitions, n, RD_KAFKA_OFFSET_END),
-					  VISIBLE_TIMEOUT_MS) == RD_KAFKA_RESP_ERR_NO_ERROR)
+		mr_client_try_to_ask(producer->client,
+							 mr_question_offsets(topic->name, partitions, n, RD_KAFKA_OFFSET_END),
+							 VISIBLE_TIMEOUT_MS) == RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
 		for (int i = 0; i < n; i++)
 			visible = visible && mr_client_offset(producer->client, i) > topic->delivered[partitions[i]];
@@ -272,7 +274,7 @@ is_visible(MrProducer *producer, ProducerTopic *topic)
  * The broker acknowledges a commit before its markers are written, a few milliseconds later.
  * Who commits an INSERT and then reads should find his rows.  Transactions of others that
  * are open can keep them hidden for longer; that is not waited for.  Nothing may interrupt
- * this: the transaction is committed.
+ * this, nor fail, for want of a thread or a descriptor: the transaction is committed.
  */
 static void
 wait_until_visible(MrProducer *producer)
@@ -284,9 +286,8 @@ wait_until_visible(MrProducer *producer)
 	for (ProducerTopic *topic = producer->topics; topic != NULL; topic = topic->next)
 	{
 		while (!is_visible(producer, topic) && GetCurrentTimestamp() < end)
-			mr_client_pause(producer->client, VISIBLE_WAIT_MS);
+			mr_client_rest(producer->client, VISIBLE_WAIT_MS);
 	}
-	mr_client_keep_latch(producer->client);
 	RESUME_INTERRUPTS();
 }
 
