@@ -15,7 +15,7 @@
 # Here a chunk is a piece of a malloc'd block, and a read behind its end is not seen; --under asan is for that.
 # A chunk that is used for the second time counts as written, too.
 #
-# All is some thirty times slower; MILLRACE_TIMEOUT (here 7200) has to be enough for the
+# All is some thirty times slower, the whole takes some 20 minutes; MILLRACE_TIMEOUT (here 7200) has to be enough for the
 # slowest test, and all regression tests count as one.
 
 VALGRIND_SUPPRESSIONS=$MILLRACE_CACHE/valgrind-$PG_MAJOR.supp
