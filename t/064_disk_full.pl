@@ -74,9 +74,9 @@ is($node->safe_psql('postgres', 'SELECT count(*) FROM millrace.dead_letters'), 0
 $node->safe_psql('postgres', 'DROP VIEW wide, listed');
 $node->stop;
 
-# the write-ahead log
+# the write-ahead log, of which no checkpoint may remove anything
 my $other = new_node('wal', init => [ extra => [ '--waldir', "$disk/wal", '--wal-segsize', '1' ] ],
-	conf => "max_wal_size = 6MB\nmin_wal_size = 2MB\nwal_recycle = off\nwal_init_zero = on\nautovacuum = off\n");
+	conf => "checkpoint_timeout = 1d\nmin_wal_size = 2MB\nwal_init_zero = on\nautovacuum = off\n");
 create_stream($other, 'clicks', 'id bigint, pad text', topic => $topic);
 $other->safe_psql('postgres', "SELECT millrace.create_continuous_view('listed', \$\$" . sprintf($query{listed}, 'clicks') . '$$)');
 wait_latest($other, 'listed');
