@@ -43,6 +43,9 @@
 #define ABORT_TIMEOUT_MS	3000
 #define ABORT_IN_TROUBLE_MS	300
 
+/* How long a cancel waits for the broker's answer to a commit. */
+#define DECISION_MS			3000
+
 /* Grace after transaction.timeout.ms, within which librdkafka itself should give up. */
 #define COMMIT_GRACE_MS		10000
 
@@ -189,6 +192,27 @@ forget_deliveries(ProducerTopic *topic, int from)
 typedef rd_kafka_error_t *(*TransactionCall) (rd_kafka_t *rk, int timeout_ms);
 
 /*
+ * Between two calls.  Once the broker is asked to commit nobody knows whether it has, so whoever wants
+ * to cancel that waits for the answer, unless it takes long.  *asked: when that was, 0: not yet.
+ */
+static void
+pause_call(MrProducer *producer, TransactionCall call, int ms, TimestampTz *asked)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		deciding = call == rd_kafka_commit_transaction &&
+	(*asked != 0 || rd_kafka_outq_len(mr_client_handle(producer->client)) == 0);
+
+	if (deciding && *asked == 0)
+		*asked = now;
+	deciding = deciding && !TimestampDifferenceExceeds(*asked, now, DECISION_MS);
+	if (deciding)
+		HOLD_INTERRUPTS();
+	mr_client_pause(producer->client, ms);
+	if (deciding)
+		RESUME_INTERRUPTS();
+}
+
+/*
  * Call until it is through, or timeout_ms have passed, or it fails for good; down_ms is enough
  * while no broker can be reached.
  */
@@ -197,6 +221,7 @@ complete(MrProducer *producer, TransactionCall call, const char *what, int timeo
 {
 	rd_kafka_t *rk = mr_client_handle(producer->client);
 	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz asked = 0;
 
 	for (;;)
 	{
@@ -215,7 +240,7 @@ complete(MrProducer *producer, TransactionCall call, const char *what, int timeo
 		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
 									   mr_trouble_is_down(producer->trouble) ? down_ms : timeout_ms))
 			mr_producer_throw_timed_out(producer, what);
-		mr_client_pause(producer->client, slow ? 0 : SLICE_MS);
+		pause_call(producer, call, slow ? 0 : SLICE_MS, &asked);
 	}
 }
 
@@ -315,7 +340,8 @@ mr_producer_commit(MrProducer *producer)
 }
 
 /*
- * Interrupts stay where they are: this is called when a transaction is being rolled back.
+ * Interrupts stay where they are: this is called when a transaction is being rolled back.  A call to
+ * commit that was left is in conflict with an abort for ever.
  */
 bool
 mr_producer_abort(MrProducer *producer)
@@ -332,6 +358,7 @@ mr_producer_abort(MrProducer *producer)
 		if (error == NULL)
 			producer->in_transaction = false;
 		else if (!rd_kafka_error_is_retriable(error) ||
+				 rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR__CONFLICT ||
 				 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), patience))
 			producer->dead = true;
 		if (error != NULL)
