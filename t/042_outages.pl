@@ -182,11 +182,17 @@ my %sasl = ('security.protocol' => 'sasl_plaintext', 'sasl.mechanism' => 'PLAIN'
 enter('sasl', "127.0.0.1:$port{SASL}", \%sasl, { 'sasl.username' => 'app', 'sasl.password' => 'wrong' });
 is_out('sasl', 'sasl.mechanism.*credentials', 'a wrong password');
 stops_promptly('a wrong password');
+my ($rc, $out, $err) = $node->psql('postgres', 'INSERT INTO s_sasl (id) VALUES (1)');
+like($err, qr/ERROR: +could not begin a Kafka transaction: .*Invalid username or password[^;]*\nHINT: +Check "security.protocol"/,
+	'a wrong password: INSERT fails, with what to check in the hint');
 set_mapping('sasl', 'SET', 'sasl.password', 'hunter2');
 is_out('sasl', 'access control.*READ', 'a topic that may not be read');
 stops_promptly('a topic that may not be read');
-my ($rc, $out, $err) = $node->psql('postgres', 'SELECT count(*) FROM s_sasl');
+($rc, $out, $err) = $node->psql('postgres', 'SELECT count(*) FROM s_sasl');
 like($err, qr/uthorization.*access control/s, 'a session is refused with a hint');
+($rc, $out, $err) = $node->psql('postgres', 'INSERT INTO s_sasl (id) VALUES (1)');
+like($err, qr/ERROR: +could not begin a Kafka transaction: .*Transactional Id authorization failed.*\nHINT: +Check the access control lists: producing needs WRITE/,
+	'so is one that may not produce, with the rights that it takes');
 client($broker)->command('allow', 'User:app', $topic);
 is_in('sasl', 'SASL PLAIN with the right to read');
 client($broker)->command('forbid', 'User:app', $topic);

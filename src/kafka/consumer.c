@@ -664,7 +664,7 @@ mr_consumer_error(MrConsumer *consumer, const char **message)
 	{
 		MemoryContext old = MemoryContextSwitchTo(consumer->cxt);
 
-		consumer->error = mr_trouble_reason(consumer->trouble);
+		consumer->error = mr_trouble_report(consumer->trouble);
 		MemoryContextSwitchTo(old);
 	}
 	*message = consumer->error;

@@ -49,20 +49,33 @@ mr_producer_throw_too_large(const MrProducer *producer, const char *topic, size_
  * The broker ends a transaction that takes too long by fencing its producer, so librdkafka
  * cannot tell the one from the other either.
  */
+static bool
+may_have_taken_too_long(const MrProducer *producer, rd_kafka_resp_err_t err)
+{
+	switch (err)
+	{
+		case RD_KAFKA_RESP_ERR__FENCED:
+		case RD_KAFKA_RESP_ERR__TIMED_OUT:
+		case RD_KAFKA_RESP_ERR_PRODUCER_FENCED:
+		case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH:
+		case RD_KAFKA_RESP_ERR_INVALID_TXN_STATE:
+		case RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING:
+			return true;
+		default:
+			return mr_trouble_kind(producer->trouble) == MR_KAFKA_FATAL;
+	}
+}
+
 int
 mr_producer_advise(const MrProducer *producer, rd_kafka_resp_err_t err)
 {
 	char	   *timeout;
 
-	if (mr_trouble_kind(producer->trouble) != MR_KAFKA_FATAL &&
-		err != RD_KAFKA_RESP_ERR__FENCED &&
-		err != RD_KAFKA_RESP_ERR_PRODUCER_FENCED &&
-		err != RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH &&
-		err != RD_KAFKA_RESP_ERR_INVALID_TXN_STATE &&
-		err != RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING &&
-		err != RD_KAFKA_RESP_ERR__TIMED_OUT)
+	/* first, since it ends a producer as fencing does */
+	if (mr_trouble_is_unauthorized(err))
+		return errhint("Check the access control lists: producing needs WRITE on the topic and on transactional ids that begin with \"millrace-\", and a transform READ on groups that begin so.");
+	if (!may_have_taken_too_long(producer, err))
 		return mr_trouble_hint(producer->trouble);
-
 	timeout = mr_client_property(producer->client, "transaction.timeout.ms");
 	return errhint("The transaction may have taken longer than the property \"transaction.timeout.ms\" (%s) allows.",
 				   timeout ? timeout : "unknown");
@@ -137,7 +150,7 @@ void
 mr_producer_throw_send_error(MrProducer *producer, const char *topic, rd_kafka_resp_err_t err,
 							 const MrOutMessage *msg)
 {
-	char		reason[256];
+	const char *reason = rd_kafka_err2str(err);
 
 	mr_client_serve(producer->client);
 	mr_producer_check_failure(producer);
@@ -146,9 +159,7 @@ mr_producer_throw_send_error(MrProducer *producer, const char *topic, rd_kafka_r
 	/* "erroneous state": the transaction has failed already, for that reason */
 	if (err == RD_KAFKA_RESP_ERR__STATE &&
 		mr_trouble_kind(producer->trouble) != MR_KAFKA_OK)
-		strlcpy(reason, mr_trouble_reason(producer->trouble), sizeof(reason));
-	else
-		strlcpy(reason, rd_kafka_err2str(err), sizeof(reason));
+		reason = mr_trouble_reason(producer->trouble);
 	ereport(ERROR,
 			(errcode(mr_producer_sqlstate(err)),
 			 errmsg("could not produce to topic \"%s\": %s", topic, reason),

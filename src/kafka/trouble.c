@@ -26,8 +26,7 @@ struct MrTrouble
 	bool		scram;
 
 	MrErrorKind kind;
-	bool		unauthorized;	/* it is a right that is missing, not
-								 * credentials */
+	bool		unauthorized;	/* it is a right that is missing */
 	bool		denied;			/* reading was refused, or failed for its
 								 * size: only data ends this trouble */
 	bool		down;			/* no broker could be reached, and none has
@@ -74,6 +73,7 @@ mr_trouble_classify(rd_kafka_resp_err_t err)
 		case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED:
 		case RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM:
 		case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+		case RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED:
 		case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
 		case RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
 			return MR_KAFKA_AUTH;
@@ -82,6 +82,15 @@ mr_trouble_classify(rd_kafka_resp_err_t err)
 		default:
 			return MR_KAFKA_TRANSIENT;
 	}
+}
+
+bool
+mr_trouble_is_unauthorized(rd_kafka_resp_err_t err)
+{
+	return err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
+		err == RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED ||
+		err == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
+		err == RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
 }
 
 /* ----------------------------------------------------------------
@@ -148,9 +157,7 @@ mr_trouble_note(MrTrouble *trouble, rd_kafka_resp_err_t err, const char *reason)
 	if (kind == MR_KAFKA_OK || kind < trouble->kind)
 		return;
 	trouble->kind = kind;
-	trouble->unauthorized = err == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED ||
-		err == RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED ||
-		err == RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED;
+	trouble->unauthorized = mr_trouble_is_unauthorized(err);
 	strlcpy(trouble->reason, reason, sizeof(trouble->reason));
 }
 
@@ -235,9 +242,20 @@ advice(const MrTrouble *trouble)
 char *
 mr_trouble_reason(const MrTrouble *trouble)
 {
-	char	   *reason = mr_conf_scrub(trouble->reason, trouble->secrets);
+	return mr_conf_scrub(trouble->reason, trouble->secrets);
+}
 
-	return advice(trouble) == NULL ? reason : psprintf("%s; %s", reason, advice(trouble));
+char *
+mr_trouble_report(const MrTrouble *trouble)
+{
+	char	   *reason = mr_trouble_reason(trouble);
+	char	   *report;
+
+	if (advice(trouble) == NULL)
+		return reason;
+	report = psprintf("%s; %s", reason, advice(trouble));
+	pfree(reason);
+	return report;
 }
 
 /*

@@ -32,8 +32,9 @@ extern bool mr_trouble_is_down(const MrTrouble *trouble);
 /* times that a login or a right was refused */
 extern int	mr_trouble_refusals(const MrTrouble *trouble);
 
-/* its reason, and what to look at; without secrets, palloc'd */
+/* its reason; _report: with what to look at, where there is no hint.  Without secrets, palloc'd */
 extern char *mr_trouble_reason(const MrTrouble *trouble);
+extern char *mr_trouble_report(const MrTrouble *trouble);
 
 /* what is to be said of err: the trouble when that says more; without secrets, palloc'd */
 extern char *mr_trouble_explain(const MrTrouble *trouble, rd_kafka_resp_err_t err);
@@ -42,5 +43,8 @@ extern char *mr_trouble_explain(const MrTrouble *trouble, rd_kafka_resp_err_t er
 extern int	mr_trouble_hint(const MrTrouble *trouble);
 
 extern MrErrorKind mr_trouble_classify(rd_kafka_resp_err_t err);
+
+/* is it a right that is missing, not credentials? */
+extern bool mr_trouble_is_unauthorized(rd_kafka_resp_err_t err);
 
 #endif							/* MR_KAFKA_TROUBLE_H */
