@@ -92,6 +92,13 @@ SET ROLE regress_mr_states;
 SELECT millrace.finalize('tools.mean(numeric)', a, NULL::numeric) FROM common.kept;
 RESET ROLE;
 
+-- Types of arguments are told as many as there are, where the final function knows them.
+CREATE FUNCTION tools.last_of(bigint, int) RETURNS bigint LANGUAGE sql AS 'SELECT $1';
+CREATE AGGREGATE tools.extra (int) (SFUNC = int4_sum, STYPE = bigint, FINALFUNC = tools.last_of, FINALFUNC_EXTRA, COMBINEFUNC = int8pl);
+SELECT millrace.finalize('tools.extra(int)', 5::bigint, NULL::bigint, NULL::int);
+SELECT millrace.finalize('tools.extra(int)', 5::bigint, NULL::bigint);
+SELECT millrace.finalize('tools.extra(int)', 5::bigint, NULL::bigint, NULL::int, NULL::int);
+
 DROP OWNED BY regress_mr_states CASCADE;
 DROP ROLE regress_mr_states;
 \i sql/teardown.inc

@@ -43,6 +43,7 @@ read_pg_proc(MrAggregateInfo *info)
 				errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				errmsg("%s is not an aggregate", format_procedure(info->aggfnoid)));
 	info->owner = form->proowner;
+	info->variadic = form->provariadic == ANYOID;
 	info->resulttype = form->prorettype;
 	ReleaseSysCache(tuple);
 }
@@ -207,7 +208,8 @@ take_argument_types(MrAggregateInfo *info, FunctionCallInfo fcinfo, int first)
 	}
 	if (!mr_aggregate_info_needs_arguments(info))
 		return;
-	if (info->nargs < ndeclared || get_fn_expr_variadic(fcinfo->flinfo) ||
+	if (info->nargs < ndeclared || (info->nargs > ndeclared && !info->variadic) ||
+		get_fn_expr_variadic(fcinfo->flinfo) ||
 		!can_coerce_type(ndeclared, info->argtypes, declared, COERCION_IMPLICIT))
 		ereport(ERROR,
 				errcode(ERRCODE_DATATYPE_MISMATCH),

@@ -22,6 +22,7 @@ typedef struct MrAggregateInfo
 	bool		finalextra;
 	bool		finalmodify;	/* may write on the state */
 	bool		polymorphic;	/* states differ by the arguments' types */
+	bool		variadic;		/* VARIADIC "any": any number of arguments */
 	int			nargs;
 	Oid			argtypes[FUNC_MAX_ARGS];
 	Oid			transfn;
