@@ -24,6 +24,7 @@ CREATE FUNCTION moody(int) RETURNS int LANGUAGE sql AS 'SELECT $1';
 CREATE FUNCTION read_s() RETURNS SETOF s STABLE LANGUAGE sql AS 'SELECT * FROM refuse.s';
 CREATE FUNCTION plus(int, int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1 + $2';
 CREATE AGGREGATE uncombined(int) (sfunc = plus, stype = int, initcond = '0');
+CREATE AGGREGATE json_total(int) (sfunc = plus, stype = int, initcond = '0');
 CREATE AGGREGATE unserialized(numeric) (sfunc = numeric_avg_accum, stype = internal, finalfunc = numeric_avg,
                                         combinefunc = numeric_avg_combine);
 
@@ -93,6 +94,7 @@ SELECT refused('SELECT mode() WITHIN GROUP (ORDER BY u) FROM s');
 SELECT refused('SELECT dense_rank(5) WITHIN GROUP (ORDER BY u) FROM s');
 SET millrace.allow_growing_states = on;
 SELECT refused('SELECT json_agg(a) FROM s');
+SELECT refused('SELECT json_total(id) FROM s');
 SELECT refused('SELECT jsonb_object_agg(t, u ORDER BY id DESC) FROM s');
 SELECT refused('SELECT array_agg(u ORDER BY id DESC) FROM s');
 SELECT refused('SELECT count(DISTINCT (u, b)) FROM s');

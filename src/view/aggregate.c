@@ -15,6 +15,7 @@
  */
 #include "millrace.h"
 
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "parser/parse_agg.h"
 #include "utils/builtins.h"
@@ -26,17 +27,20 @@
 #include "view/split.h"
 #include "view/state.h"
 
+/* what to do instead depends on which of the server's own aggregates it is, or whether it is a user's */
 static void
 refuse_uncombinable(const Aggref *aggref)
 {
-	const char *name = get_func_name(aggref->aggfnoid);
 	const char *full = format_procedure(aggref->aggfnoid);
+	const char *name = "";
 
-	if (name != NULL && (strcmp(name, "array_agg") == 0 || strcmp(name, "json_agg") == 0 || strcmp(name, "jsonb_agg") == 0))
+	if (get_func_namespace(aggref->aggfnoid) == PG_CATALOG_NAMESPACE)
+		name = get_func_name(aggref->aggfnoid);
+	if (strcmp(name, "array_agg") == 0 || strcmp(name, "json_agg") == 0 || strcmp(name, "jsonb_agg") == 0)
 		mr_refuse(aggref->location,
 				  errmsg("aggregate %s of arrays is not supported in a continuous view", full),
 				  errhint("Collect them as jsonb, as in %s(to_jsonb(x)).", name));
-	if (name != NULL && (strstr(name, "json") != NULL || strcmp(name, "xmlagg") == 0))
+	if (strstr(name, "json") != NULL || strcmp(name, "xmlagg") == 0)
 		mr_refuse(aggref->location,
 				  errmsg("aggregate %s is not supported in a continuous view", full),
 				  errdetail("The aggregate has no combine function."),
@@ -61,22 +65,29 @@ check_argument_types(const MrAggregateInfo *info, const Aggref *aggref)
 					  errhint("Cast it to a composite type that was created, or use jsonb_build_array()."));
 }
 
-Oid
-mr_aggregate_state_type(const Aggref *aggref)
+/* info of an aggregate whose states can be kept; ERROR 0A000 when they cannot */
+static void
+read_keepable(MrAggregateInfo *info, const Aggref *aggref)
 {
-	MrAggregateInfo info;
-
-	mr_aggregate_info_read(&info, aggref);
-	if (!OidIsValid(info.combinefn))
+	mr_aggregate_info_read(info, aggref);
+	if (!OidIsValid(info->combinefn))
 		refuse_uncombinable(aggref);
-	if (mr_aggregate_info_is_sealed(&info) &&
-		(!OidIsValid(info.serialfn) || !OidIsValid(info.deserialfn)))
+	if (mr_aggregate_info_is_sealed(info) &&
+		(!OidIsValid(info->serialfn) || !OidIsValid(info->deserialfn)))
 		mr_refuse(aggref->location,
 				  errmsg("aggregate %s is not supported in a continuous view",
 						 format_procedure(aggref->aggfnoid)),
 				  errdetail("Its state is of type internal, and it has no serialization functions."),
 				  errhint("Use an aggregate with serialization functions (CREATE AGGREGATE ... (SERIALFUNC = ..., DESERIALFUNC = ...))."));
-	check_argument_types(&info, aggref);
+	check_argument_types(info, aggref);
+}
+
+Oid
+mr_aggregate_state_type(const Aggref *aggref)
+{
+	MrAggregateInfo info;
+
+	read_keepable(&info, aggref);
 	return info.statetype;
 }
 
@@ -117,8 +128,7 @@ mr_aggregate_create(const Aggref *aggref)
 {
 	MrAggregate *agg = palloc0(sizeof(MrAggregate));
 
-	(void) mr_aggregate_state_type(aggref);
-	mr_aggregate_info_read(&agg->info, aggref);
+	read_keepable(&agg->info, aggref);
 	mr_aggregate_init(agg, aggref->inputcollid);
 	return agg;
 }
