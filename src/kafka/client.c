@@ -45,6 +45,9 @@
 /* How often mr_client_serve goes on when there is more to log than is kept at once. */
 #define SERVE_ROUNDS	100
 
+/* Longest wait for an answer between two looks at what else has come. */
+#define ASK_SLICE_MS	100
+
 /* A backend that exits waits this long for questions still asked. */
 #define EXIT_WAIT_MS	5000
 
@@ -280,20 +283,54 @@ new_handle(rd_kafka_type_t type, rd_kafka_conf_t *conf, char *err, size_t size)
 	return rk;
 }
 
+/* Takes over the configuration.  From here on client_release has something to destroy. */
+static void
+open_handle(MrClient *client, rd_kafka_type_t type, rd_kafka_conf_t *conf)
+{
+	char		err[REASON_SIZE] = "";
+	rd_kafka_t *rk = new_handle(type, conf, err, sizeof(err));
+
+	if (rk == NULL)
+	{
+		rd_kafka_conf_destroy(conf);
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_ERROR),
+				 errmsg("could not create a Kafka client: %s", mr_client_scrub(client, err))));
+	}
+	client->handle = mr_handle_create(rk);
+	if (client->handle == NULL)
+	{
+		rd_kafka_destroy(rk);
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	}
+	client->rk = rk;
+	client->wake[0] = client->wake[1] = -1;
+	dlist_push_tail(&clients, &client->node);
+}
+
+/* at the reset of the current memory context, or at the end of the process */
+static void
+arrange_release(MrClient *client)
+{
+	if (!exit_registered)
+	{
+		on_proc_exit(release_at_exit, (Datum) 0);
+		exit_registered = true;
+	}
+	client->callback.func = client_release;
+	client->callback.arg = client;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &client->callback);
+}
+
 MrClient *
 mr_client_create(rd_kafka_type_t type, List *props, const MrSetting *defaults,
 				 const MrSetting *owned, MrClientRelease release, void *arg,
 				 MrDelivery delivery)
 {
 	MrClient   *client = palloc0(sizeof(MrClient));
-	char		err[REASON_SIZE] = "";
-	rd_kafka_conf_t *conf;
 
-	if (!exit_registered)
-	{
-		on_proc_exit(release_at_exit, (Datum) 0);
-		exit_registered = true;
-	}
 	client->delivery = delivery;
 	client->arg = arg;
 	remember_properties(client, props);
@@ -301,31 +338,8 @@ mr_client_create(rd_kafka_type_t type, List *props, const MrSetting *defaults,
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 				 errmsg("could not start a thread: %m")));
-	conf = build_conf(client, type, props, defaults, owned);
-	client->callback.func = client_release;
-	client->callback.arg = client;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext, &client->callback);
-
-	client->rk = new_handle(type, conf, err, sizeof(err));
-	if (client->rk == NULL)
-	{
-		rd_kafka_conf_destroy(conf);
-		ereport(ERROR,
-				(errcode(ERRCODE_FDW_ERROR),
-				 errmsg("could not create a Kafka client: %s", mr_client_scrub(client, err))));
-	}
-	client->handle = mr_handle_create(client->rk);
-	if (client->handle == NULL)
-	{
-		rd_kafka_destroy(client->rk);
-		client->rk = NULL;
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
-	}
-	client->wake[0] = client->wake[1] = -1;
-	dlist_push_tail(&clients, &client->node);
-
+	arrange_release(client);
+	open_handle(client, type, build_conf(client, type, props, defaults, owned));
 	open_pipe(client);
 	client->main_queue = rd_kafka_queue_get_main(client->rk);
 	mr_client_watch(client, client->main_queue);
@@ -458,12 +472,20 @@ mr_client_keep_latch(MrClient *client)
  * ----------------------------------------------------------------
  */
 
+static void
+drop_question(MrClient *client)
+{
+	if (client->question != NULL)
+		mr_question_drop(client->question);
+	client->question = NULL;
+	client->asking = false;
+}
+
 /* false: errno says why */
 static bool
 start_question(MrClient *client, MrQuestion *question, int timeout_ms)
 {
-	if (client->question != NULL)
-		mr_question_drop(client->question);
+	drop_question(client);
 	client->question = question;
 	client->asking = question != NULL &&
 		mr_question_start(question, client->handle, timeout_ms, client->wake[1]);
@@ -508,7 +530,7 @@ mr_client_try_to_ask(MrClient *client, MrQuestion *question, int timeout_ms)
 	if (!start_question(client, question, timeout_ms))
 		return RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE;
 	while (!mr_client_answered(client, &err))
-		mr_client_rest(client, 100);
+		mr_client_rest(client, ASK_SLICE_MS);
 	return err;
 }
 
@@ -539,15 +561,13 @@ mr_client_ask(MrClient *client, MrQuestion *question, int timeout_ms)
 	mr_client_ask_async(client, question, timeout_ms);
 	while (!mr_client_answered(client, &err))
 	{
-		mr_client_pause(client, 100);
+		mr_client_pause(client, ASK_SLICE_MS);
 		mr_client_serve(client);
 		if (mr_trouble_refusals(client->trouble) != refusals ||
 			mr_trouble_kind(client->trouble) == MR_KAFKA_FATAL)
 		{
 			/* it will not be answered */
-			mr_question_drop(client->question);
-			client->question = NULL;
-			client->asking = false;
+			drop_question(client);
 			err = RD_KAFKA_RESP_ERR__AUTHENTICATION;
 			break;
 		}
