@@ -388,28 +388,30 @@ mr_producer_settle(MrProducer *producer)
 {
 	rd_kafka_t *rk = mr_client_handle(producer->client);
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_TIMEOUT_MS);
+	bool		too_large;
 
-	for (;;)
+	while (rd_kafka_flush(rk, SLICE_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
 	{
-		rd_kafka_resp_err_t err = rd_kafka_flush(rk, SLICE_MS);
-
 		if (mr_producer_failed_for_size(producer))
-			return false;
+			break;
 		mr_producer_check_failure(producer);
 		mr_producer_check_login(producer, "finish");
-		if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-			return true;
 		if (GetCurrentTimestamp() >= end)
 			mr_producer_throw_timed_out(producer, "finish");
 		mr_client_pause(producer->client, 0);
 	}
+	mr_client_keep_latch(producer->client);
+	too_large = mr_producer_failed_for_size(producer);
+	if (!too_large)
+		mr_producer_check_failure(producer);
+	return !too_large;
 }
 
 void
 mr_producer_end_in_vain(MrProducer *producer)
 {
 	if (!mr_producer_settle(producer))
-		mr_producer_check_failure(producer);
+		mr_producer_check_failure(producer);	/* says which message it was */
 	mr_producer_abort_or_throw(producer);
 }
 
