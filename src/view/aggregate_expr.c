@@ -84,27 +84,23 @@ mr_aggregate_finalize_expr(const Aggref *aggref, Expr *state_expr)
 								 COERCE_EXPLICIT_CALL);
 }
 
-Aggref *
-mr_aggregate_merge_expr(const Aggref *aggref, Expr *state_expr)
+static Oid
+merge_function(bool with_arguments)
 {
 	Oid			types[] = {REGPROCEDUREOID, ANYELEMENTOID, ANYOID};
 	List	   *name = list_make2(makeString(MR_SCHEMA), makeString("merge_states"));
-	Oid			type = exprType((Node *) state_expr);
+
+	return LookupFuncName(name, with_arguments ? 3 : 2, types, false);
+}
+
+/* an ordinary aggregate's call, with nothing but arguments; its types are still to be set */
+static Aggref *
+make_call(Oid aggfnoid, List *args)
+{
 	Aggref	   *result = makeNode(Aggref);
-	MrAggregateInfo info;
-	List	   *args = NIL;
 	ListCell   *lc;
 
-	mr_aggregate_info_read(&info, aggref);
-	args = list_make2(aggregate_const(aggref->aggfnoid), state_expr);
-
-	/* where the state itself does not, they tell the collation, too */
-	if (mr_aggregate_info_needs_arguments(&info) || (OidIsValid(aggref->inputcollid) && !type_is_collatable(type)))
-		args = list_concat(args, nulls_of_arguments(&info, aggref->inputcollid));
-	result->aggfnoid = LookupFuncName(name, list_length(args) > 2 ? 3 : 2, types, false);
-	result->aggtype = type;
-	result->aggcollid = exprCollation((Node *) state_expr);
-	result->inputcollid = aggref->inputcollid;
+	result->aggfnoid = aggfnoid;
 	foreach(lc, args)
 	{
 		result->aggargtypes = lappend_oid(result->aggargtypes, exprType(lfirst(lc)));
@@ -119,6 +115,25 @@ mr_aggregate_merge_expr(const Aggref *aggref, Expr *state_expr)
 	return result;
 }
 
+Aggref *
+mr_aggregate_merge_expr(const Aggref *aggref, Expr *state_expr)
+{
+	Oid			type = exprType((Node *) state_expr);
+	List	   *args = list_make2(aggregate_const(aggref->aggfnoid), state_expr);
+	MrAggregateInfo info;
+	Aggref	   *result;
+
+	mr_aggregate_info_read(&info, aggref);
+	/* where the state itself does not, they tell the collation, too */
+	if (mr_aggregate_info_needs_arguments(&info) || (OidIsValid(aggref->inputcollid) && !type_is_collatable(type)))
+		args = list_concat(args, nulls_of_arguments(&info, aggref->inputcollid));
+	result = make_call(merge_function(list_length(args) > 2), args);
+	result->aggtype = type;
+	result->aggcollid = exprCollation((Node *) state_expr);
+	result->inputcollid = aggref->inputcollid;
+	return result;
+}
+
 Node *
 mr_aggregate_merge_over_window(WindowFunc *merge)
 {
@@ -126,6 +141,8 @@ mr_aggregate_merge_over_window(WindowFunc *merge)
 	MrAggregateInfo info;
 	Datum		value;
 	bool		isnull;
+	int16		len;
+	bool		byval;
 
 	mr_aggregate_info_read_alone(&info, DatumGetObjectId(linitial_node(Const, merge->args)->constvalue));
 	info.transtype = merge->wintype;
@@ -135,9 +152,8 @@ mr_aggregate_merge_over_window(WindowFunc *merge)
 	coalesce = makeNode(CoalesceExpr);
 	coalesce->coalescetype = merge->wintype;
 	coalesce->coalescecollid = merge->wincollid;
-	coalesce->args = list_make2(merge, makeConst(merge->wintype, -1, merge->wincollid,
-												 get_typlen(merge->wintype), value, false,
-												 get_typbyval(merge->wintype)));
+	get_typlenbyval(merge->wintype, &len, &byval);
+	coalesce->args = list_make2(merge, makeConst(merge->wintype, -1, merge->wincollid, len, value, false, byval));
 	coalesce->location = -1;
 	return (Node *) coalesce;
 }
