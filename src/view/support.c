@@ -11,6 +11,7 @@
 
 #include "catalog.h"
 #include "catalog/objectaccess.h"
+#include "catalog/pg_proc.h"
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
