@@ -150,6 +150,19 @@ SELECT o FROM strict ORDER BY o;
 SELECT i FROM strict LIMIT 1;
 SELECT i FROM strict;
 SELECT i FROM strict WHERE o >= 4;
+-- ... for whatever a type or a domain's own function raises
+CREATE FUNCTION judge(i int) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+  CASE i WHEN 1 THEN RAISE 'no' USING ERRCODE = 'MY001'; WHEN 2 THEN RAISE 'no' USING ERRCODE = '38001'; WHEN -3 THEN RETURN true; END CASE;
+END $$;
+CREATE DOMAIN judged AS int CHECK (judge(value));
+CREATE FOREIGN TABLE judged_rows (i judged, o bigint OPTIONS (metadata 'offset'))
+  SERVER streams_kafka OPTIONS (topic :'topic2');
+SELECT * FROM judged_rows;
+CREATE FOREIGN TABLE named (v regclass) SERVER streams_kafka OPTIONS (topic :'topic2');
+INSERT INTO raw (v) VALUES ('a.b.c.d');
+SELECT FROM wait_for('(SELECT count(*) FROM raw) = 6');
+SELECT count(v) FROM named;
 
 -- topics and servers that are not there
 CREATE FOREIGN TABLE missing (i int) SERVER streams_kafka OPTIONS (topic 'millrace_no_such_topic');

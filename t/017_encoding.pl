@@ -56,4 +56,14 @@ $node->safe_psql('latin', q{SET client_encoding = 'UTF8';
 is(latin(q{SET client_encoding = 'UTF8'; SELECT "größe", inner_size, "zähler" FROM "wörter"}), '1|2|{3}',
 	'fields are found by names that are not ASCII');
 
+# SQL_ASCII: the server cannot convert escapes inside of arrays, which must hold up nobody
+$node->safe_psql('postgres', q{CREATE DATABASE plain ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0});
+create_server($node, 'plain');
+$topic = create_stream($node, 'lists', 'id bigint, words text[]', database => 'plain');
+produce($topic, 0, q({"id": 1, "words": ["plain"]}), q({"id": 2, "words": ["h\u00e9"]}), qq({"id": 4, "words": ["h\xc3\xa9"]}));
+$node->safe_psql('plain', q{SELECT millrace.create_continuous_view('ids', 'SELECT sum(id) AS ids, max(words) AS words FROM lists')});
+wait_latest($node, 'ids', 60, 'plain');
+is($node->safe_psql('plain', q{SELECT ids FROM ids; SELECT message_offset, sqlstate FROM millrace.dead_letters}), "5\n1|0A000",
+	'what the server does not support is a dead letter');
+
 done_testing();

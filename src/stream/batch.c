@@ -15,10 +15,11 @@
  *
  * Which errors are the message's fault: data exceptions (22), constraint violations of
  * domains (23), limits such as nesting depth or array size (54), names that do not exist or
- * do not parse (42 and 3F, for reg* types, tsquery and the like; lack of privilege not),
- * and what a domain's own function raises (P0001, P0004).  Everything else, such as out of
- * memory, a cancel, a shutdown, a full disk, a deadlock or an internal error, says nothing
- * of the message and goes on to the caller.
+ * do not parse (42 and 3F, for reg* types, tsquery and the like; lack of privilege not), what a
+ * type does not support of its own syntax (0A), and what a domain's own function raises (P0,
+ * 20, 21, 38, 39, or codes of its author's).  Everything else, such as out of memory, a cancel, a
+ * shutdown, a full disk, a deadlock or an internal error, says nothing of the message and goes
+ * on to the caller.
  *
  * Memory: a batch's arrays live in the context that is current when it is created, and grow;
  * its Datums and the rejects' texts in a child of that, which wastes no memory on powers of
@@ -312,22 +313,35 @@ decode_run(MrBatchDecoder *decoder, MrBatch *batch, DecodeProgress *progress)
 	}
 }
 
+/* a code that SQL leaves to implementations, and the server does not use: its classes are 5x, 72 and XX */
+static bool
+is_users_own(int sqlstate)
+{
+	const char *state = unpack_sql_state(sqlstate);
+
+	return ((state[0] >= '6' && state[0] <= '9') || (state[0] >= 'I' && state[0] <= 'Z')) &&
+		strncmp(state, "72", 2) != 0 && strncmp(state, "XX", 2) != 0;
+}
+
 /* Does this error say something of the message?  See the head of this file. */
 static bool
 is_message_fault(int sqlstate)
 {
 	switch (ERRCODE_TO_CATEGORY(sqlstate))
 	{
+		case ERRCODE_FEATURE_NOT_SUPPORTED:
+		case ERRCODE_CASE_NOT_FOUND:
+		case ERRCODE_CARDINALITY_VIOLATION:
 		case ERRCODE_DATA_EXCEPTION:
 		case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:
+		case ERRCODE_EXTERNAL_ROUTINE_EXCEPTION:
+		case ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION:
 		case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
 			return true;
 		case ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION:
 			return sqlstate != ERRCODE_INSUFFICIENT_PRIVILEGE;
 		default:
-			return sqlstate == ERRCODE_INVALID_SCHEMA_NAME ||
-				sqlstate == ERRCODE_RAISE_EXCEPTION ||
-				sqlstate == ERRCODE_ASSERT_FAILURE;
+			return sqlstate == ERRCODE_INVALID_SCHEMA_NAME || is_users_own(sqlstate);
 	}
 }
 
