@@ -77,7 +77,11 @@ mr_aggregate_finalize_expr(const Aggref *aggref, Expr *state_expr)
 	}
 	args = list_make3(aggregate_const(aggref->aggfnoid), state_expr,
 					  null_of_type(aggref->aggtype, aggref->aggcollid));
-	if (mr_aggregate_info_needs_arguments(&info))
+
+	/* they tell the collation where neither the state nor the result does */
+	if (OidIsValid(aggref->inputcollid) && !type_is_collatable(info.statetype) && !type_is_collatable(aggref->aggtype))
+		args = list_concat(args, nulls_of_arguments(&info, aggref->inputcollid));
+	else if (mr_aggregate_info_needs_arguments(&info))
 		args = list_concat(args, nulls_of_arguments(&info, InvalidOid));
 	return (Expr *) makeFuncExpr(finalize_function(list_length(args) > 3), aggref->aggtype,
 								 args, aggref->aggcollid, aggref->inputcollid,

@@ -442,20 +442,41 @@ simple_order(const Aggref *call)
 	return expr;
 }
 
-/* arguments in a list, in the call's order, which becomes one more argument */
+/* an expression under a collation, if it has another one */
+static Expr *
+collated(Expr *expr, Oid collation)
+{
+	Oid			own = exprCollation((Node *) expr);
+	CollateExpr *result;
+
+	if (!OidIsValid(collation) || !OidIsValid(own) || own == collation)
+		return expr;
+	result = makeNode(CollateExpr);
+	result->arg = expr;
+	result->collOid = collation;
+	result->location = -1;
+	return (Expr *) result;
+}
+
+/*
+ * Arguments in a list, in the call's order, which becomes one more argument.  It is under the order's collation that
+ * they are compared, so for that time all of them have it.
+ */
 static Expr *
 collect_in_order(const Aggref *call, const char *name, Oid *declared, Oid type, List *args)
 {
-	if (call->aggorder != NIL)
-	{
-		Expr	   *order = simple_order(call);
+	Expr	   *order;
+	ListCell   *lc;
 
-		if (order == NULL)
-			return NULL;
-		declared[list_length(args)] = ANYCOMPATIBLEOID;
-		args = lappend(args, order);
-	}
-	return collect(call, name, declared, type, args, NULL);
+	if (call->aggorder == NIL)
+		return collect(call, name, declared, type, args, NULL);
+	if ((order = simple_order(call)) == NULL)
+		return NULL;
+	foreach(lc, args)
+		lfirst(lc) = collated(lfirst(lc), exprCollation((Node *) order));
+	declared[list_length(args)] = ANYCOMPATIBLEOID;
+	args = lappend(args, order);
+	return collated(collect(call, name, declared, type, args, NULL), call->aggcollid);
 }
 
 /* the distinct values as an array, ascending, a null at the end: what DISTINCT alone gives */

@@ -1,0 +1,49 @@
+--
+-- What is rarely written: views over attached tables, so that no broker is needed.
+--
+\set over_tables on
+\i sql/setup.inc
+SELECT count(*) > 0 AS icu FROM pg_collation WHERE collprovider = 'i' \gset
+\if :icu
+CREATE COLLATION common.natural (provider = icu, locale = 'en');
+\else
+CREATE COLLATION common.natural FROM "C";
+\endif
+SET millrace.allow_growing_states = on;
+
+CREATE TABLE common.people (k int PRIMARY KEY, name text, w int);
+INSERT INTO common.people VALUES (1, 'one', 10), (2, NULL, 20), (4, 'four', 40);
+CREATE TABLE plain.events (id int, k int, s text, v numeric, tags text[], j jsonb);
+SELECT create_stream('events');
+SELECT feed('events', $$ VALUES (1, 1, 'a', 1.0, '{x,y}'::text[], '{"a": 1}'::jsonb), (2, 1, 'B', 1.00, '{x}', '[1]') $$);
+CREATE FUNCTION feed_more() RETURNS SETOF text LANGUAGE sql AS $f$
+  SELECT feed('events', $$ VALUES (3, 2, NULL, 'NaN'::numeric, NULL::text[], NULL::jsonb), (4, 2, 'b', 2.5, '{}', 'null') $$)
+  UNION ALL SELECT feed('events', $$ VALUES (5, NULL, 'A', 1, '{y,NULL}'::text[], '"s"'::jsonb), (6, 3, 'ä', -7.25, '{z}', '{"a": 1.0}') $$)
+$f$;
+-- What is written down is read again, with the same result.
+CREATE FUNCTION check_again() RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+  v made;
+BEGIN
+  FOR v IN SELECT * FROM made ORDER BY id LOOP
+    EXECUTE format('CREATE TEMP VIEW again AS %s', pg_get_viewdef(format('live.%I', v.name)::regclass));
+    RETURN QUERY SELECT v.name || ' again: ' || d FROM differences('again', format('plain.%I', v.name), v.ordered) d;
+    DROP VIEW again;
+  END LOOP;
+END $$;
+
+-- an order under another collation than that of the values, or of values that have none
+SELECT create_view('ordered', $$
+  SELECT k, array_agg(s ORDER BY s COLLATE "natural") AS a, string_agg(s, ',' ORDER BY s COLLATE "natural") AS s, string_agg(s COLLATE "C", s ORDER BY s COLLATE "natural") AS c,
+         array_agg(id ORDER BY s COLLATE "natural") FILTER (WHERE false) AS none, json_agg(s ORDER BY s COLLATE "natural")::text AS j
+  FROM events GROUP BY k $$);
+SELECT create_view('ordered_ids', $$
+  SELECT array_agg(id ORDER BY s COLLATE "natural") AS a, jsonb_agg(id ORDER BY s COLLATE "natural") AS j, jsonb_object_agg(1, id ORDER BY s COLLATE "natural") FILTER (WHERE s IS NOT NULL) AS o,
+         string_agg(convert_to(s, 'UTF8'), ',' ORDER BY s COLLATE "natural") AS b, array_agg(s ORDER BY s COLLATE "natural") || ARRAY['z'] AS more
+  FROM events $$);
+SELECT create_view('first_ids', $$ SELECT millrace.first(id, s COLLATE "natural", 4) AS f, millrace.array_agg(id, s COLLATE "natural") AS a FROM events $$);
+SELECT feed_more();
+SELECT check_views();
+SELECT check_again();
+
+\i sql/teardown.inc
