@@ -67,10 +67,10 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
               ELSE (SELECT pg_catalog.mode() WITHIN GROUP (ORDER BY v) FROM pg_catalog.unnest($1) v) END $$;
 COMMENT ON FUNCTION millrace.mode_of(anyarray, boolean) IS 'mode() of an array';
 CREATE FUNCTION millrace.json_agg_of("values" anyarray) RETURNS json
-LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT pg_catalog.json_agg(v) FROM pg_catalog.unnest($1) v $$;
+LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT pg_catalog.json_agg(v) FROM (SELECT pg_catalog.unnest($1)) q (v) $$;
 COMMENT ON FUNCTION millrace.json_agg_of(anyarray) IS 'json_agg() of an array''s elements';
 CREATE FUNCTION millrace.jsonb_agg_of("values" anyarray) RETURNS jsonb
-LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT pg_catalog.jsonb_agg(v) FROM pg_catalog.unnest($1) v $$;
+LANGUAGE sql STABLE PARALLEL SAFE AS $$ SELECT pg_catalog.jsonb_agg(v) FROM (SELECT pg_catalog.unnest($1)) q (v) $$;
 COMMENT ON FUNCTION millrace.jsonb_agg_of(anyarray) IS 'jsonb_agg() of an array''s elements';
 CREATE FUNCTION millrace.json_object_agg_of(objects text[]) RETURNS json
 LANGUAGE sql IMMUTABLE PARALLEL SAFE

@@ -42,6 +42,13 @@ SELECT create_view('ordered_ids', $$
          string_agg(convert_to(s, 'UTF8'), ',' ORDER BY s COLLATE "natural") AS b, array_agg(s ORDER BY s COLLATE "natural") || ARRAY['z'] AS more
   FROM events $$);
 SELECT create_view('first_ids', $$ SELECT millrace.first(id, s COLLATE "natural", 4) AS f, millrace.array_agg(id, s COLLATE "natural") AS a FROM events $$);
+-- rows that are not there
+CREATE TYPE common.person AS (k int, name text);
+CREATE FUNCTION common.person(people) RETURNS person LANGUAGE sql IMMUTABLE AS 'SELECT CASE WHEN $1.k IS NOT NULL THEN ROW($1.k, $1.name)::common.person END';
+SELECT create_view('nobody', $$
+  SELECT e.k, json_agg(person(p) ORDER BY e.id)::text AS j, jsonb_agg(person(p) ORDER BY e.id) AS jb, json_object_agg(e.id, person(p) ORDER BY e.id)::text AS o, array_agg(person(p) ORDER BY e.id) AS a,
+         mode() WITHIN GROUP (ORDER BY person(p)) AS m, count(DISTINCT person(p)) AS n, millrace.last(person(p), e.id) AS l
+  FROM events e LEFT JOIN people p USING (k) GROUP BY e.k $$);
 SELECT feed_more();
 SELECT check_views();
 SELECT check_again();
