@@ -53,4 +53,13 @@ SELECT feed_more();
 SELECT check_views();
 SELECT check_again();
 
+-- groups are told apart by a type's default operators only
+CREATE TYPE common.boxed AS (v numeric);
+SELECT create_view('image', $$ SELECT b, count(*) FROM (SELECT ROW(v)::boxed AS b FROM events) q GROUP BY b ORDER BY b USING OPERATOR(pg_catalog.*<) $$);
+SELECT create_view('image_distinct', $$ SELECT DISTINCT b FROM (SELECT ROW(v)::boxed AS b FROM events) q ORDER BY b USING OPERATOR(pg_catalog.*<) $$);
+SELECT create_view('image_first', $$ SELECT DISTINCT ON (b) b, id FROM (SELECT ROW(v)::boxed AS b, id FROM events) q ORDER BY b USING OPERATOR(pg_catalog.*<), id $$);
+SELECT create_view('image_count', $$ SELECT count(DISTINCT b ORDER BY b USING OPERATOR(pg_catalog.*<)) FROM (SELECT ROW(v)::boxed AS b FROM events) q $$);
+SELECT create_view('image_rank', $$ SELECT dense_rank(ROW(1.0)::boxed) WITHIN GROUP (ORDER BY b USING OPERATOR(pg_catalog.*<)) FROM (SELECT ROW(v)::boxed AS b FROM events) q $$);
+SELECT create_view('image_outside', $$ SELECT b, n FROM (SELECT b, count(*) AS n FROM (SELECT ROW(abs(v))::boxed AS b FROM events) r GROUP BY b) q ORDER BY b USING OPERATOR(pg_catalog.*<) $$);
+
 \i sql/teardown.inc

@@ -396,6 +396,7 @@ columns_of_groups(MrSplit *split, bool window)
 	{
 		Expr	   *expr = (Expr *) get_sortgroupclause_expr(lfirst(lc), level->targetList);
 
+		mr_restrict_grouping(lfirst(lc), expr);
 		if (split->analysis.sets != NIL || IsA(expr, Const) ||
 			mr_split_match(split, (Node *) expr, 0) < 0)
 			mr_split_add_column(split, expr, true);

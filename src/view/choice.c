@@ -94,6 +94,7 @@ mr_choice_find(MrSplit *split)
 	{
 		Expr	   *expr = (Expr *) get_sortgroupclause_expr(lfirst(lc), level->targetList);
 
+		mr_restrict_grouping(lfirst(lc), expr);
 		if (mr_split_match(split, (Node *) expr, 0) < 0)
 			mr_split_add_column(split, expr, true);
 	}

@@ -258,6 +258,23 @@ check_key(const MrMatrelColumn *column, int location)
 				  errhint("Group by an expression of another type, for example by a cast to text."));
 }
 
+/*
+ * Groups are told apart by the equality of those btree operators; ORDER BY ... USING can bring another one into
+ * GROUP BY and DISTINCT.
+ */
+void
+mr_restrict_grouping(const SortGroupClause *clause, const Expr *expr)
+{
+	Oid			type = exprType((const Node *) expr);
+
+	if (clause->eqop != lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr)
+		mr_refuse(exprLocation((const Node *) expr),
+				  errmsg("grouping by operator %s is not supported in a continuous view",
+						 format_operator(clause->eqop)),
+				  errdetail("ORDER BY with USING says which values of type %s are equal.", format_type_be(type)),
+				  errhint("Order by the type's default operator, or group in a subquery and order outside of it."));
+}
+
 /* a stream whose row type is stored could no longer be altered */
 static void
 check_row_type(const MrMatrelColumn *column, int location)

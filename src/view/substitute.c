@@ -336,6 +336,13 @@ as_text(Expr *expr, Oid collation)
 	return (Expr *) result;
 }
 
+/* is that what count_distinct() takes for equal? */
+static bool
+is_default_equality(Oid operator, const Expr *value)
+{
+	return operator == lookup_type_cache(exprType((const Node *) value), TYPECACHE_EQ_OPR)->eq_opr;
+}
+
 /* several columns as one text; NULL where that would not tell which are distinct */
 static Expr *
 row_text(const List *order)
@@ -363,10 +370,11 @@ static Expr *
 dense_rank_of(const Aggref *call)
 {
 	List	   *order = order_of(call);
-	Expr	   *value = list_length(order) == 1 ? ((OrderColumn *) linitial(order))->value : row_text(order);
+	const OrderColumn *first = linitial(order);
+	Expr	   *value = list_length(order) == 1 ? first->value : row_text(order);
 	Expr	   *nulls;
 
-	if (value == NULL)
+	if (value == NULL || !is_default_equality(first->equal, first->value))
 		return NULL;
 	nulls = both(is_null(value, true), row_before(order, false));
 	return rank_call(call, "dense_rank_after", INT8OID,
@@ -426,7 +434,10 @@ mode_of(const Aggref *call)
 static Expr *
 count_of(const Aggref *call)
 {
-	return call->aggdistinct == NIL ? NULL : count_distinct(call, argument(call, 0), NULL);
+	if (call->aggdistinct == NIL ||
+		!is_default_equality(linitial_node(SortGroupClause, call->aggdistinct)->eqop, argument(call, 0)))
+		return NULL;
+	return count_distinct(call, argument(call, 0), NULL);
 }
 
 /* the one expression that a call is ordered by, ascending and nulls last; NULL where that is not all */
