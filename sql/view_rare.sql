@@ -62,4 +62,9 @@ SELECT create_view('image_count', $$ SELECT count(DISTINCT b ORDER BY b USING OP
 SELECT create_view('image_rank', $$ SELECT dense_rank(ROW(1.0)::boxed) WITHIN GROUP (ORDER BY b USING OPERATOR(pg_catalog.*<)) FROM (SELECT ROW(v)::boxed AS b FROM events) q $$);
 SELECT create_view('image_outside', $$ SELECT b, n FROM (SELECT b, count(*) AS n FROM (SELECT ROW(abs(v))::boxed AS b FROM events) r GROUP BY b) q ORDER BY b USING OPERATOR(pg_catalog.*<) $$);
 
+-- a stream below WITH in an ordinary view
+CREATE VIEW plain.below AS WITH e AS (SELECT k, v, s FROM plain.events), f AS (SELECT * FROM e WHERE v < 100) SELECT k, v FROM f;
+CREATE VIEW live.below AS WITH e AS (SELECT k, v, s FROM live.events), f AS (SELECT * FROM e WHERE v < 100) SELECT k, v FROM f;
+SELECT create_view('over_with', $$ SELECT k, count(*), max(v) FROM below GROUP BY k $$);
+SELECT a.attname AS columns_read FROM millrace.view_stream s JOIN pg_attribute a ON a.attrelid = s.stream AND a.attnum = ANY (s.columns) WHERE s.view = 'live.over_with'::regclass ORDER BY 1;
 \i sql/teardown.inc

@@ -127,7 +127,12 @@ rte_uses(List **uses, RangeTblEntry *rte, Bitmapset *columns)
 	else if (mr_split_is_stream(rte->relid))
 		add_stream(uses, rte->relid, columns);
 	else if (rte->relkind == RELKIND_VIEW && mr_relation_is_row_view(rte->relid))
-		query_uses(uses, mr_relation_view_query(rte->relid), columns);
+	{
+		Query	   *query = mr_relation_view_query(rte->relid);
+
+		mr_split_inline_ctes(query, NIL);
+		query_uses(uses, query, columns);
+	}
 }
 
 static bool
