@@ -10,8 +10,10 @@
  */
 #include "millrace.h"
 
+#include "catalog/pg_class.h"
 #include "executor/executor.h"
 #include "jit/jit.h"
+#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
 #include "optimizer/planner.h"
@@ -20,6 +22,7 @@
 #include "stream/option.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -117,6 +120,29 @@ count_streams_walker(Node *node, StreamCount *count)
 }
 
 /*
+ * A stream that is not partitioned has no children, but the server may take it for a parent because it had some
+ * once, and read it as its own child.
+ */
+static bool
+forget_children_walker(Node *node, const List *tables)
+{
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, forget_children_walker, unconstify(List *, tables));
+	foreach(lc, ((Query *) node)->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (is_stream_entry(rte, tables) && rte->relkind != RELKIND_PARTITIONED_TABLE)
+			rte->inh = false;
+	}
+	return query_tree_walker((Query *) node, forget_children_walker, unconstify(List *, tables), 0);
+}
+
+/*
  * The planner puts SQL functions' bodies in the place of their calls.  One that reads a
  * stream would see the batch, not the topic.
  */
@@ -140,9 +166,11 @@ check_inlined(Query *query, const PlannedStmt *plan, const List *tables)
 static PlannedStmt *
 plan_query(const MrViewAnalysis *analysis, Query *query)
 {
-	PlannedStmt *plan = pg_plan_query(copyObject(query), "continuous view", 0, NULL);
+	PlannedStmt *plan;
 	ListCell   *lc;
 
+	forget_children_walker((Node *) query, analysis->tables);
+	plan = pg_plan_query(copyObject(query), "continuous view", 0, NULL);
 	check_inlined(query, plan, analysis->tables);
 
 	foreach(lc, analysis->columns)
@@ -169,10 +197,40 @@ mr_plan_partial(const MrViewAnalysis *analysis)
 	return plan_query(analysis, query);
 }
 
+/*
+ * The least or greatest value of a whole table may be read from an index, but states cannot; no index gives what is
+ * filtered.
+ */
+static void
+keep_off_indexes(Query *query)
+{
+	ListCell   *lc;
+
+	if (query->groupClause != NIL || query->groupingSets != NIL)
+		return;
+	foreach(lc, query->targetList)
+	{
+		Aggref	   *aggref = (Aggref *) lfirst_node(TargetEntry, lc)->expr;
+
+		if (IsA(aggref, Aggref) && aggref->aggfilter == NULL)
+			aggref->aggfilter = (Expr *) makeBoolConst(true, false);
+	}
+}
+
 PlannedStmt *
 mr_plan_contents(const MrViewAnalysis *analysis)
 {
-	return plan_query(analysis, rewrite_partial(analysis));
+	Query	   *query = rewrite_partial(analysis);
+	int			settings = NewGUCNestLevel();
+	PlannedStmt *plan;
+
+	keep_off_indexes(query);
+	/* one Agg, not one for each partition */
+	(void) set_config_option("enable_partitionwise_aggregate", "off", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	plan = plan_query(analysis, query);
+	AtEOXact_GUC(false, settings);
+	return plan;
 }
 
 uint64

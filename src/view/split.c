@@ -171,7 +171,10 @@ check_inheritance(Oid relid)
 
 	if (!has_subclass(relid))
 		return;
+	/* the table itself is one of them, even if it has no others any more */
 	children = find_all_inheritors(relid, AccessShareLock, NULL);
+	if (list_length(children) == 1)
+		return;
 	foreach(lc, children)
 	{
 		if (mr_is_stream(lfirst_oid(lc)))
