@@ -105,4 +105,17 @@ SELECT millrace.rebuild(format('live.%I', name)::regclass) FROM made WHERE name 
 SELECT c FROM check_views() c WHERE c NOT LIKE '%: equal,%';
 SELECT check_again();
 
+-- rows of a table are not kept: it may be altered
+\set VERBOSITY default
+SELECT millrace.create_continuous_view('live.row', 'SELECT jsonb_agg(e) FROM live.events e');
+\set VERBOSITY terse
+SELECT create_view('rows', $$ SELECT k, millrace.last(p, id) FROM events JOIN people p USING (k) GROUP BY k $$);
+SELECT create_view('row_lists', $$ SELECT count(DISTINCT ARRAY[p]) FROM events JOIN people p USING (k) $$);
+SELECT create_view('row_counts', $$ SELECT k, count(p) AS n, count(e) AS e, jsonb_agg(to_jsonb(p) ORDER BY id) AS j, max(to_jsonb(e)::text) AS m FROM events e JOIN people p USING (k) GROUP BY k $$);
+ALTER TABLE common.people ADD COLUMN more text;
+ALTER TABLE live.events ADD COLUMN more text;
+ALTER TABLE plain.events ADD COLUMN more text;
+SELECT feed('events', $$ VALUES (7, 1, 'c', 3, NULL::text[], NULL::jsonb, 'more') $$);
+SELECT differences('live.nobody', 'plain.nobody'), differences('live.ordered', 'plain.ordered');
+
 \i sql/teardown.inc

@@ -15,8 +15,10 @@
  */
 #include "millrace.h"
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
+#include "catalog_view.h"
 #include "parser/parse_agg.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -51,18 +53,37 @@ refuse_uncombinable(const Aggref *aggref)
 			  errhint("Use an aggregate with a combine function (CREATE AGGREGATE ... (COMBINEFUNC = ...)), or group by the value as well and aggregate when selecting from the view."));
 }
 
-/* a serialized state cannot hold what its type alone does not describe */
+/* rows of a relation to which columns can be added, or from which they can be dropped */
+static bool
+is_row_of_table(Oid type)
+{
+	Oid			base = getBaseType(type);
+	Oid			element = get_element_type(base);
+	Oid			relid = get_typ_typrelid(OidIsValid(element) ? getBaseType(element) : base);
+
+	return OidIsValid(relid) && get_rel_relkind(relid) != RELKIND_COMPOSITE_TYPE && mr_catalog_view(relid) == NULL;
+}
+
+/* a serialized state cannot hold what its type alone does not describe, or what is another type tomorrow */
 static void
 check_argument_types(const MrAggregateInfo *info, const Aggref *aggref)
 {
 	if (!mr_aggregate_info_is_sealed(info) || !info->polymorphic)
 		return;
 	for (int i = 0; i < info->nargs; i++)
+	{
+		if (is_row_of_table(info->argtypes[i]))
+			mr_refuse(aggref->location,
+					  errmsg("argument of row type %s of aggregate %s is not supported in a continuous view",
+							 format_type_be(info->argtypes[i]), format_procedure(info->aggfnoid)),
+					  errdetail("Columns can be added to the table, but not to rows that are kept."),
+					  errhint("Use to_jsonb(), or cast a ROW() of some columns to a composite type that was created."));
 		if (info->argtypes[i] == RECORDOID || info->argtypes[i] == RECORDARRAYOID)
 			mr_refuse(aggref->location,
 					  errmsg("argument of type %s of aggregate %s is not supported in a continuous view",
 							 format_type_be(info->argtypes[i]), format_procedure(info->aggfnoid)),
 					  errhint("Cast it to a composite type that was created, or use jsonb_build_array()."));
+	}
 }
 
 /* info of an aggregate whose states can be kept; ERROR 0A000 when they cannot */
