@@ -118,4 +118,22 @@ ALTER TABLE plain.events ADD COLUMN more text;
 SELECT feed('events', $$ VALUES (7, 1, 'c', 3, NULL::text[], NULL::jsonb, 'more') $$);
 SELECT differences('live.nobody', 'plain.nobody'), differences('live.ordered', 'plain.ordered');
 
+-- clients of other encodings than the database's
+CREATE TABLE plain.words (id int, j jsonb, tags text[], x xml);
+SELECT create_stream('words');
+SELECT create_view('words_kept', $$ SELECT array_agg(DISTINCT j) AS j, array_agg(tags[1] ORDER BY id) AS t, count(DISTINCT tags) AS n, millrace.last(tags, id) AS last, millrace.last(x, id)::text AS x, mode() WITHIN GROUP (ORDER BY j) AS m FROM words $$);
+SET client_encoding = 'LATIN1';
+SELECT feed('words', $$ VALUES (1, jsonb_build_object(chr(228), 1), ARRAY[chr(246)], xmlelement(name x, chr(252))) $$);
+SET client_encoding = 'UTF8';
+SELECT feed('words', $$ VALUES (2, jsonb_build_object(chr(337), chr(228)), ARRAY[chr(246), chr(337)], xmlelement(name x, chr(337))) $$);
+SELECT check_view('words_kept');
+SET client_encoding = 'SQL_ASCII';
+SELECT feed('words', $$ VALUES (3, jsonb_build_object(chr(337), 3), ARRAY[chr(246)], xmlelement(name x, chr(228))) $$);
+SET client_encoding = 'LATIN1';
+SELECT check_view('words_kept');
+-- that can show it all the same
+SELECT last = ARRAY[chr(246)] AS last FROM live.words_kept;
+RESET client_encoding;
+SELECT check_view('words_kept');
+
 \i sql/teardown.inc

@@ -20,6 +20,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "libpq/pqformat.h"
+#include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -292,6 +293,55 @@ write_bytes(StringInfo out, const char *bytes, Size size)
 	appendBinaryStringInfo(out, bytes, size);
 }
 
+/*
+ * Binary functions convert text to the client's encoding, and from it.  What is kept will be read for other
+ * clients: there must be nothing to convert meanwhile.
+ */
+static bytea *
+send_value(const MrValueType *type, Datum value)
+{
+	FmgrInfo   *function = unconstify(FmgrInfo *, &type->write);
+	int			client = pg_get_client_encoding();
+	bytea	   *result = NULL;
+
+	if (client == GetDatabaseEncoding())
+		return SendFunctionCall(function, value);
+	PG_TRY();
+	{
+		(void) SetClientEncoding(GetDatabaseEncoding());
+		result = SendFunctionCall(function, value);
+	}
+	PG_FINALLY();
+	{
+		(void) SetClientEncoding(client);
+	}
+	PG_END_TRY();
+	return result;
+}
+
+/* the same for what was written */
+static Datum
+receive_value(const MrValueType *type, StringInfo bytes)
+{
+	FmgrInfo   *function = unconstify(FmgrInfo *, &type->read);
+	int			client = pg_get_client_encoding();
+	Datum		result = (Datum) 0;
+
+	if (client == GetDatabaseEncoding())
+		return ReceiveFunctionCall(function, bytes, type->ioparam, -1);
+	PG_TRY();
+	{
+		(void) SetClientEncoding(GetDatabaseEncoding());
+		result = ReceiveFunctionCall(function, bytes, type->ioparam, -1);
+	}
+	PG_FINALLY();
+	{
+		(void) SetClientEncoding(client);
+	}
+	PG_END_TRY();
+	return result;
+}
+
 void
 mr_value_write(const MrValueType *type, StringInfo out, Datum value)
 {
@@ -308,7 +358,7 @@ mr_value_write(const MrValueType *type, StringInfo out, Datum value)
 						VARSIZE_ANY_EXHDR(DatumGetPointer(value)));
 			break;
 		case MR_ENCODE_BINARY:
-			bytes = SendFunctionCall(unconstify(FmgrInfo *, &type->write), value);
+			bytes = send_value(type, value);
 			write_bytes(out, VARDATA(bytes), VARSIZE(bytes) - VARHDRSZ);
 			pfree(bytes);
 			break;
@@ -340,9 +390,11 @@ mr_value_read(const MrValueType *type, StringInfo in, StringInfo scratch)
 	switch (type->encoding)
 	{
 		case MR_ENCODE_BYTES:
+			if (type->entry->type_id != BYTEAOID)
+				(void) pg_verifymbstr(scratch->data, scratch->len, false);
 			return PointerGetDatum(cstring_to_text_with_len(scratch->data, scratch->len));
 		case MR_ENCODE_BINARY:
-			return ReceiveFunctionCall(unconstify(FmgrInfo *, &type->read), scratch, type->ioparam, -1);
+			return receive_value(type, scratch);
 		default:
 			return InputFunctionCall(unconstify(FmgrInfo *, &type->read), scratch->data, type->ioparam, -1);
 	}
