@@ -141,7 +141,18 @@ SELECT '\x42010101ff7f'::bloom;
 SET statement_timeout = '60s';
 SELECT count(*) FROM generate_series(1, 20000) i, LATERAL (SELECT ('\x4201808080800801020' || i % 8)::bloom AS b) f
   WHERE bloom_cardinality(b) = 1 AND NOT bloom_contains(b, i) AND b::text::bloom::text = b::text;
+-- or in what changes them
+SELECT count(*) FROM generate_series(1, 20000) i, LATERAL (SELECT ('\x4201808080800801020' || i % 8)::bloom AS b) f
+  WHERE bloom_contains(bloom_add(b, i), i) AND bloom_cardinality(bloom_union(b, bloom_add(b, i))) = 2 AND bloom_intersection(bloom_add(b, i), b)::text = b::text;
+SELECT count(b) FROM (SELECT bloom_union_agg(('\x4201808080800801020' || i % 8)::bloom) AS b FROM generate_series(1, 20000) i GROUP BY i) f;
 RESET statement_timeout;
+-- few bits are listed, many are not: in any pair
+SELECT count(*) AS pairs, bool_and(bloom_contains(bloom_union(a, b), x + y)) AS added, bool_and(bloom_union(a, b)::text = bloom_union(b, a)::text) AS both,
+  bool_and(bloom_union(a, b)::text = (SELECT bloom_agg(v, 0.01, 200)::text FROM generate_series(1, x + y) v)) AS union,
+  bool_and(bloom_intersection(a, b)::text = bloom_intersection(b, a)::text AND bloom_intersection(a, bloom_union(a, b))::text = a::text AND bloom_intersection(bloom_union(a, b), b)::text = b::text) AS common
+FROM generate_series(0, 280, 20) x, generate_series(0, 280, 70) y,
+  LATERAL (SELECT bloom_agg(v, 0.01, 200) AS a FROM generate_series(1, x) v) l, LATERAL (SELECT bloom_agg(v, 0.01, 200) AS b FROM generate_series(x / 2 + 1, x + y) v) r
+WHERE x + y > 0 AND x > 0;
 SELECT '\x4201808080800801030000'::bloom;
 SELECT '\x42018080808008010100'::bloom;
 CREATE FUNCTION batter(sketch bytea, type text, expression text) RETURNS boolean LANGUAGE plpgsql AS $$

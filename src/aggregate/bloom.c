@@ -11,8 +11,9 @@
  *
  * The server's lib/bloomfilter keeps its bits to itself: it can be neither stored nor united.
  *
- * A filter takes all its bits in memory.  Bytes: m, k, number of bits set, and then those,
- * each by its distance from the one before; or 0 and all bits, where that is shorter.
+ * While few bits are set they are listed, each once and perhaps a few times more; so a filter never takes much more
+ * memory than the bytes that it was read from, whatever size these speak of.  Bytes: m, k, number of
+ * bits set, and then those, each by its distance from the one before; or 0 and all bits, where that is shorter.
  */
 #include "millrace.h"
 
@@ -37,7 +38,11 @@ typedef struct Bloom
 {
 	uint64		nbits;
 	int			nhashes;
-	uint8	   *bits;
+	MemoryContext context;
+	uint8	   *bits;			/* NULL: those that are set are listed */
+	uint32	   *set;			/* in no order, unless compact() was called */
+	Size		nset;
+	Size		nallocated;
 } Bloom;
 
 PG_FUNCTION_INFO_V1(mr_bloom_in);
@@ -61,14 +66,21 @@ nbytes(const Bloom *bloom)
 	return (bloom->nbits + 7) / 8;
 }
 
+/* more bits than these are not listed: it would take more than a quarter of the memory of all */
+static inline Size
+max_listed(const Bloom *bloom)
+{
+	return nbytes(bloom) / 16;
+}
+
 static Bloom *
 create(uint64 nbits, int nhashes, MemoryContext context)
 {
-	Bloom	   *bloom = MemoryContextAlloc(context, sizeof(Bloom));
+	Bloom	   *bloom = MemoryContextAllocZero(context, sizeof(Bloom));
 
 	bloom->nbits = nbits;
 	bloom->nhashes = nhashes;
-	bloom->bits = MemoryContextAllocZero(context, nbytes(bloom));
+	bloom->context = context;
 	return bloom;
 }
 
@@ -90,13 +102,80 @@ set_bit(Bloom *bloom, uint64 bit)
 	bloom->bits[bit / 8] |= 1 << (bit % 8);
 }
 
+static int
+compare_bits(const void *a, const void *b)
+{
+	uint32		x = *(const uint32 *) a,
+				y = *(const uint32 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* listed bits in ascending order, each once */
+static void
+compact(Bloom *bloom)
+{
+	Size		n = 0;
+
+	if (bloom->nset == 0)
+		return;
+	qsort(bloom->set, bloom->nset, sizeof(uint32), compare_bits);
+	for (Size i = 0; i < bloom->nset; i++)
+		if (n == 0 || bloom->set[n - 1] != bloom->set[i])
+			bloom->set[n++] = bloom->set[i];
+	bloom->nset = n;
+}
+
+/* no list any more */
+static void
+expand(Bloom *bloom)
+{
+	bloom->bits = MemoryContextAllocZero(bloom->context, nbytes(bloom));
+	for (Size i = 0; i < bloom->nset; i++)
+		set_bit(bloom, bloom->set[i]);
+	if (bloom->set != NULL)
+		pfree(bloom->set);
+	bloom->set = NULL;
+	bloom->nset = 0;
+	bloom->nallocated = 0;
+}
+
+/* the list is full */
+static void
+make_room(Bloom *bloom)
+{
+	compact(bloom);
+	if (bloom->nset > max_listed(bloom))
+	{
+		expand(bloom);
+		return;
+	}
+	if (bloom->nallocated > bloom->nset * 2)
+		return;
+	bloom->nallocated = Max(bloom->nset * 2, 16);
+	bloom->set = bloom->set == NULL ?
+		MemoryContextAlloc(bloom->context, sizeof(uint32) * bloom->nallocated) :
+		repalloc(bloom->set, sizeof(uint32) * bloom->nallocated);
+}
+
+static void
+add_bit(Bloom *bloom, uint64 bit)
+{
+	if (bloom->bits == NULL && bloom->nset == bloom->nallocated)
+		make_room(bloom);
+	if (bloom->bits != NULL)
+		set_bit(bloom, bit);
+	else
+		bloom->set[bloom->nset++] = bit;
+}
+
 static void
 add_hash(void *state, uint64 hash)
 {
 	Bloom	   *bloom = state;
 
 	for (int i = 0; i < bloom->nhashes; i++)
-		set_bit(bloom, bit_of(bloom, hash, i));
+		add_bit(bloom, bit_of(bloom, hash, i));
 }
 
 static uint64
@@ -123,40 +202,78 @@ merge(void *state, const void *other, MemoryContext context)
 	Bloom	   *into = state ? state : create(from->nbits, from->nhashes, context);
 
 	check_same_size(into, from);
+	for (Size i = 0; i < from->nset; i++)
+		add_bit(into, from->set[i]);
+	if (from->bits == NULL)
+		return into;
+	if (into->bits == NULL)
+		expand(into);
 	for (Size i = 0; i < nbytes(into); i++)
 		into->bits[i] |= from->bits[i];
 	return into;
 }
 
+/* the bits that both have, in either of them; lists are compact */
+static Bloom *
+intersect(Bloom *a, const Bloom *b)
+{
+	Size		n = 0;
+
+	for (Size i = 0; i < a->nset; i++)
+		if (b->bits != NULL ? is_set(b, a->set[i]) :
+			b->nset > 0 && bsearch(&a->set[i], b->set, b->nset, sizeof(uint32), compare_bits) != NULL)
+			a->set[n++] = a->set[i];
+	a->nset = n;
+	for (Size i = 0; a->bits != NULL && i < nbytes(a); i++)
+		a->bits[i] &= b->bits[i];
+	return a;
+}
+
 /* ---------- bytes ---------- */
+
+static void
+write_bits(StringInfo out, const Bloom *bloom, uint64 nset)
+{
+	uint64		before = 0;
+
+	mr_write_number(out, nset + 1);
+	for (Size i = 0; i < bloom->nset; i++)
+	{
+		mr_write_number(out, bloom->set[i] - before);
+		before = bloom->set[i];
+	}
+	for (uint64 bit = 0; bloom->bits != NULL && bit < bloom->nbits; bit++)
+	{
+		if (!is_set(bloom, bit))
+			continue;
+		mr_write_number(out, bit - before);
+		before = bit;
+	}
+}
 
 static bytea *
 write_bloom(const void *state)
 {
-	const Bloom *bloom = state;
+	Bloom	   *bloom = unconstify(Bloom *, (const Bloom *) state);
 	StringInfoData out;
-	uint64		nset = count_bits(bloom);
-	uint64		before = 0;
+	uint64		nset;
 
+	compact(bloom);
+	nset = bloom->bits == NULL ? bloom->nset : count_bits(bloom);
 	mr_sketch_begin(&out, TYPE);
 	mr_write_number(&out, bloom->nbits);
 	mr_write_number(&out, bloom->nhashes);
 
 	/* a distance takes two bytes as a rule */
-	if (nset * 2 >= nbytes(bloom))
+	if (nset * 2 < nbytes(bloom))
 	{
-		mr_write_number(&out, 0);
-		appendBinaryStringInfo(&out, (const char *) bloom->bits, nbytes(bloom));
+		write_bits(&out, bloom, nset);
 		return mr_sketch_end(&out);
 	}
-	mr_write_number(&out, nset + 1);
-	for (uint64 bit = 0; bit < bloom->nbits; bit++)
-	{
-		if (!is_set(bloom, bit))
-			continue;
-		mr_write_number(&out, bit - before);
-		before = bit;
-	}
+	if (bloom->bits == NULL)
+		expand(bloom);
+	mr_write_number(&out, 0);
+	appendBinaryStringInfo(&out, (const char *) bloom->bits, nbytes(bloom));
 	return mr_sketch_end(&out);
 }
 
@@ -238,9 +355,12 @@ read_bloom(const bytea *bytes)
 	open_bloom(&reader, bytes);
 	bloom = create(reader.bloom.nbits, reader.bloom.nhashes, CurrentMemoryContext);
 	if (reader.bloom.bits != NULL)
+	{
+		expand(bloom);
 		memcpy(bloom->bits, reader.bloom.bits, nbytes(bloom));
+	}
 	while (next_bit(&reader))
-		set_bit(bloom, reader.bit);
+		add_bit(bloom, reader.bit);
 	return bloom;
 }
 
@@ -352,9 +472,9 @@ mr_bloom_intersection(PG_FUNCTION_ARGS)
 	Bloom	   *b = read_bloom(PG_GETARG_BYTEA_PP(1));
 
 	check_same_size(a, b);
-	for (Size i = 0; i < nbytes(a); i++)
-		a->bits[i] &= b->bits[i];
-	PG_RETURN_BYTEA_P(write_bloom(a));
+	compact(a);
+	compact(b);
+	PG_RETURN_BYTEA_P(write_bloom(a->bits == NULL ? intersect(a, b) : intersect(b, a)));
 }
 
 /* bloom_contains(bloom, value) */
