@@ -174,7 +174,7 @@ COMMENT ON AGGREGATE millrace.dist_union_agg(millrace.dist)
   IS 'the distribution of all that went into these';
 
 CREATE FUNCTION millrace.dist_add(distribution millrace.dist, value double precision) RETURNS millrace.dist
-LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_dist_add';
+LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_dist_add';
 COMMENT ON FUNCTION millrace.dist_add(millrace.dist, double precision) IS 'a distribution with one more value';
 CREATE FUNCTION millrace.dist_union(millrace.dist, millrace.dist) RETURNS millrace.dist
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_dist_union';

@@ -58,6 +58,9 @@ SELECT approx_percentile(f, 0.5) AS n, dist_agg(f) AS d FROM rows WHERE false;
 SELECT approx_percentile(NULL, 0.5) AS n, dist_count(dist_agg(NULL)) AS zero, dist_quantile(dist_agg(NULL), 0.5) AS q, dist_cdf(dist_agg(NULL), 1) AS c FROM rows;
 SELECT approx_percentile(5, 0.5) AS same, approx_percentile(i, 0) AS least, approx_percentile(i, 1) AS greatest FROM rows;
 SELECT round(dist_quantile(dist_add(dist_union(dist_agg(1), dist_agg(2)), 3), 1)) AS three, dist_quantile(dist_agg(4), '{{0,1},{0.5,NULL}}'::float8[]) AS shape;
+-- a null value adds nothing, to whichever
+SELECT dist_count(dist_add(dist_agg(1), NULL)) AS d, hll_cardinality(hll_add(hll_agg(1), NULL::int)) AS h, cmsketch_total(cmsketch_add(cmsketch_agg(1), NULL::int)) AS c, bloom_cardinality(bloom_add(bloom_agg(1), NULL::int)) AS b;
+SELECT dist_add(NULL, 1) IS NULL AND hll_add(NULL, 1) IS NULL AND cmsketch_add(NULL, 1) IS NULL AND bloom_add(NULL, 1) IS NULL AS nothing;
 SELECT approx_percentile(f, 2) FROM rows;
 SELECT approx_percentile(f, NULL) FROM rows;
 SELECT approx_percentile(f, i / 100000.0) FROM rows;

@@ -348,13 +348,17 @@ mr_percentile_final(PG_FUNCTION_ARGS)
 
 /* ---------- functions ---------- */
 
-/* dist_add(dist, value) */
+/* dist_add(dist, value): a null value adds nothing */
 Datum
 mr_dist_add(PG_FUNCTION_ARGS)
 {
-	Dist	   *dist = read_dist(PG_GETARG_BYTEA_PP(0));
+	Dist	   *dist;
 
-	add_value(dist, PG_GETARG_FLOAT8(1));
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	dist = read_dist(PG_GETARG_BYTEA_PP(0));
+	if (!PG_ARGISNULL(1))
+		add_value(dist, PG_GETARG_FLOAT8(1));
 	PG_RETURN_BYTEA_P(write_dist(dist));
 }
 
