@@ -12,6 +12,7 @@ SELECT array_agg(w) FROM millrace.hop('2024-03-31 01:17'::timestamp, '1 hour', '
 SELECT array_agg(w) FROM millrace.hop('2024-03-31 01:07'::timestamp, '1 hour', '10 minutes') w;
 SELECT count(*) FROM millrace.hop(NULL::timestamp, '1 hour', '1 day');
 SELECT count(*) FROM millrace.hop('infinity'::timestamptz, '1 hour', '1 day');
+SELECT w FROM millrace.hop('290000-01-01'::timestamp, '104000000 days', '104000000 days') w LIMIT 3;
 SELECT count(*) FROM millrace.hop('2024-03-31'::timestamptz, '1 hour', '1 day') a, millrace.hop('2024-03-31'::timestamptz, '1 microsecond', '1 microsecond') b;
 -- All that begin in time and have not ended, and no other.
 SELECT count(*) AS wrong FROM generate_series('1996-02-28'::timestamp, '2004-03-01', '123457 seconds 678901 microseconds') t,

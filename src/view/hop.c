@@ -98,7 +98,8 @@ mr_hop(PG_FUNCTION_ARGS)
 	if (hops->next > hops->last)
 		SRF_RETURN_DONE(context);
 	result = hops->next;
-	hops->next += hops->every;
+	if (pg_add_s64_overflow(result, hops->every, &hops->next))
+		hops->last = PG_INT64_MIN;	/* no time is so late */
 	SRF_RETURN_NEXT(context, TimestampGetDatum(result));
 }
 
