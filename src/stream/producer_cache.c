@@ -7,8 +7,9 @@
  * user and the process's slot: no two live producers share one, and the next process in
  * that slot fences what a killed one has left open, before Kafka's time-out does.
  *
- * A change of any server or user mapping makes all of them stale; they are replaced at the
- * next use, never in the middle of one.  At the end of the process they are destroyed
+ * A change of any server or user mapping makes all of them stale, and a long rest the one: the
+ * broker has closed its connections by then, and forgets its id some day
+ * (transactional.id.expiration.ms).  They are replaced at the next use, never in the middle of one.  At the end of the process they are destroyed
  * before the libraries are, since librdkafka's threads would go on working.
  */
 #include "millrace.h"
@@ -23,12 +24,19 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+/* A rest is long when it takes so many times as long as a transaction may: ten minutes. */
+#define LONG_REST	10
+#define TRANSACTION_TIMEOUT_MS	60000
 
 typedef struct CachedProducer
 {
 	Oid			serverid;
 	Oid			userid;
 	bool		stale;
+	TimestampTz used_at;
+	int64		long_rest_ms;
 	MemoryContext context;		/* the producer's, and this struct's */
 	MrProducer *producer;
 } CachedProducer;
@@ -91,6 +99,7 @@ static CachedProducer *
 create(Oid serverid, Oid userid)
 {
 	List	   *props = mr_server_properties(serverid, userid);
+	const char *timeout = mr_conf_value(props, "transaction.timeout.ms");
 	char	   *id = psprintf("millrace-" UINT64_FORMAT "-%u-%u-%u-%d", GetSystemIdentifier(),
 							  MyDatabaseId, serverid, userid, mr_process_number());
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "millrace producer",
@@ -100,6 +109,7 @@ create(Oid serverid, Oid userid)
 
 	cached->serverid = serverid;
 	cached->userid = userid;
+	cached->long_rest_ms = LONG_REST * (timeout == NULL ? TRANSACTION_TIMEOUT_MS : strtoi64(timeout, NULL, 10));
 	cached->context = context;
 	cached->producer = mr_producer_create(props, id, 0);
 
@@ -110,19 +120,27 @@ create(Oid serverid, Oid userid)
 	return cached;
 }
 
+static bool
+is_stale(const CachedProducer *cached, TimestampTz now)
+{
+	return cached->stale || now - cached->used_at > cached->long_rest_ms * 1000;
+}
+
 MrProducer *
 mr_cached_producer(Oid serverid, Oid userid)
 {
 	CachedProducer *cached = find(serverid, userid);
+	TimestampTz now = GetCurrentTimestamp();
 
 	register_callbacks();
-	if (cached != NULL && cached->stale)
+	if (cached != NULL && is_stale(cached, now))
 	{
 		destroy(cached);
 		cached = NULL;
 	}
 	if (cached == NULL)
 		cached = create(serverid, userid);
+	cached->used_at = now;
 	return cached->producer;
 }
 

@@ -1,5 +1,5 @@
-# A commit that is canceled while the broker decides: the transaction follows the broker's answer, if
-# that comes soon.
+# Producers of sessions.  A commit that is canceled while the broker decides: the transaction follows the
+# broker's answer, if that comes soon.  And a producer that has rested until the broker has forgotten it.
 
 use strict;
 use warnings;
@@ -95,7 +95,8 @@ END { kill 'KILL', $child if $child }
 my $broker = own_broker(
 	listeners => "PLAINTEXT://127.0.0.1:\@PORT\@,CONTROLLER://127.0.0.1:\@CONTROLLER\@,BEHIND://127.0.0.1:$behind",
 	'advertised.listeners' => "PLAINTEXT://127.0.0.1:\@PORT\@,BEHIND://$address",
-	'listener.security.protocol.map' => 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,BEHIND:PLAINTEXT');
+	'listener.security.protocol.map' => 'PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,BEHIND:PLAINTEXT',
+	'transactional.id.expiration.ms' => 2000, 'transaction.remove.expired.transaction.cleanup.interval.ms' => 500);
 my $node = new_node('main', broker => $broker->bootstrap);
 my $topic = create_stream($node, 'words', 'id integer', broker => $broker);
 $node->safe_psql('postgres', qq{CREATE SERVER proxy FOREIGN DATA WRAPPER millrace OPTIONS ("bootstrap.servers" '$address');
@@ -130,5 +131,16 @@ $session = canceled(2);
 my ($ok, $out, $err) = $session->finish;
 like($err, qr/canceling statement/, 'who has no answer for long does not wait for it');
 unlink $hold;
+
+# Ten times as long as its transactions may take.
+$node->safe_psql('postgres', qq{CREATE SERVER brief FOREIGN DATA WRAPPER millrace
+	OPTIONS ("bootstrap.servers" '@{[$broker->bootstrap]}', "transaction.timeout.ms" '1000');
+	CREATE FOREIGN TABLE rare (id integer) SERVER brief OPTIONS (topic '$topic')});
+my $resting = $node->background_psql('postgres');
+my $pid = $resting->query_safe('INSERT INTO rare VALUES (3) RETURNING pg_backend_pid()');
+wait_for($node, "SELECT now() - state_change > interval '11 s' FROM pg_stat_activity WHERE pid = $pid");
+$resting->query_safe('INSERT INTO rare VALUES (4)');
+wait_for($node, 'SELECT count(*) = 1 FROM words WHERE id = 4');
+pass('a session that has not inserted for long can do it again');
 
 done_testing();
