@@ -100,6 +100,16 @@ SELECT feed('stamps', $$ SELECT id, id % 5, localtimestamp - x, localtimestamp::
   FROM generate_series(1, 90) id, LATERAL (SELECT (ARRAY['0', '25 minutes', '2 hours', '-20 minutes'])[id % 4 + 1]::interval AS x) y $$);
 SELECT c FROM made m, check_view(m.name) c WHERE name ~ '^(by|b.*rows|both)' ORDER BY m.id;
 
+-- Far in the future, as milliseconds that are microseconds are: by 48 bits it would be a second ago.
+SELECT 'far_' || gen_random_uuid() AS far \gset
+SELECT millrace.create_topic('broker', :'far', config => '{"message.timestamp.after.max.ms": 9223372036854775807}');
+CREATE FOREIGN TABLE live.far (id int, at timestamptz OPTIONS (metadata 'timestamp')) SERVER broker OPTIONS (topic :'far');
+CREATE FOREIGN TABLE live.far_bare (id int) SERVER broker OPTIONS (topic :'far');
+SELECT millrace.create_continuous_view('live.recent', 'SELECT id FROM live.far_bare', sliding_window => '1 hour');
+INSERT INTO live.far VALUES (1, to_timestamp(2 ^ 48 / 1000 + extract(epoch FROM now()) - 1)), (2, now() - interval '1 second');
+SELECT millrace.wait_for_latest('live.recent', tools.patience());
+SELECT * FROM live.recent;
+
 -- Settings and other DDL.
 SELECT millrace.deactivate('live.own');
 SELECT millrace.truncate_continuous_view('live.nothing');

@@ -477,9 +477,11 @@ mr_batch_decode(MrBatchDecoder *decoder, const MrMessage *messages, int n)
 	return batch;
 }
 
+/* 48 bits reach to the year 6429; what is later may be as late as that */
 void
 mr_batch_time_to_tid(int64 ms, ItemPointer tid)
 {
+	ms = Min(ms, ((int64) 1 << 47) - 1);
 	ItemPointerSet(tid, (BlockNumber) (ms >> 16), (OffsetNumber) (ms & 0xFFFF));
 }
 

@@ -92,7 +92,8 @@ typedef struct MrScanSource
 } MrScanSource;
 
 /*
- * In a scan of a batch, a row's ctid is its message's timestamp in ms, -1 when it has none.
+ * In a scan of a batch, a row's ctid is its message's timestamp in ms, -1 when it has none, and at
+ * most in the year 6429.
  */
 extern void mr_batch_time_to_tid(int64 ms, ItemPointer tid);
 extern int64 mr_batch_time_from_tid(const ItemPointerData *tid);
