@@ -141,6 +141,17 @@ SELECT FROM wait_for('(SELECT count(*) FROM s WHERE i > 1000) = 30020');
 SELECT left(t, 1) AS what, count(*), min(i), max(i), sum(i), bool_and(t = repeat(left(t, 1), 500)) AS intact
 FROM s WHERE i > 1000 GROUP BY 1 ORDER BY 1;
 
+-- what was in hand when the disk was full is forgotten with its savepoint
+SET temp_file_limit = '1MB';
+BEGIN;
+SAVEPOINT a;
+INSERT INTO s SELECT i, repeat('f', 500) FROM generate_series(100001, 120000) AS i;
+ROLLBACK TO a;
+INSERT INTO s2 VALUES (26);
+COMMIT;
+RESET temp_file_limit;
+SELECT FROM wait_for('(SELECT count(*) FROM s2 WHERE i = 26) = 1');
+
 -- deferred triggers write at commit
 CREATE FUNCTION forward() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN INSERT INTO stream_insert.s2 VALUES (NEW.i); RETURN NULL; END $$;

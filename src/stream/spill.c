@@ -6,7 +6,9 @@
  * The last few megabytes are in memory, what is before them in a temporary file, which
  * temp_file_limit and temp_tablespaces apply to.  The file belongs to the top transaction's
  * resource owner, whatever subtransaction creates it, because a subtransaction that ends
- * must not take with it what was written before.
+ * must not take with it what was written before.  Nothing is ever left to be written: what a
+ * failed write had in hand must not fail once more when the file is closed, for then the messages
+ * may be committed.  So it is no BufFile; the tail is buffer enough, and reading has a small one.
  *
  * Subtransactions.  The length is remembered when a subtransaction writes for the first time;
  * if that aborts, the sequence is cut off there.  A mark that commits becomes its parent's.
@@ -19,12 +21,17 @@
 #include "stream/spill.h"
 
 #include "commands/tablespace.h"
-#include "storage/buffile.h"
+#include "storage/fd.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
+#include "utils/wait_event.h"
 
 #define INITIAL_TAIL	4096
 #define MAX_TAIL		(4 * 1024 * 1024)
+#define READ_BUFFER		(64 * 1024)
+
+/* Bytes in one call to the file. */
+#define MAX_IO			(1024 * 1024 * 1024)
 
 /* what there was when a subtransaction of that level began to write */
 typedef struct Mark
@@ -37,13 +44,16 @@ typedef struct Mark
 struct MrSpill
 {
 	MemoryContext context;
-	BufFile    *file;			/* NULL: none needed yet */
+	File		file;			/* -1: none needed yet */
 	uint64		file_length;	/* bytes of the sequence in the file; it may
 								 * be longer */
 	char	   *tail;			/* the bytes behind these */
 	size_t		tail_length;
 	size_t		tail_size;
 	uint64		read_at;
+	char	   *buffer;			/* bytes of the file; NULL: none read yet */
+	uint64		buffer_at;
+	size_t		buffer_length;
 	uint64		nitems;
 	int			nmarks;			/* by level, ascending; none for the top
 								 * transaction */
@@ -58,6 +68,7 @@ mr_spill_create(void)
 	MrSpill    *spill = palloc0(sizeof(MrSpill));
 
 	spill->context = CurrentMemoryContext;
+	spill->file = -1;
 	spill->tail_size = INITIAL_TAIL;
 	spill->tail = palloc(spill->tail_size);
 	return spill;
@@ -78,42 +89,98 @@ mr_spill_items(const MrSpill *spill)
 static void
 create_file(MrSpill *spill)
 {
-	MemoryContext old_context = MemoryContextSwitchTo(spill->context);
 	ResourceOwner old_owner = CurrentResourceOwner;
 
 	PrepareTempTablespaces();
 	CurrentResourceOwner = TopTransactionResourceOwner;
 	PG_TRY();
 	{
-		spill->file = BufFileCreateTemp(false);
+		spill->file = OpenTemporaryFile(false);
 	}
 	PG_FINALLY();
 	{
 		CurrentResourceOwner = old_owner;
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(old_context);
-}
-
-static void
-seek_file(MrSpill *spill, uint64 offset)
-{
-	/* segments are the file's own business: it steps over them */
-	if (BufFileSeek(spill->file, 0, (off_t) offset, SEEK_SET) != 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not seek in temporary file: %m")));
 }
 
 /* Move bytes to the end of the file.  If that fails, the sequence is as before. */
 static void
-write_file(MrSpill *spill, const void *data, size_t len)
+write_file(MrSpill *spill, const char *data, size_t len)
 {
-	if (spill->file == NULL)
+	size_t		done = 0;
+
+	if (spill->file < 0)
 		create_file(spill);
-	seek_file(spill, spill->file_length);
-	BufFileWrite(spill->file, unconstify(void *, data), len);
+	spill->buffer_length = 0;
+	while (done < len)
+	{
+		int			n;
+
+		errno = 0;
+		n = FileWrite(spill->file, unconstify(char *, data + done), Min(len - done, MAX_IO),
+					  spill->file_length + done, WAIT_EVENT_BUFFILE_WRITE);
+		if (n <= 0)
+		{
+			/* the kernel does not say why it has written less */
+			errno = errno == 0 ? ENOSPC : errno;
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not write to temporary file: %m")));
+		}
+		done += n;
+	}
 	spill->file_length += len;
+}
+
+/* All of them must be there. */
+static void
+read_file(MrSpill *spill, char *data, size_t len, uint64 offset)
+{
+	while (len > 0)
+	{
+		int			n = FileRead(spill->file, data, Min(len, MAX_IO), offset, WAIT_EVENT_BUFFILE_READ);
+
+		if (n < 0)
+			ereport(ERROR,
+					(errcode_for_file_access(),
+					 errmsg("could not read from temporary file: %m")));
+		if (n == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("could not read from temporary file: it ends too early")));
+		data += n;
+		len -= n;
+		offset += n;
+	}
+}
+
+/* The same, through the buffer. */
+static void
+read_buffered(MrSpill *spill, char *data, size_t len, uint64 offset)
+{
+	while (len > 0)
+	{
+		size_t		there = 0;
+
+		if (offset >= spill->buffer_at && offset < spill->buffer_at + spill->buffer_length)
+			there = Min(len, spill->buffer_at + spill->buffer_length - offset);
+		if (there == 0)
+		{
+			if (spill->buffer == NULL)
+				spill->buffer = MemoryContextAlloc(spill->context, READ_BUFFER);
+			spill->buffer_length = 0;
+			spill->buffer_at = offset;
+			there = Min(READ_BUFFER, spill->file_length - offset);
+			read_file(spill, spill->buffer, there, offset);
+			spill->buffer_length = there;
+			continue;
+		}
+		memcpy(data, spill->buffer + (offset - spill->buffer_at), there);
+		data += there;
+		len -= there;
+		offset += there;
+	}
 }
 
 static void
@@ -232,8 +299,6 @@ void
 mr_spill_rewind(MrSpill *spill)
 {
 	spill->read_at = 0;
-	if (spill->file_length > 0)
-		seek_file(spill, 0);
 }
 
 void
@@ -245,10 +310,10 @@ mr_spill_read(MrSpill *spill, void *data, size_t len)
 	if (spill->read_at < spill->file_length)
 	{
 		from_file = Min(len, spill->file_length - spill->read_at);
-		if (BufFileRead(spill->file, data, from_file) != from_file)
-			ereport(ERROR,
-					(errcode_for_file_access(),
-					 errmsg("could not read from temporary file: %m")));
+		if (from_file < READ_BUFFER)
+			read_buffered(spill, data, from_file, spill->read_at);
+		else
+			read_file(spill, data, from_file, spill->read_at);
 	}
 	if (from_file < len)
 		memcpy((char *) data + from_file,
@@ -266,8 +331,9 @@ mr_spill_position(const MrSpill *spill)
 void
 mr_spill_close(MrSpill *spill)
 {
-	if (spill->file != NULL)
-		BufFileClose(spill->file);
-	spill->file = NULL;
+	if (spill->file >= 0)
+		FileClose(spill->file);
+	spill->file = -1;
+	spill->buffer_length = 0;
 	mr_spill_clear(spill);
 }
