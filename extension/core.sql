@@ -93,7 +93,11 @@ CREATE TABLE millrace.view_stream (
   view        regclass NOT NULL,
   stream      regclass NOT NULL,
   feed        bigint NOT NULL,                -- 0: the stream is a table, where there is no position
-  columns     int2[] NOT NULL,                -- attribute numbers that the view reads
+  columns     int2[] NOT NULL,                -- attribute numbers that the view reads; 0: whole rows
+  column_names name[] NOT NULL,               -- and their names: a dump numbers columns anew
+  home_cluster bigint NOT NULL,               -- where the numbers are right; see feed
+  home_database oid NOT NULL,
+  home_extension oid NOT NULL,
   reached     boolean NOT NULL DEFAULT false, -- has stood at the end, or at the live position
   PRIMARY KEY (view, stream)
 );
@@ -389,12 +393,12 @@ COMMENT ON FUNCTION millrace.refuse_write() IS 'trigger of continuous views: mes
 
 CREATE EVENT TRIGGER millrace_on_drop ON sql_drop EXECUTE FUNCTION millrace.on_drop();
 CREATE EVENT TRIGGER millrace_on_ddl_start ON ddl_command_start
-  WHEN TAG IN ('CREATE VIEW', 'CREATE RULE', 'ALTER TABLE', 'ALTER FOREIGN TABLE',
+  WHEN TAG IN ('CREATE VIEW', 'CREATE RULE', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER TYPE',
                'DROP TABLE', 'DROP FOREIGN TABLE', 'DROP VIEW', 'DROP SCHEMA', 'DROP OWNED', 'DROP SERVER', 'DROP EXTENSION',
                'DROP FUNCTION', 'DROP AGGREGATE', 'DROP TYPE', 'DROP DOMAIN', 'DROP OPERATOR', 'DROP COLLATION')
   EXECUTE FUNCTION millrace.on_ddl_start();
 CREATE EVENT TRIGGER millrace_on_ddl_end ON ddl_command_end
-  WHEN TAG IN ('ALTER VIEW', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER SCHEMA', 'ALTER TRIGGER',
+  WHEN TAG IN ('ALTER VIEW', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER TYPE', 'ALTER SCHEMA', 'ALTER TRIGGER',
                'CREATE TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA')
   EXECUTE FUNCTION millrace.on_ddl_end();
 -- also for sessions with session_replication_role = replica

@@ -60,6 +60,11 @@ extern Oid	mr_catalog_extension_oid(void);
 extern Oid	mr_catalog_schema_oid(void);
 extern Oid	mr_catalog_owner(void);
 
+/* what is_home() knows this database by: int8, oid, oid; needs access/xlog.h and miscadmin.h */
+#define MR_CATALOG_HERE \
+	Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId), \
+	ObjectIdGetDatum(mr_catalog_extension_oid())
+
 /*
  * Wake the processes that watch this database's catalog; takes effect when the current
  * transaction commits.

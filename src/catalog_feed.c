@@ -30,11 +30,6 @@
 
 #define FEED_COLUMNS	"f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME ", f.apart, f.log"
 
-/* what makes a feed this database's */
-#define HERE \
-	Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId), \
-	ObjectIdGetDatum(mr_catalog_extension_oid())
-
 #define ADOPT \
 	"UPDATE millrace.feed f SET home_cluster = $2, home_database = $3, home_extension = $4," \
 	" generation = generation + 1"
@@ -106,7 +101,7 @@ void
 mr_catalog_adopt_stream(Oid stream)
 {
 	Oid			types[] = {OIDOID, INT8OID, OIDOID, OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(stream), HERE};
+	Datum		values[] = {ObjectIdGetDatum(stream), MR_CATALOG_HERE};
 
 	mr_catalog_run_alone(ADOPT " WHERE f.stream = $1 AND NOT " AT_HOME, 4, types, values, NULL);
 }
@@ -116,7 +111,7 @@ void
 mr_catalog_adopt_view(Oid view)
 {
 	Oid			types[] = {OIDOID, INT8OID, OIDOID, OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(view), HERE};
+	Datum		values[] = {ObjectIdGetDatum(view), MR_CATALOG_HERE};
 	ListCell   *lc;
 
 	mr_catalog_run_alone(ADOPT " WHERE NOT " AT_HOME " AND f.id IN (SELECT feed FROM millrace.view_stream WHERE view = $1)"
@@ -234,7 +229,7 @@ int64
 mr_catalog_insert_feed(Oid stream)
 {
 	Oid			types[] = {OIDOID, INT8OID, OIDOID, OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(stream), HERE};
+	Datum		values[] = {ObjectIdGetDatum(stream), MR_CATALOG_HERE};
 	MrCatalogScope scope;
 	int64		result;
 

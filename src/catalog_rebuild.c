@@ -93,8 +93,9 @@ mr_catalog_insert_shadow_stream(Oid view, Oid shadow, Oid stream, int64 feed)
 	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(shadow),
 	ObjectIdGetDatum(stream), Int64GetDatum(feed)};
 
-	run("INSERT INTO millrace.view_stream (view, stream, feed, columns)"
-		" SELECT $2, stream, $4, columns FROM millrace.view_stream WHERE view = $1 AND stream = $3",
+	run("INSERT INTO millrace.view_stream"
+		" (view, stream, feed, columns, column_names, home_cluster, home_database, home_extension)"
+		" SELECT $2, stream, $4, columns, column_names, home_cluster, home_database, home_extension FROM millrace.view_stream WHERE view = $1 AND stream = $3",
 		4, types, values, NULL);
 }
 

@@ -8,10 +8,12 @@
 #include "millrace.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog_table.h"
 #include "catalog_view.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -21,6 +23,14 @@
 #define VIEW_COLUMNS \
 	"v.view, v.matrel, v.definition, v.kind, v.query, v.settings, v.active, v.failed, v.last_error," \
 	" coalesce(v.rebuilds, v.view), v.target, v.token"
+
+/* are a view's column numbers those of this database? */
+#define AT_HOME "millrace.is_home(s.home_cluster, s.home_database, s.home_extension)"
+
+/* the columns a of a stream that a view reads; whoever reads whole rows reads those that come, too */
+#define READS \
+	" a.attrelid = s.stream AND a.attnum > 0 AND NOT a.attisdropped AND (0 = ANY (s.columns) OR" \
+	" CASE WHEN " AT_HOME " THEN a.attnum = ANY (s.columns) ELSE a.attname = ANY (s.column_names) END)"
 
 static List *
 text_array_to_list(Datum array)
@@ -212,20 +222,43 @@ mr_catalog_delete_view(Oid view)
 void
 mr_catalog_insert_view_stream(Oid view, Oid stream, int64 feed, const Bitmapset *attrs)
 {
-	Oid			types[] = {OIDOID, OIDOID, INT8OID, INT2ARRAYOID};
-	Datum		values[4];
+	Oid			types[] = {OIDOID, OIDOID, INT8OID, INT8OID, OIDOID, OIDOID, INT2ARRAYOID};
+	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(stream), Int64GetDatum(feed),
+	MR_CATALOG_HERE, (Datum) 0};
 	Datum	   *elems = palloc(sizeof(Datum) * (bms_num_members(attrs) + 1));
 	int			n = 0;
 	int			attnum = -1;
 
 	while ((attnum = bms_next_member(attrs, attnum)) >= 0)
 		elems[n++] = Int16GetDatum((int16) attnum);
-	values[0] = ObjectIdGetDatum(view);
-	values[1] = ObjectIdGetDatum(stream);
-	values[2] = Int64GetDatum(feed);
-	values[3] = PointerGetDatum(construct_array(elems, n, INT2OID, 2, true, TYPALIGN_SHORT));
-	mr_catalog_run_alone("INSERT INTO millrace.view_stream (view, stream, feed, columns)"
-						 " VALUES ($1, $2, $3, $4)", 4, types, values, NULL);
+	values[6] = PointerGetDatum(construct_array(elems, n, INT2OID, 2, true, TYPALIGN_SHORT));
+	mr_catalog_run_alone("INSERT INTO millrace.view_stream"
+						 " (view, stream, feed, home_cluster, home_database, home_extension, columns, column_names)"
+						 " SELECT $1, $2, $3, $4, $5, $6, $7, ARRAY(SELECT attname FROM pg_attribute"
+						 " WHERE attrelid = $2 AND attnum = ANY ($7) ORDER BY attnum)",
+						 7, types, values, NULL);
+}
+
+void
+mr_catalog_columns_renaming(void)
+{
+	Oid			types[] = {INT8OID, OIDOID, OIDOID};
+	Datum		values[] = {MR_CATALOG_HERE};
+
+	mr_catalog_run_alone("UPDATE millrace.view_stream s SET home_cluster = $1, home_database = $2, home_extension = $3,"
+						 " columns = array_remove(ARRAY[CASE WHEN 0 = ANY (s.columns) THEN 0::int2 END], NULL)"
+						 " || ARRAY(SELECT a.attnum FROM pg_attribute a WHERE" READS " ORDER BY a.attnum)"
+						 " WHERE NOT " AT_HOME, 3, types, values, NULL);
+}
+
+void
+mr_catalog_columns_renamed(void)
+{
+	mr_catalog_run_alone("UPDATE millrace.view_stream s SET column_names = n.names FROM"
+						 " (SELECT s.view, s.stream, ARRAY(SELECT a.attname FROM pg_attribute a WHERE" READS
+						 " ORDER BY a.attnum) AS names FROM millrace.view_stream s) n"
+						 " WHERE s.view = n.view AND s.stream = n.stream AND s.column_names <> n.names",
+						 0, NULL, NULL, NULL);
 }
 
 void
@@ -306,8 +339,8 @@ mr_catalog_stream_attrs(Oid stream)
 	MemoryContext old;
 
 	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT DISTINCT unnest(columns)::integer FROM millrace.view_stream"
-				   " WHERE stream = $1", true, 1, types, values, NULL);
+	mr_catalog_run("SELECT DISTINCT a.attnum::integer FROM millrace.view_stream s"
+				   " JOIN pg_attribute a ON" READS " WHERE s.stream = $1", true, 1, types, values, NULL);
 	old = MemoryContextSwitchTo(scope.caller);
 	for (uint64 i = 0; i < SPI_processed; i++)
 		result = bms_add_member(result, DatumGetInt32(mr_catalog_value(i, 1)));

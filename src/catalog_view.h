@@ -46,6 +46,14 @@ extern void mr_catalog_insert_view(const MrView *view, const char *start_at);
 extern void mr_catalog_delete_view(Oid view);
 extern void mr_catalog_insert_view_stream(Oid view, Oid stream, int64 feed,
 										  const Bitmapset *attrs);
+
+/*
+ * Columns are known by their numbers, which a dump does not keep, and by their names, which
+ * others change: _renaming before any column of a table is renamed, _renamed after that.
+ */
+extern void mr_catalog_columns_renaming(void);
+extern void mr_catalog_columns_renamed(void);
+
 extern void mr_catalog_insert_view_start(Oid view, Oid stream, int32 partition, int64 offset);
 extern MrFeedOffset *mr_catalog_view_start(Oid view, Oid stream, int *n);
 

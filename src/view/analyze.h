@@ -28,8 +28,8 @@ typedef struct MrStreamUse
 {
 	Oid			relid;
 	Bitmapset  *attrs;			/* attribute numbers the query reads anywhere
-								 * (plain attnums; a whole-row reference means
-								 * all) */
+								 * (plain attnums; a whole-row reference is 0
+								 * and all that there are) */
 } MrStreamUse;
 
 /* A column by whose value rows of the matrel leave; see expiry.h. */

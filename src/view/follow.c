@@ -517,6 +517,14 @@ check_schema_renamed(const Node *parsetree)
 				errmsg("cannot rename schema \"%s\" because extension millrace requires it", MR_SCHEMA));
 }
 
+/* of a table, perhaps with others below it, or of a type that tables are of */
+static bool
+renames_column(const Node *parsetree)
+{
+	return IsA(parsetree, RenameStmt) && (((const RenameStmt *) parsetree)->renameType == OBJECT_COLUMN ||
+										  ((const RenameStmt *) parsetree)->renameType == OBJECT_ATTRIBUTE);
+}
+
 /* on_ddl_end(): event trigger for ddl_command_end */
 Datum
 mr_on_ddl_end(PG_FUNCTION_ARGS)
@@ -533,6 +541,8 @@ mr_on_ddl_end(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	parsetree = ((EventTriggerData *) fcinfo->context)->parsetree;
 	check_schema_renamed(parsetree);
+	if (renames_column(parsetree))
+		mr_catalog_columns_renamed();
 	altered = touched_relations("SELECT DISTINCT objid, command_tag"
 								" FROM pg_catalog.pg_event_trigger_ddl_commands()"
 								" WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass");
@@ -645,6 +655,8 @@ mr_on_ddl_start(PG_FUNCTION_ARGS)
 	check_replaced(replaced_relation(data->parsetree));
 	if (IsA(data->parsetree, DropStmt) || IsA(data->parsetree, DropOwnedStmt))
 		depend_loose();
+	if (renames_column(data->parsetree))
+		mr_catalog_columns_renaming();
 	if (IsA(data->parsetree, RenameStmt))
 		warn_of_other_field((RenameStmt *) data->parsetree);
 	PG_RETURN_NULL();

@@ -154,7 +154,7 @@ void
 mr_local_check_columns(Oid relid, const Bitmapset *attrs)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
-	int			attnum = -1;
+	int			attnum = 0;		/* whole rows are no column */
 
 	while ((attnum = bms_next_member(attrs, attnum)) >= 0)
 	{

@@ -112,7 +112,6 @@ add_stream(List **uses, Oid relid, Bitmapset *columns)
 				use->attrs = bms_add_member(use->attrs, i + 1);
 		}
 		table_close(rel, NoLock);
-		columns = bms_del_member(bms_copy(columns), 0);
 	}
 	use->attrs = bms_add_members(use->attrs, columns);
 }
