@@ -19,6 +19,9 @@
 #define pg_attribute_noreturn() __attribute__((noreturn))
 #endif
 
+/* DATCONNLIMIT_INVALID_DB, of a database that was dropped halfway; not in all minor versions */
+#define MR_INVALID_DATABASE_LIMIT (-2)
+
 /* USAGE on a foreign server; needs utils/acl.h and catalog/pg_foreign_server.h */
 #if PG_VERSION_NUM >= 160000
 #define mr_foreign_server_usage(serverid, userid) \

@@ -117,6 +117,13 @@ may_want(Node *stmt, Oid database)
 	return mr_compat_database_owner(database, GetUserId());
 }
 
+/* does a statement make, or let in to, a database that the launcher does not look after yet? */
+static bool
+opens_database(const Node *stmt)
+{
+	return IsA(stmt, CreatedbStmt) || IsA(stmt, AlterDatabaseStmt);
+}
+
 static void
 unblock(int code, Datum database)
 {
@@ -143,14 +150,16 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUt
 	mr_write_check_utility(stmt);
 	if (!OidIsValid(database) || !may_want(stmt, database))
 	{
-		bool		probe = mr_shared != NULL &&
-		(IsA(stmt, CreatedbStmt) || IsA(stmt, CreateExtensionStmt) ||
-		 (IsA(stmt, DropStmt) && ((DropStmt *) stmt)->removeType == OBJECT_EXTENSION));
+		bool		extension = IsA(stmt, CreateExtensionStmt) ||
+		(IsA(stmt, DropStmt) && ((DropStmt *) stmt)->removeType == OBJECT_EXTENSION);
+		bool		opens = opens_database(stmt);
 		List	   *owners = IsA(stmt, ReassignOwnedStmt) ? mr_view_owners() : NIL;
 
 		call_utility(pstmt, query, read_only, context, params, env, dest, qc);
-		if (probe)
+		if (extension)
 			mr_shmem_wake_at_commit(MyDatabaseId);
+		if (opens)
+			mr_shmem_probe_at_commit();
 		if (IsA(stmt, ReassignOwnedStmt))
 			mr_view_sync_owners(owners);
 		return;
@@ -162,6 +171,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUt
 		call_utility(pstmt, query, read_only, context, params, env, dest, qc);
 		if (IsA(stmt, DropStmt))
 			mr_shmem_wake_at_commit(MyDatabaseId);
+		if (IsA(stmt, CreatedbStmt))
+			mr_shmem_probe_at_commit();
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(unblock, ObjectIdGetDatum(database));
 	unblock(0, ObjectIdGetDatum(database));

@@ -118,7 +118,10 @@ launcher_exit(int code, Datum arg)
 	LWLockRelease(mr_shared->lock);
 }
 
-/* databases that may be connected to, templates left out, in the current context */
+/*
+ * Databases that may be connected to, in the current context: no templates, nor what is left of
+ * one whose DROP DATABASE was interrupted.
+ */
 static List *
 connectable_databases(void)
 {
@@ -137,7 +140,7 @@ connectable_databases(void)
 		Form_pg_database db = (Form_pg_database) GETSTRUCT(tuple);
 		MemoryContext old;
 
-		if (!db->datallowconn || db->datistemplate)
+		if (!db->datallowconn || db->datistemplate || db->datconnlimit == MR_INVALID_DATABASE_LIMIT)
 			continue;
 		old = MemoryContextSwitchTo(context);
 		result = lappend_oid(result, db->oid);
@@ -183,11 +186,16 @@ reserve_database(Oid database)
 static void
 free_database_slot(int slot)
 {
+	bool		changed;
+
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	changed = mr_shared->databases[slot].changed;
 	mr_shared->databases[slot].database = InvalidOid;
 	mr_shared->databases[slot].pid = 0;
 	mr_shared->databases[slot].latch = NULL;
 	LWLockRelease(mr_shared->lock);
+	if (changed)
+		mr_shmem_probe();		/* somebody has asked it on its way out */
 }
 
 /* told in the log when it begins, and to whoever looks while it lasts */
@@ -600,9 +608,10 @@ static void
 supervisor_exit(int code, Datum arg)
 {
 	free_unattached_slots();
-	free_database_slot(DatumGetInt32(arg));
 	if (code != 0)
 		probe_later();			/* an error: the launcher starts another one */
+	free_database_slot(DatumGetInt32(arg));
+	mr_shmem_free_orphans();
 	ConditionVariableBroadcast(&mr_shared->exits);
 }
 
@@ -669,6 +678,7 @@ mr_supervisor_main(Datum arg)
 		bool		shortage = false;
 		ListCell   *lc;
 
+		MR_FAILPOINT("supervise-looked");
 		if (changed || !extension)
 			tell_workers();
 		if (!extension)

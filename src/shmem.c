@@ -32,6 +32,9 @@ static shmem_startup_hook_type prev_shmem_startup = NULL;
 /* database to wake when the current transaction commits */
 static Oid	wake_at_commit = InvalidOid;
 
+/* is the launcher to look at all databases then? */
+static bool probe_at_commit = false;
+
 static Size
 shared_size(void)
 {
@@ -80,16 +83,39 @@ startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+/* let the launcher look; the caller holds the lock */
+static void
+probe(void)
+{
+	mr_shared->probe = true;
+	if (mr_shared->launcher_latch)
+		SetLatch(mr_shared->launcher_latch);
+}
+
+void
+mr_shmem_probe(void)
+{
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	probe();
+	LWLockRelease(mr_shared->lock);
+}
+
 static void
 at_xact_end(XactEvent event, void *arg)
 {
 	Oid			database = wake_at_commit;
+	bool		probes = probe_at_commit;
 
 	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
 		return;
 	wake_at_commit = InvalidOid;
-	if (OidIsValid(database) && event != XACT_EVENT_ABORT)
+	probe_at_commit = false;
+	if (event == XACT_EVENT_ABORT)
+		return;
+	if (OidIsValid(database))
 		mr_shmem_wake(database);
+	if (probes)
+		mr_shmem_probe();
 }
 
 void
@@ -129,12 +155,17 @@ mr_shmem_wake(Oid database)
 			SetLatch(slot->latch);
 	}
 	if (!supervised)
-		mr_shared->probe = true;
-	if (!supervised && mr_shared->launcher_latch)
-		SetLatch(mr_shared->launcher_latch);
+		probe();
 	LWLockRelease(mr_shared->lock);
 	for (int i = 0; i < MR_PROGRESS_VARIABLES; i++)
 		ConditionVariableBroadcast(&mr_shared->progress[i]);
+}
+
+void
+mr_shmem_probe_at_commit(void)
+{
+	if (mr_shared != NULL)
+		probe_at_commit = true;
 }
 
 bool
@@ -159,6 +190,25 @@ mr_shmem_shortage(void)
 		result = mr_shared->shortage;
 	LWLockRelease(mr_shared->lock);
 	return result;
+}
+
+void
+mr_shmem_free_orphans(void)
+{
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < mr_shared->nslots; i++)
+	{
+		MrWorkerSlot *slot = &mr_shared->workers[i];
+		bool		supervised = false;
+
+		if (slot->state != MR_WORKER_EXITED)
+			continue;
+		for (int d = 0; d < mr_shared->nslots; d++)
+			supervised = supervised || mr_shared->databases[d].database == slot->database;
+		if (!supervised)
+			slot->state = MR_WORKER_FREE;
+	}
+	LWLockRelease(mr_shared->lock);
 }
 
 ConditionVariable *
@@ -306,8 +356,6 @@ mr_shmem_unblock_database(Oid database)
 	for (int i = 0; i < MR_MAX_BLOCKED; i++)
 		if (mr_shared->blocked[i].database == database && mr_shared->blocked[i].pid == MyProcPid)
 			mr_shared->blocked[i].database = InvalidOid;
-	mr_shared->probe = true;
-	if (mr_shared->launcher_latch)
-		SetLatch(mr_shared->launcher_latch);
+	probe();
 	LWLockRelease(mr_shared->lock);
 }

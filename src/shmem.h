@@ -123,11 +123,21 @@ extern void mr_shmem_wake_at_commit(Oid database);
 /* the same at once; who waits for a stream's progress looks again, too */
 extern void mr_shmem_wake(Oid database);
 
+/* let the launcher look at all databases again: at once; after the current transaction has committed */
+extern void mr_shmem_probe(void);
+extern void mr_shmem_probe_at_commit(void);
+
 /* is there no background worker slot free for all that should run in this database? */
 extern bool mr_shmem_shortage(void);
 
 /* waiting for what a stream's workers do: positions, states */
 extern ConditionVariable *mr_shmem_progress(Oid stream);
+
+/*
+ * Workers that have exited leave their slots to their database's supervisor.  Whichever of them
+ * exits last frees those that nobody will look at.
+ */
+extern void mr_shmem_free_orphans(void);
 
 /* stop all processes of a database and keep them from starting until _unblock */
 extern void mr_shmem_block_database(Oid database);

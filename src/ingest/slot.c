@@ -28,6 +28,7 @@ worker_exit(int code, Datum arg)
 	slot->not_before = code == 0 ? now : TimestampTzPlusMilliseconds(now, 1000);
 	slot->state = MR_WORKER_EXITED;
 	LWLockRelease(mr_shared->lock);
+	mr_shmem_free_orphans();
 	ConditionVariableBroadcast(&mr_shared->exits);
 	ConditionVariableBroadcast(&mr_shared->progress[0]);
 }
