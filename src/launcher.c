@@ -513,8 +513,7 @@ release_unstarted(int slot_index, const char *error, long wait_ms)
 	{
 		slot->state = MR_WORKER_EXITED;
 		slot->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
-		strlcpy(slot->last_error, error, MR_ERROR_LENGTH);
-		slot->last_error_at = GetCurrentTimestamp();
+		mr_shmem_set_error(slot, error, GetCurrentTimestamp());
 	}
 	LWLockRelease(mr_shared->lock);
 }

@@ -13,6 +13,7 @@
 #include "access/xact.h"
 #include "common/hashfn.h"
 #include "failpoint.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "shmem.h"
 #include "storage/ipc.h"
@@ -190,6 +191,16 @@ mr_shmem_shortage(void)
 		result = mr_shared->shortage;
 	LWLockRelease(mr_shared->lock);
 	return result;
+}
+
+void
+mr_shmem_set_error(MrWorkerSlot *slot, const char *error, TimestampTz at)
+{
+	int			len = pg_mbcliplen(error, strlen(error), MR_ERROR_LENGTH - 1);
+
+	memcpy(slot->last_error, error, len);
+	slot->last_error[len] = '\0';
+	slot->last_error_at = at;
 }
 
 void

@@ -133,6 +133,9 @@ extern bool mr_shmem_shortage(void);
 /* waiting for what a stream's workers do: positions, states */
 extern ConditionVariable *mr_shmem_progress(Oid stream);
 
+/* an error into a slot, cut where a character ends; the caller holds the lock if others see the slot */
+extern void mr_shmem_set_error(MrWorkerSlot *slot, const char *error, TimestampTz at);
+
 /*
  * Workers that have exited leave their slots to their database's supervisor.  Whichever of them
  * exits last frees those that nobody will look at.

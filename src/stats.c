@@ -84,8 +84,7 @@ look_for_lock(MrWorkerSlot *slot)
 	if (text == NULL)
 		return;
 	slot->state = MR_WORKER_RETRYING;
-	strlcpy(slot->last_error, text, MR_ERROR_LENGTH);
-	slot->last_error_at = since;
+	mr_shmem_set_error(slot, text, since);
 }
 
 /*

@@ -66,4 +66,22 @@ wait_latest($node, 'ids', 60, 'plain');
 is($node->safe_psql('plain', q{SELECT ids FROM ids; SELECT message_offset, sqlstate FROM millrace.dead_letters}), "5\n1|0A000",
 	'what the server does not support is a dead letter');
 
+# what is cut is cut where a character ends: errors, and what a process does
+$node->safe_psql('postgres', q{
+	CREATE FUNCTION fails(bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$
+		BEGIN RAISE EXCEPTION USING MESSAGE = repeat('é', 400), ERRCODE = '57000'; END $$;
+	SELECT millrace.create_continuous_view('failing', 'SELECT sum(fails(id)) AS n FROM words')});
+wait_for($node, q{SELECT count(*) > 0 FROM millrace.workers WHERE stream = 'words'::regclass AND last_error IS NOT NULL});
+is($node->safe_psql('postgres', q{SELECT max(length(convert_to(last_error, 'LATIN1'))) FROM millrace.workers WHERE stream = 'words'::regclass}),
+	'255', 'a long error in UTF-8');
+foreach my $i (0 .. 1)
+{
+	my $name = '"' . '""' x (30 + $i) . 'é' x 16 . '"';
+	$node->safe_psql('postgres', qq{CREATE SCHEMA $name; CREATE FOREIGN TABLE $name.$name (id bigint) SERVER kafka OPTIONS (topic '$topic');
+		SELECT millrace.create_continuous_view('named_$i', 'SELECT count(*) AS n FROM $name.$name')});
+	wait_latest($node, "named_$i");
+}
+is($node->safe_psql('postgres', q{SELECT count(convert_to(query, 'LATIN1')) >= 3 FROM pg_stat_activity WHERE backend_type LIKE 'millrace%'}),
+	't', 'a stream with a long name');
+
 done_testing();

@@ -68,10 +68,7 @@ mr_slot_set_state(MrWorkerSlot *slot, MrWorkerState state, const char *error)
 	changed = slot->state != state || (error && strcmp(slot->last_error, error) != 0);
 	slot->state = state;
 	if (error)
-	{
-		strlcpy(slot->last_error, error, MR_ERROR_LENGTH);
-		slot->last_error_at = GetCurrentTimestamp();
-	}
+		mr_shmem_set_error(slot, error, GetCurrentTimestamp());
 	LWLockRelease(mr_shared->lock);
 	if (changed)
 		ConditionVariableBroadcast(mr_shmem_progress(slot->stream));

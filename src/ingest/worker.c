@@ -88,7 +88,7 @@ typedef struct MrWorker
 static void
 report_phase(const MrWorker *worker, const char *phase, BackendState state)
 {
-	char		activity[NAMEDATALEN * 2 + 64];
+	char		activity[NAMEDATALEN * 4 + 64]; /* names with quotes doubled */
 
 	snprintf(activity, sizeof(activity), "stream %s: %s",
 			 worker->ingest ? worker->ingest->stream->name : "?", phase);
