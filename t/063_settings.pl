@@ -111,6 +111,22 @@ if (@in_database)
 	$session->quit;
 }
 
+# Whoever waits long between two attempts hears that he should not any more.
+$node->safe_psql('postgres', $_) foreach q{CREATE TABLE trouble (here boolean); INSERT INTO trouble VALUES (true);
+	CREATE FUNCTION troubled(integer) RETURNS integer STABLE LANGUAGE plpgsql AS $$ BEGIN
+		IF (SELECT here FROM public.trouble) THEN RAISE 'trouble' USING ERRCODE = '57000'; END IF; RETURN $1; END $$},
+  q{ALTER SYSTEM SET millrace.retry_max_interval = '1h'}, 'SELECT pg_reload_conf()';
+my $patient_topic = create_stream($node, 'patient', event_columns());
+produce($patient_topic, 0, event(1));
+$node->safe_psql('postgres', q{SELECT millrace.create_continuous_view('waiting', 'SELECT troubled(k) AS k, count(*) AS n FROM patient GROUP BY 1')});
+wait_for($node, q{SELECT clock_timestamp() - last_error_at > '5s' FROM millrace.workers WHERE stream = 'patient'::regclass AND state = 'retrying'});
+$node->safe_psql('postgres', $_) foreach 'UPDATE trouble SET here = false', q{ALTER SYSTEM SET millrace.retry_max_interval = '100ms'},
+  'SELECT pg_reload_conf()';
+my $told = time;
+wait_for($node, 'SELECT n = 1 FROM waiting');
+cmp_ok(time - $told, '<=', patience(3), 'a shorter retry_max_interval takes effect at once');
+$node->safe_psql('postgres', $_) foreach 'ALTER SYSTEM RESET millrace.retry_max_interval', 'SELECT pg_reload_conf()', 'DROP VIEW waiting';
+
 # Not to be set aside: a limit that an administrator has put.  What a batch cannot do without
 # passing it is tried again, and no message's fault.
 $node->safe_psql('postgres', $_) foreach 'ALTER SYSTEM SET temp_file_limit = 0', 'ALTER SYSTEM SET millrace.enabled = off',
