@@ -152,6 +152,29 @@ sql(q{ALTER SERVER large OPTIONS (ADD "queue.buffering.max.kbytes" '1000')});
 my ($rc, $out, $err) = $node->psql('postgres', q{INSERT INTO large SELECT 2, repeat('x', 2000000)});
 like($err, qr/larger than the producer's queue.*queue\.buffering\.max\.kbytes/s, 'one that does not fit the queue is an error');
 
+# --- time -----------------------------------------------------------------------
+
+# Nanoseconds where milliseconds are meant; and a time whose last 48 bits are those of today
+my $times = create_stream($node, 'times', 'id integer', config => { 'message.timestamp.after.max.ms' => '9223372036854775807' });
+create_stream($node, 'timed', q{id integer, arrived timestamptz OPTIONS (metadata 'timestamp')}, topic => $times);
+my $nanoseconds = '1700000000000000000';
+sql(q{SELECT millrace.create_continuous_view('timeless', 'SELECT count(*) AS n, sum(id) AS ids FROM times');
+	SELECT millrace.create_continuous_view('sliding', 'SELECT count(*) AS n FROM times', sliding_window => '1 day');
+	SELECT millrace.create_continuous_view('arrivals', 'SELECT max(arrived) AS last, sum(id) AS ids FROM timed')});
+produce($times, 0, '{"id": 1}', { value => '{"id": 2}', timestamp => time() * 1000 + 2**48 },
+	{ value => '{"id": "bad"}', timestamp => $nanoseconds }, { value => '{"id": 3}', timestamp => $nanoseconds });
+wait_latest($node, $_) foreach 'timeless', 'sliding', 'arrivals';
+is(sql('SELECT n, ids FROM timeless'), '3|6', 'times beyond all bounds are no matter where they are not read');
+is(sql('SELECT n FROM sliding'), '1', 'they are not in a window of the last day');
+is(sql('SELECT last > now(), ids FROM arrivals'), 't|3', 'who reads them does without those');
+my $letters = q{SELECT stream, message_offset, message_timestamp, sqlstate FROM millrace.dead_letters
+	WHERE stream IN ('times'::regclass, 'timed'::regclass) ORDER BY 1, 2};
+my $refused = "times|2|infinity|22P02\ntimed|2|infinity|22P02\ntimed|3|infinity|22008";
+is(sql($letters), $refused, '... and has dead letters');
+is(sql(q{SELECT millrace.replay('times') + millrace.replay('timed')}), '0', 'none of them succeeds when it is replayed');
+is(sql($letters), $refused, '... and they stay as they are');
+is(sql(q{SELECT lag, lag_seconds FROM millrace.partitions WHERE view = 'timeless'::regclass}), '0|0', 'the lag is known');
+
 is(crashes(), 0, 'nothing has crashed');
 is(sql(q{SELECT state FROM millrace.streams WHERE stream = 'hostile'::regclass}), 'running', 'ingest goes on');
 

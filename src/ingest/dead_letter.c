@@ -18,10 +18,12 @@
 #include "catalog/namespace.h"
 #include "ingest/dead_letter.h"
 #include "storage/lmgr.h"
+#include "stream/epoch.h"
 #include "utils/lsyscache.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/elog.h"
+#include "utils/timestamp.h"
 
 static Datum
 bytes_datum(const char *data, size_t len, char *null_flag)
@@ -37,6 +39,13 @@ bytes_datum(const char *data, size_t len, char *null_flag)
 	SET_VARSIZE(result, VARHDRSZ + len);
 	memcpy(VARDATA(result), data, len);
 	return PointerGetDatum(result);
+}
+
+/* infinity: out of range, and the same when it is replayed */
+static Datum
+timestamp_datum(int64 ms)
+{
+	return TimestampTzGetDatum(ms > MR_MAX_UNIX_MS ? DT_NOEND : ms * 1000 - MR_POSTGRES_EPOCH_USECS);
 }
 
 static Datum
@@ -55,7 +64,7 @@ void
 mr_dead_letter_insert(Oid stream, Oid view, const List *missed, const MrMessage *message,
 					  const MrReject *reject)
 {
-	Oid			types[] = {OIDOID, OIDOID, INT4OID, INT8OID, INT8OID, BYTEAOID, BYTEAOID, JSONBOID,
+	Oid			types[] = {OIDOID, OIDOID, INT4OID, INT8OID, TIMESTAMPTZOID, BYTEAOID, BYTEAOID, JSONBOID,
 	TEXTOID, TEXTOID, OIDARRAYOID};
 	Datum		values[11];
 	char		nulls[11 + 1] = "           ";
@@ -67,7 +76,7 @@ mr_dead_letter_insert(Oid stream, Oid view, const List *missed, const MrMessage 
 	nulls[1] = OidIsValid(view) ? ' ' : 'n';
 	values[2] = Int32GetDatum(message->partition);
 	values[3] = Int64GetDatum(message->offset);
-	values[4] = Int64GetDatum(message->timestamp_ms);
+	values[4] = timestamp_datum(message->timestamp_ms);
 	nulls[4] = message->timestamp_ms >= 0 ? ' ' : 'n';
 	values[5] = bytes_datum(message->key, message->key_len, &nulls[5]);
 	values[6] = bytes_datum(message->value, message->value_len, &nulls[6]);
@@ -82,7 +91,7 @@ mr_dead_letter_insert(Oid stream, Oid view, const List *missed, const MrMessage 
 	mr_catalog_run("INSERT INTO millrace.dead_letter AS d"
 				   " (stream, view, partition, message_offset, message_timestamp, key, value,"
 				   " headers, sqlstate, error, missed)"
-				   " VALUES ($1, $2, $3, $4, to_timestamp($5 / 1000.0), $6, $7, $8, $9, $10, $11::regclass[])"
+				   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::regclass[])"
 				   " ON CONFLICT (stream, partition, message_offset, view, message_timestamp) DO UPDATE"
 				   " SET sqlstate = excluded.sqlstate, error = excluded.error, failed_at = excluded.failed_at,"
 				   " missed = CASE WHEN d.view IS NULL"
@@ -161,6 +170,12 @@ letter_missed(uint64 row, int col)
 	return result;
 }
 
+static int64
+unix_ms(TimestampTz time)
+{
+	return TIMESTAMP_IS_NOEND(time) ? PG_INT64_MAX : (time + MR_POSTGRES_EPOCH_USECS) / 1000;
+}
+
 static void
 read_letter(uint64 row, MrLetter *letter)
 {
@@ -176,7 +191,7 @@ read_letter(uint64 row, MrLetter *letter)
 	message->partition = DatumGetInt32(letter_column(row, 4, &isnull));
 	message->offset = DatumGetInt64(letter_column(row, 5, &isnull));
 	datum = letter_column(row, 6, &isnull);
-	message->timestamp_ms = isnull ? -1 : DatumGetInt64(datum);
+	message->timestamp_ms = isnull ? -1 : unix_ms(DatumGetTimestampTz(datum));
 	message->key = letter_bytes(row, 7, &message->key_len);
 	message->value = letter_bytes(row, 8, &message->value_len);
 	datum = letter_column(row, 9, &isnull);
@@ -194,7 +209,7 @@ mr_dead_letter_lock(Oid stream, Datum ids, int64 after, int max, MrLetter *lette
 
 	mr_catalog_begin(&scope);
 	mr_catalog_run("SELECT id, view::oid, missed::oid[], partition, message_offset,"
-				   " round(extract(epoch FROM message_timestamp) * 1000)::bigint, key, value, headers"
+				   " message_timestamp, key, value, headers"
 				   " FROM millrace.dead_letter WHERE stream = $1 AND id = ANY ($2) AND id > $3"
 				   " ORDER BY id LIMIT $4 FOR UPDATE", false, 4, types, values, NULL);
 	n = (int) SPI_processed;

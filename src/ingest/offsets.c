@@ -21,6 +21,7 @@
 #include "catalog/pg_type.h"
 #include "failpoint.h"
 #include "ingest/offsets.h"
+#include "stream/epoch.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -287,7 +288,7 @@ collect_arrays(const MrOffsets *offsets, bool stored, Datum *arrays)
 		columns[2][n] = Int64GetDatum(position->messages);
 		columns[3][n] = Int64GetDatum(position->bytes);
 		columns[4][n] = Int64GetDatum(position->tombstones);
-		columns[5][n] = Int64GetDatum(position->timestamp_ms);
+		columns[5][n] = Int64GetDatum(Min(position->timestamp_ms, MR_MAX_UNIX_MS));
 		columns[6][n] = Int64GetDatum(position->new_last.offset);
 		columns[7][n] = Int64GetDatum((int64) position->new_last.checksum);
 		columns[8][n] = Int64GetDatum(position->new_anchor.offset);

@@ -186,7 +186,7 @@ decode_timestamp(const MrColumn *column, const MrMessage *msg, Datum *value, MrR
 {
 	int64		ms = msg->timestamp_ms;
 
-	if (ms > END_TIMESTAMP / 1000 + MR_POSTGRES_EPOCH_USECS / 1000 - 1)
+	if (ms > MR_MAX_UNIX_MS)
 		return reject_metadata(reject, ERRCODE_DATETIME_VALUE_OUT_OF_RANGE,
 							   psprintf("column \"%s\": message timestamp is out of range: %lld ms",
 										column->name, (long long) ms));
