@@ -84,6 +84,21 @@ on_plan_input(Datum arg, int cache, uint32 hash)
 	}
 }
 
+/* types change with every table, so only those that a plan names: domains */
+static void
+on_type(Datum arg, int cache, uint32 hash)
+{
+	ListCell   *lc;
+
+	foreach(lc, open_views)
+	{
+		MrIngestView *view = ((MrLocalView *) lfirst(lc))->view;
+
+		if (view->plan != NULL && mr_plan_depends_on(view->plan, cache, hash))
+			view->plan = NULL;
+	}
+}
+
 static void
 watch_invalidations(void)
 {
@@ -94,6 +109,7 @@ watch_invalidations(void)
 	followers = hash_create("millrace followers of tables", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	CacheRegisterRelcacheCallback(on_relcache, (Datum) 0);
 	CacheRegisterSyscacheCallback(PROCOID, on_plan_input, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, on_type, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHOID, on_plan_input, (Datum) 0);
 	CacheRegisterSyscacheCallback(AUTHMEMROLEMEM, on_plan_input, (Datum) 0);
 }

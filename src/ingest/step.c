@@ -52,6 +52,8 @@
 static MrIngest *opened = NULL;
 static int	opened_views = 0;	/* also while it is being opened */
 static bool stale = false;
+static bool inputs_changed = false; /* while it was being opened: of plans
+									 * that are made already, perhaps */
 
 /* stream of the feed that is being opened */
 static Oid	opening = InvalidOid;
@@ -97,6 +99,7 @@ on_plan_input(Datum arg, int cache, uint32 hash)
 {
 	ListCell   *lc;
 
+	inputs_changed = true;
 	if (opened == NULL)
 		return;
 	invalidate_plans(InvalidOid);
@@ -104,6 +107,26 @@ on_plan_input(Datum arg, int cache, uint32 hash)
 	foreach(lc, opened->views)
 		if (((MrIngestView *) lfirst(lc))->changes != NULL)
 		stale = true;
+}
+
+/* types change with every table, so only those that a plan names: domains */
+static void
+on_type(Datum arg, int cache, uint32 hash)
+{
+	ListCell   *lc;
+
+	if (opened == NULL)
+	{
+		inputs_changed = true;
+		return;
+	}
+	foreach(lc, opened->views)
+	{
+		MrIngestView *view = lfirst(lc);
+
+		if (view->plan && mr_plan_depends_on(view->plan, cache, hash))
+			view->plan = NULL;
+	}
 }
 
 static void
@@ -118,6 +141,7 @@ watch_invalidations(void)
 	CacheRegisterSyscacheCallback(FOREIGNSERVEROID, on_definition, (Datum) 0);
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, on_definition, (Datum) 0);
 	CacheRegisterSyscacheCallback(PROCOID, on_plan_input, (Datum) 0);
+	CacheRegisterSyscacheCallback(TYPEOID, on_type, (Datum) 0);
 
 	/*
 	 * which row security policies a plan has depends on its owner's roles and
@@ -131,6 +155,14 @@ bool
 mr_ingest_is_stale(const MrIngest *ingest)
 {
 	return ingest->valid != NULL ? !*ingest->valid : stale;
+}
+
+static void
+set_opened(MrIngest *ingest)
+{
+	opened = ingest;
+	if (ingest != NULL && inputs_changed)
+		on_plan_input((Datum) 0, PROCOID, 0);
 }
 
 void
@@ -318,7 +350,8 @@ mr_ingest_open(int64 feed, int shard, int nshards)
 		CHECK_FOR_INTERRUPTS();
 		opening = InvalidOid;
 		stale = false;
-		opened = try_open(feed, shard, nshards, &busy);
+		inputs_changed = false;
+		set_opened(try_open(feed, shard, nshards, &busy));
 		if (!OidIsValid(busy.relid))
 			break;
 		mr_wait_for_lock(&busy, opened_views == 1);
@@ -338,11 +371,12 @@ mr_ingest_open_views(Oid stream, List *views)
 	watch_invalidations();
 	opened = NULL;
 	stale = false;
+	inputs_changed = false;
 	ingest->context = CurrentMemoryContext;
 	ingest->stream = mr_stream_get(stream);
 	foreach(lc, views)
 		ingest->views = lappend(ingest->views, open_view(ingest, lfirst(lc), attrs));
-	opened = ingest;
+	set_opened(ingest);
 	return ingest;
 }
 

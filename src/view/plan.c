@@ -233,6 +233,21 @@ mr_plan_contents(const MrViewAnalysis *analysis)
 	return plan;
 }
 
+bool
+mr_plan_depends_on(const PlannedStmt *plan, int cache, uint32 hash)
+{
+	ListCell   *lc;
+
+	foreach(lc, plan->invalItems)
+	{
+		const PlanInvalItem *item = lfirst(lc);
+
+		if (item->cacheId == cache && (hash == 0 || item->hashValue == hash))
+			return true;
+	}
+	return false;
+}
+
 uint64
 mr_plan_run(PlannedStmt *plan, DestReceiver *dest, ParamListInfo params)
 {

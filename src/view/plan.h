@@ -20,6 +20,9 @@ extern PlannedStmt *mr_plan_partial(const MrViewAnalysis *analysis);
 /* of a view over tables: the same over all rows of the tables, instead of those provided */
 extern PlannedStmt *mr_plan_contents(const MrViewAnalysis *analysis);
 
+/* is it out of date when that entry of a system cache (hash 0: any) has changed? */
+extern bool mr_plan_depends_on(const PlannedStmt *plan, int cache, uint32 hash);
+
 /*
  * Run a plan once over what the scan source says, rows go to dest; params may be NULL; needs an active snapshot.  Returns
  * rows emitted, or removed.
