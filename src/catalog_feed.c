@@ -490,13 +490,19 @@ mr_catalog_split_view(Oid view, Oid stream, int64 feed)
 }
 
 void
+mr_catalog_lock_join(int64 from, int64 into)
+{
+	lock_feed_row(Min(from, into));
+	lock_feed_row(Max(from, into));
+}
+
+void
 mr_catalog_join_feeds(int64 from, int64 into)
 {
 	Oid			types[] = {INT8OID, INT8OID};
 	Datum		values[] = {Int64GetDatum(from), Int64GetDatum(into)};
 
-	lock_feed_row(Min(from, into));
-	lock_feed_row(Max(from, into));
+	mr_catalog_lock_join(from, into);
 	mr_catalog_run_alone("UPDATE millrace.view_stream SET feed = $2,"
 						 " reached = (SELECT live FROM millrace.feed WHERE id = $2) WHERE feed = $1",
 						 2, types, values, NULL);

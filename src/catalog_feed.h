@@ -126,7 +126,11 @@ extern void mr_catalog_lock_feed_rows(const List *views);
  */
 extern int64 mr_catalog_split_view(Oid view, Oid stream, int64 feed);
 
-/* move all views of one feed to another that stands there, too, and forget the first */
+/*
+ * Move all views of one feed to another that stands there, too, and forget the first.  Whoever
+ * writes other rows before that calls _lock first.
+ */
+extern void mr_catalog_lock_join(int64 from, int64 into);
 extern void mr_catalog_join_feeds(int64 from, int64 into);
 
 /* elect live feeds where there is none, and forget feeds that no view follows */

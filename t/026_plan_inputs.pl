@@ -76,4 +76,25 @@ wait_latest($node, 'visits');
 is(sql(qq{SELECT string_agg(k || ' ' || n, ', ' ORDER BY k) FROM $_}), '2 1, 101 1', "a function replaced while views are opened: $_")
   foreach 'v1', 'v2';
 
+# DROP VIEW of a view that the live feed has, while another one is about to join it: both know
+# of the same dead letter.
+$topic = create_stream($node, 'letters', event_columns());
+sql("SELECT millrace.create_continuous_view('$_', 'SELECT sum(id) AS ids FROM letters')") foreach 'stays', 'goes';
+produce($topic, 0, '{"id": "bad"}', '{"id": 1}');
+wait_latest($node, 'letters');
+wait_for($node, q{SELECT count(DISTINCT feed) = 1 FROM millrace.view_stream WHERE stream = 'letters'::regclass});
+stop_at('catchup-live-locked');
+sql(q{SELECT millrace.create_continuous_view('joins', 'SELECT max(id) AS last FROM letters')});
+is_there();
+stop_at('step-fed');
+is_there();
+my $drop = background($node, 'DROP VIEW goes');
+wait_for($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query = 'DROP VIEW goes' AND wait_event_type = 'Lock'});
+go_on();
+my ($ok, undef, $error) = $drop->finish;
+ok($ok, 'a view can be dropped while another one joins') or diag $error;
+wait_latest($node, 'letters');
+is(sql('SELECT ids, last FROM stays, joins'), '1|1', 'the others have all');
+unlike(slurp_file($node->logfile), qr/deadlock detected/, 'nobody has met a deadlock');
+
 done_testing();

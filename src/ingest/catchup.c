@@ -221,6 +221,9 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 		if (mr_catalog_live_feed(ingest->stream->relid) != live_feed)
 			return mr_catchup_limit(ingest, messages, n, ends, nends, at_end, cut);
 		joins = reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends);
+		/* before any dead letter: DROP VIEW writes both in this order */
+		if (joins)
+			mr_catalog_lock_join(ingest->feed->id, live_feed);
 	}
 	*cut = mr_catchup_cut(ingest, messages, n);
 	MR_FAILPOINT("catchup-cut");

@@ -214,8 +214,9 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 	LockRelationOid(view->matrel, AccessExclusiveLock);
 	foreach(lc, mr_catalog_tables_of_view(relid))
 		mr_local_rows_skip(lfirst_oid(lc), relid);
-	mr_dead_letter_forget(relid);
+	/* rows of feeds come before dead letters */
 	(void) mr_shadow_drop(view->view);	/* or all would come back */
+	mr_dead_letter_forget(relid);
 	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);
 	analysis = mr_view_reanalyze(view);
 	MR_FAILPOINT("truncate-locked");
