@@ -38,6 +38,13 @@ my ($rc, $out, $err) = $node->psql('postgres', q{INSERT INTO orders VALUES (1, 2
 like($err, qr/value for domain even violates check constraint/, 'so does the COMMIT of an INSERT into a table');
 is_same($node, 'ordered', 'SELECT k::even AS k, count(*) AS n FROM orders GROUP BY 1', 'the view has what is in the table');
 
+# A session keeps its views open, but not those that are gone.
+is((split /\n/, sql('SELECT 1;' . join('', map { qq{
+	SELECT millrace.create_continuous_view('passing_$_', 'SELECT count(*) AS n FROM orders') IS NULL;
+	INSERT INTO orders VALUES ($_, 2); DROP VIEW passing_$_;} } 1 .. 8) . q{
+	INSERT INTO orders VALUES (9, 2); SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'millrace local view'}))[-1],
+	'1', 'a session forgets views that were dropped');
+
 # The rest needs to stop processes in the middle of something.
 ($rc) = $node->psql('postgres', q{
 	CREATE FUNCTION failpoint_arm(text, text, text, integer) RETURNS void LANGUAGE C AS 'millrace', 'mr_failpoint_arm';

@@ -302,6 +302,7 @@ run_round(void)
 	ListCell   *lc;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
+	mr_local_view_tidy();
 	open_rows(&round, rows);
 	open_views(&round);
 	take_rows(&round);

@@ -89,6 +89,7 @@ mr_local_expire(long *nap_ms)
 
 	if (now >= next)
 	{
+		mr_local_view_tidy();
 		views = read_views();
 		if (views == NIL)
 			return;				/* whoever creates one wakes us */

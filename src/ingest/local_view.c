@@ -301,6 +301,22 @@ mr_local_view_open(Oid relid)
 }
 
 void
+mr_local_view_tidy(void)
+{
+	ListCell   *lc;
+
+	foreach(lc, open_views)
+	{
+		MrLocalView *local = lfirst(lc);
+
+		if (local->valid)
+			continue;
+		open_views = foreach_delete_current(open_views, lc);
+		MemoryContextDelete(local->context);
+	}
+}
+
+void
 mr_local_view_forget_all(void)
 {
 	ListCell   *lc;

@@ -33,6 +33,9 @@ extern MrLocalView *mr_local_view_open(Oid view);
 /* open it for the current transaction, in the current context */
 extern MrLocalView *mr_local_view_open_once(const MrView *view);
 
+/* give back the memory of those that must not be used again; while none is in use */
+extern void mr_local_view_tidy(void);
+
 /* an error came while rows were taken: what is open must not be used again */
 extern void mr_local_view_forget_all(void);
 
