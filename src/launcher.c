@@ -610,7 +610,7 @@ supervisor_exit(int code, Datum arg)
 	if (code != 0)
 		probe_later();			/* an error: the launcher starts another one */
 	free_database_slot(DatumGetInt32(arg));
-	mr_shmem_free_orphans();
+	mr_shmem_exited(MyDatabaseId);
 	ConditionVariableBroadcast(&mr_shared->exits);
 }
 

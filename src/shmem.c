@@ -203,20 +203,31 @@ mr_shmem_set_error(MrWorkerSlot *slot, const char *error, TimestampTz at)
 	slot->last_error_at = at;
 }
 
+static bool
+is_supervised(Oid database)
+{
+	for (int i = 0; i < mr_shared->nslots; i++)
+		if (mr_shared->databases[i].database == database)
+			return true;
+	return false;
+}
+
 void
-mr_shmem_free_orphans(void)
+mr_shmem_exited(Oid database)
 {
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < mr_shared->nslots; i++)
 	{
-		MrWorkerSlot *slot = &mr_shared->workers[i];
-		bool		supervised = false;
+		MrDatabaseSlot *slot = &mr_shared->databases[i];
 
-		if (slot->state != MR_WORKER_EXITED)
-			continue;
-		for (int d = 0; d < mr_shared->nslots; d++)
-			supervised = supervised || mr_shared->databases[d].database == slot->database;
-		if (!supervised)
+		if (slot->database == database && slot->latch)
+			SetLatch(slot->latch);
+	}
+	for (int i = 0; i < mr_shared->nslots; i++)
+	{
+		MrWorkerSlot *slot = &mr_shared->workers[i];
+
+		if (slot->state == MR_WORKER_EXITED && !is_supervised(slot->database))
 			slot->state = MR_WORKER_FREE;
 	}
 	LWLockRelease(mr_shared->lock);

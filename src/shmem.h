@@ -137,10 +137,10 @@ extern ConditionVariable *mr_shmem_progress(Oid stream);
 extern void mr_shmem_set_error(MrWorkerSlot *slot, const char *error, TimestampTz at);
 
 /*
- * Workers that have exited leave their slots to their database's supervisor.  Whichever of them
- * exits last frees those that nobody will look at.
+ * A process of a database has exited.  Its supervisor looks at the slots of workers that have;
+ * where there is none, nobody will, and they are free at once.
  */
-extern void mr_shmem_free_orphans(void);
+extern void mr_shmem_exited(Oid database);
 
 /* stop all processes of a database and keep them from starting until _unblock */
 extern void mr_shmem_block_database(Oid database);

@@ -22,6 +22,7 @@ static void
 worker_exit(int code, Datum arg)
 {
 	MrWorkerSlot *slot = &mr_shared->workers[DatumGetInt32(arg)];
+	Oid			database = slot->database;
 	TimestampTz now = GetCurrentTimestamp();
 
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
@@ -31,7 +32,7 @@ worker_exit(int code, Datum arg)
 	slot->not_before = code == 0 ? now : TimestampTzPlusMilliseconds(now, 1000);
 	slot->state = MR_WORKER_EXITED;
 	LWLockRelease(mr_shared->lock);
-	mr_shmem_free_orphans();
+	mr_shmem_exited(database);
 	ConditionVariableBroadcast(&mr_shared->exits);
 	ConditionVariableBroadcast(&mr_shared->progress[0]);
 }
