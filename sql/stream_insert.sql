@@ -145,7 +145,9 @@ FROM s WHERE i > 1000 GROUP BY 1 ORDER BY 1;
 SET temp_file_limit = '1MB';
 BEGIN;
 SAVEPOINT a;
+\set VERBOSITY sqlstate
 INSERT INTO s SELECT i, repeat('f', 500) FROM generate_series(100001, 120000) AS i;
+\set VERBOSITY default
 ROLLBACK TO a;
 INSERT INTO s2 VALUES (26);
 COMMIT;
