@@ -18,6 +18,8 @@ my $CHUNKS = 5;
 my $SLACK = 2048;
 my $SLACK_CANCELED = 8192;
 my $FILES = 30;
+# A worker has a second client from the first time on that messages come after a pause.
+my $CLIENT = 8;
 
 my $node = new_node('main', conf => "millrace.batch_messages = 1\n");
 $node->safe_psql('postgres', q{CREATE SERVER nowhere FOREIGN DATA WRAPPER millrace
@@ -50,7 +52,7 @@ sub is_flat
 	my ($what, $slack, @usage) = @_;
 	my ($first, $last) = @usage[ 1, -1 ];
 	note(join '; ', map { "threads $_->[0] descriptors $_->[1] RssAnon $_->[2] kB" } @usage);
-	is($last->[0], $first->[0], "$what: no more threads");
+	cmp_ok($last->[0] - $first->[0], '<=', $what =~ /^a worker/ ? $CLIENT : 0, "$what: no more threads");
 	cmp_ok($last->[1] - $first->[1], '<', $FILES, "$what: no more descriptors");
 	# a sanitizer keeps what was freed for a while
 	cmp_ok($last->[2] - $first->[2], '<', $slack, "$what: no more memory") unless $ENV{MILLRACE_UNDER};
@@ -80,14 +82,13 @@ fails_without_a_trace('a view whose start cannot be found',
 	q{SELECT millrace.create_continuous_view('w', 'SELECT count(*) FROM unreachable', start_at => 'latest');}, '57014',
 	q{SET statement_timeout = '10ms';});
 
-# A worker; threads of a client that it has just thrown away, or only needs for a moment, are
-# waited for.
+# A worker; threads of a client that it has just thrown away are waited for.
 sub worker_usage
 {
 	my ($pid, $threads) = @_;
 	foreach (1 .. 600)
 	{
-		last if !defined $threads || @{ [ glob "/proc/$pid/task/*" ] } <= $threads;
+		last if !defined $threads || @{ [ glob "/proc/$pid/task/*" ] } <= $threads + $CLIENT;
 		select undef, undef, undef, 0.05;
 	}
 	my ($memory) = slurp_file("/proc/$pid/status") =~ /RssAnon:\s+(\d+)/;
