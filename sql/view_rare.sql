@@ -62,6 +62,10 @@ SELECT create_view('image_count', $$ SELECT count(DISTINCT b ORDER BY b USING OP
 SELECT create_view('image_rank', $$ SELECT dense_rank(ROW(1.0)::boxed) WITHIN GROUP (ORDER BY b USING OPERATOR(pg_catalog.*<)) FROM (SELECT ROW(v)::boxed AS b FROM events) q $$);
 SELECT create_view('image_outside', $$ SELECT b, n FROM (SELECT b, count(*) AS n FROM (SELECT ROW(abs(v))::boxed AS b FROM events) r GROUP BY b) q ORDER BY b USING OPERATOR(pg_catalog.*<) $$);
 
+-- nor can all that is possible be written down again
+SELECT create_view('json', $$ SELECT JSON_OBJECTAGG(s VALUE id) FROM events $$) ~ CASE WHEN current_setting('server_version_num')::int < 160000 THEN '42601' ELSE '0A000 JSON_OBJECTAGG' END AS refused;
+SELECT create_view('json_list', $$ SELECT k, JSON_ARRAYAGG(id NULL ON NULL) FROM events GROUP BY k $$) ~ CASE WHEN current_setting('server_version_num')::int < 160000 THEN '42601' ELSE '0A000 JSON_OBJECTAGG' END AS refused;
+
 -- a stream below WITH in an ordinary view
 CREATE VIEW plain.below AS WITH e AS (SELECT k, v, s FROM plain.events), f AS (SELECT * FROM e WHERE v < 100) SELECT k, v FROM f;
 CREATE VIEW live.below AS WITH e AS (SELECT k, v, s FROM live.events), f AS (SELECT * FROM e WHERE v < 100) SELECT k, v FROM f;

@@ -247,6 +247,21 @@ typedef bool MrUpdateIndexes;
 #define mr_flatten_groups(query)	((void) 0)
 #endif
 
+/* SYSTEM_USER, which 16 has; needs utils/fmgroids.h */
+#if PG_VERSION_NUM >= 160000
+#define MR_F_SYSTEM_USER	F_SYSTEM_USER
+#else
+#define MR_F_SYSTEM_USER	InvalidOid
+#endif
+
+/* what JSON_OBJECTAGG() and JSON_ARRAYAGG() are made of; NULL: it is nothing of the kind; needs nodes/primnodes.h */
+#if PG_VERSION_NUM >= 160000
+#define mr_compat_json_function(node) \
+	(IsA(node, JsonConstructorExpr) ? (Node *) ((JsonConstructorExpr *) (node))->func : NULL)
+#else
+#define mr_compat_json_function(node)	((Node *) NULL)
+#endif
+
 /*
  * Privileges on relations stand in lists of their own since 16; need executor/executor.h,
  * parser/parse_relation.h.  mr_select_column: the query reads this column of the item.

@@ -677,11 +677,24 @@ substitute(Aggref *call, const SubstituteContext *context)
 	return (Node *) call;
 }
 
+/* the server could not write down JSON_OBJECTAGG() any more once it is made of something else */
+static void
+refuse_json_syntax(Node *node, const SubstituteContext *context)
+{
+	Node	   *function = mr_compat_json_function(node);
+
+	if (function != NULL && IsA(function, Aggref) && ((Aggref *) function)->agglevelsup == context->depth)
+		mr_refuse(exprLocation(node),
+				  errmsg("JSON_OBJECTAGG and JSON_ARRAYAGG are not supported in a continuous view"),
+				  errhint("Use json_object_agg() and json_agg(), or jsonb_object_agg() and jsonb_agg()."));
+}
+
 static Node *
 substitute_mutator(Node *node, SubstituteContext *context)
 {
 	if (node == NULL)
 		return NULL;
+	refuse_json_syntax(node, context);
 	if (IsA(node, Query))
 	{
 		Query	   *query;
