@@ -109,6 +109,11 @@ SELECT millrace.rebuild(format('live.%I', name)::regclass) FROM made WHERE name 
 SELECT c FROM check_views() c WHERE c NOT LIKE '%: equal,%';
 SELECT check_again();
 
+-- what the session that takes rows would say
+SELECT create_view('session', format('SELECT %s AS said, count(*) FROM events GROUP BY 1', f))
+FROM unnest('{inet_client_port(),inet_server_addr(),inet_server_port(),getpgusername(),pg_my_temp_schema(),pg_trigger_depth(),pg_postmaster_start_time(),pg_conf_load_time(),pg_current_xact_id_if_assigned(),txid_current_if_assigned()}'::text[]) f;
+SELECT create_view('session', $$ SELECT k, count(*), pg_trigger_depth() AS said FROM events GROUP BY 1 HAVING inet_client_port() IS NOT DISTINCT FROM inet_client_port() $$);
+
 -- rows of a table are not kept: it may be altered
 \set VERBOSITY default
 SELECT millrace.create_continuous_view('live.row', 'SELECT jsonb_agg(e) FROM live.events e');
