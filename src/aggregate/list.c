@@ -62,6 +62,8 @@ mr_array_final(PG_FUNCTION_ARGS)
 	column = mr_collection_ncolumns(collection) - 1;
 	mr_collection_check_column(collection, column, mr_argument_type(fcinfo, 1));
 	n = mr_collection_finish(collection, column > 0, PG_GET_COLLATION());
+	if (n == 0)
+		PG_RETURN_NULL();
 	for (int64 i = 0; i < n; i++)
 	{
 		Datum		values[MR_ROW_COLUMNS];
