@@ -118,6 +118,9 @@ SELECT create_view('session', $$ SELECT k, count(*), pg_trigger_depth() AS said 
 SELECT create_view('ids', 'SELECT array_agg(id) FROM events WHERE id = 1');
 SELECT millrace.finalize('millrace.array_agg(anynonarray)'::regprocedure, (left(array_agg::text, 34) || repeat('00', 16) || substr(array_agg::text, 67, 8))::millrace.state, NULL::int[], NULL::int) FROM live.ids_mrel;
 
+-- windows beyond all times
+SELECT millrace.create_continuous_view('live.endless', 'SELECT count(*) FROM live.many', sliding_window => '178000000 years', time_column => 'id');
+
 -- rows of a table are not kept: it may be altered
 \set VERBOSITY default
 SELECT millrace.create_continuous_view('live.row', 'SELECT jsonb_agg(e) FROM live.events e');

@@ -127,6 +127,11 @@ mr_window_from_arguments(Interval *size, char *time_column, Interval *step)
 		ereport(ERROR,
 				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				errmsg("sliding_window must be at least 1 millisecond"));
+	if (interval_length(size) == PG_INT64_MAX)
+		ereport(ERROR,
+				errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				errmsg("sliding_window is too long"),
+				errhint("Leave it out for a view that shows the whole stream."));
 	if (step == NULL)
 		step = interval_of_length(Max(interval_length(size) / STEPS_PER_WINDOW, MIN_STEP));
 	check_step(step, interval_length(size));
