@@ -134,6 +134,18 @@ ALTER TABLE plain.events ADD COLUMN more text;
 SELECT feed('events', $$ VALUES (7, 1, 'c', 3, NULL::text[], NULL::jsonb, 'more') $$);
 SELECT differences('live.nobody', 'plain.nobody'), differences('live.ordered', 'plain.ordered');
 
+-- values of enums are what they are called now
+CREATE TYPE common.mood AS ENUM ('sad', 'ok');
+CREATE TABLE plain.moods (id int, m mood);
+SELECT create_stream('moods');
+SELECT create_view('moods_kept', $$ SELECT array_agg(DISTINCT m) AS m, array_agg(m ORDER BY id) AS a, millrace.last(m, id) AS l, mode() WITHIN GROUP (ORDER BY m DESC) AS o, millrace.topk(m, 2) AS t FROM moods $$);
+SELECT feed('moods', $$ VALUES (1, 'sad'::mood), (2, 'ok'), (3, NULL), (4, 'ok') $$);
+ALTER TYPE common.mood RENAME VALUE 'ok' TO 'fine';
+ALTER TYPE common.mood ADD VALUE 'happy' BEFORE 'fine';
+SELECT check_view('moods_kept');
+SELECT feed('moods', $$ VALUES (5, 'fine'::mood), (6, 'happy') $$);
+SELECT check_view('moods_kept');
+
 -- clients of other encodings than the database's
 CREATE TABLE plain.words (id int, j jsonb, tags text[], x xml);
 SELECT create_stream('words');

@@ -3,7 +3,8 @@
  *		Values of any type inside aggregates' states: copied, compared, written and read.
  *
  * How a value is written depends on its type.  Integers and what is made like them, and
- * strings, of the server's own are written as they are; all others by their type's binary
+ * strings, of the server's own are written as they are; values of enums by OID and by name, since a dump changes the
+ * one and ALTER TYPE ... RENAME VALUE the other; all others by their type's binary
  * output function, or, if it has none, as text.  So whatever bytes a state is read from, the
  * type's own input function judges them, and a value that was written before its type was
  * altered is an error and not wild memory.
@@ -18,6 +19,7 @@
 #include "aggregate/value.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_enum.h"
 #include "catalog/pg_type.h"
 #include "libpq/pqformat.h"
 #include "mb/pg_wchar.h"
@@ -58,6 +60,8 @@ choose_encoding(Oid type, char typtype, bool byval, bool has_binary)
 {
 	if (type == TEXTOID || type == VARCHAROID || type == BPCHAROID || type == BYTEAOID)
 		return MR_ENCODE_BYTES;
+	if (typtype == TYPTYPE_ENUM)
+		return MR_ENCODE_ENUM;
 	if (type < FirstGenbkiObjectId && byval && typtype == TYPTYPE_BASE)
 		return MR_ENCODE_INTEGER;
 	return has_binary ? MR_ENCODE_BINARY : MR_ENCODE_TEXT;
@@ -342,6 +346,61 @@ receive_value(const MrValueType *type, StringInfo bytes)
 	return result;
 }
 
+static void
+read_name(StringInfo in, char *name)
+{
+	int			size = pq_getmsgint(in, 4);
+
+	if (size < 0 || size >= NAMEDATALEN)
+		mr_bad_state("a name is too long");
+	memcpy(name, pq_getmsgbytes(in, size), size);
+	name[size] = '\0';
+}
+
+static void
+write_enum(StringInfo out, Oid value)
+{
+	HeapTuple	tuple = SearchSysCache1(ENUMOID, ObjectIdGetDatum(value));
+	const char *name;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for enum value %u", value);
+	name = NameStr(((Form_pg_enum) GETSTRUCT(tuple))->enumlabel);
+	pq_sendint32(out, value);
+	write_bytes(out, name, strlen(name));
+	ReleaseSysCache(tuple);
+}
+
+/* is it a value of the type, whatever it is called now? */
+static bool
+is_enum_value(Oid type, Oid value)
+{
+	HeapTuple	tuple = SearchSysCache1(ENUMOID, ObjectIdGetDatum(value));
+	bool		result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_enum) GETSTRUCT(tuple))->enumtypid == type;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+static Oid
+read_enum(Oid type, StringInfo in)
+{
+	Oid			value = pq_getmsgint(in, 4);
+	char		name[NAMEDATALEN];
+	Oid			named;
+
+	read_name(in, name);
+	named = GetSysCacheOid2(ENUMTYPOIDNAME, Anum_pg_enum_oid, ObjectIdGetDatum(type), CStringGetDatum(name));
+	if (OidIsValid(named))
+		return named;
+	if (!is_enum_value(type, value))
+		mr_bad_state("a value that its type does not have");
+	return value;
+}
+
 void
 mr_value_write(const MrValueType *type, StringInfo out, Datum value)
 {
@@ -356,6 +415,9 @@ mr_value_write(const MrValueType *type, StringInfo out, Datum value)
 		case MR_ENCODE_BYTES:
 			write_bytes(out, VARDATA_ANY(DatumGetPointer(value)),
 						VARSIZE_ANY_EXHDR(DatumGetPointer(value)));
+			break;
+		case MR_ENCODE_ENUM:
+			write_enum(out, DatumGetObjectId(value));
 			break;
 		case MR_ENCODE_BINARY:
 			bytes = send_value(type, value);
@@ -386,6 +448,8 @@ mr_value_read(const MrValueType *type, StringInfo in, StringInfo scratch)
 {
 	if (type->encoding == MR_ENCODE_INTEGER)
 		return (Datum) pq_getmsgint64(in);
+	if (type->encoding == MR_ENCODE_ENUM)
+		return ObjectIdGetDatum(read_enum(type->entry->type_id, in));
 	read_bytes(in, scratch);
 	switch (type->encoding)
 	{
@@ -423,17 +487,6 @@ mr_type_write(StringInfo out, Oid type)
 	write_bytes(out, NameStr(form->typname), strlen(NameStr(form->typname)));
 	pfree(namespace);
 	ReleaseSysCache(tuple);
-}
-
-static void
-read_name(StringInfo in, char *name)
-{
-	int			size = pq_getmsgint(in, 4);
-
-	if (size < 0 || size >= NAMEDATALEN)
-		mr_bad_state("a type's name is too long");
-	memcpy(name, pq_getmsgbytes(in, size), size);
-	name[size] = '\0';
 }
 
 /* the type of that name, whatever its OID in a restored database; of that OID, if it was renamed */

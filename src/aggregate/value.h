@@ -16,6 +16,7 @@ typedef enum MrEncoding
 {
 	MR_ENCODE_INTEGER,
 	MR_ENCODE_BYTES,
+	MR_ENCODE_ENUM,
 	MR_ENCODE_BINARY,
 	MR_ENCODE_TEXT
 } MrEncoding;
