@@ -118,6 +118,14 @@ SELECT create_view('session', $$ SELECT k, count(*), pg_trigger_depth() AS said 
 SELECT create_view('ids', 'SELECT array_agg(id) FROM events WHERE id = 1');
 SELECT millrace.finalize('millrace.array_agg(anynonarray)'::regprocedure, (left(array_agg::text, 34) || repeat('00', 16) || substr(array_agg::text, 67, 8))::millrace.state, NULL::int[], NULL::int) FROM live.ids_mrel;
 
+-- functions that read a stream, where the planner does not look into them
+CREATE FUNCTION common.in_topic(int) RETURNS bigint LANGUAGE plpgsql STABLE AS 'BEGIN RETURN $1 + (SELECT count(*) FROM live.stream); END';
+SELECT create_view('by_topic', 'SELECT in_topic(id) AS n, count(*) FROM events GROUP BY 1');
+SELECT create_view('of_topic', 'SELECT sum(in_topic(id)) AS n FROM events WHERE id > 100');
+INSERT INTO live.events (id) VALUES (101);
+DROP VIEW plain.of_topic, live.of_topic;
+DELETE FROM made WHERE name = 'of_topic';
+
 -- windows beyond all times
 SELECT millrace.create_continuous_view('live.endless', 'SELECT count(*) FROM live.many', sliding_window => '178000000 years', time_column => 'id');
 

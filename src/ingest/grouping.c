@@ -515,6 +515,7 @@ mr_grouping_run(const MrGrouping *grouping, MrMerge *merge, Size memory)
 	Run			run = {0};
 	MemoryContext old;
 
+	mr_scan_source_run(grouping->below);
 	ExecutorStart(desc, 0);
 	init_run(&run, grouping, desc);
 	old = MemoryContextSwitchTo(desc->estate->es_query_cxt);

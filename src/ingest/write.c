@@ -57,6 +57,7 @@ mr_write_begin(PlannedStmt *plan)
 	UpdateActiveSnapshotCommandId();
 	result->desc = CreateQueryDesc(plan, "continuous transform", GetActiveSnapshot(),
 								   InvalidSnapshot, None_Receiver, NULL, NULL, 0);
+	mr_scan_source_run(plan);
 	ExecutorStart(result->desc, 0);
 	mr_scan_source_set(NULL);	/* the plan's scans have taken note of it */
 	return result;

@@ -82,6 +82,13 @@ mr_scan_source(void)
 	return scan_source;
 }
 
+void
+mr_scan_source_run(const struct PlannedStmt *plan)
+{
+	if (scan_source != NULL)
+		scan_source->plan = plan;
+}
+
 struct QueryEnvironment *
 mr_scan_environment(void)
 {

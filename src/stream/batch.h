@@ -89,6 +89,8 @@ typedef struct MrScanSource
 	int			row;			/* row that a scan returned last, for error
 								 * contexts; -1: none */
 	struct QueryEnvironment *environment;
+	const struct PlannedStmt *plan; /* whose scans it feeds; those of
+									 * functions in it are an error */
 } MrScanSource;
 
 /*
@@ -100,6 +102,9 @@ extern int64 mr_batch_time_from_tid(const ItemPointerData *tid);
 
 extern void mr_scan_source_set(MrScanSource *source);
 extern MrScanSource *mr_scan_source(void);
+
+/* the source, if there is one, is for a plan that is about to be run */
+extern void mr_scan_source_run(const struct PlannedStmt *plan);
 
 /* that of the source, or NULL */
 extern struct QueryEnvironment *mr_scan_environment(void);

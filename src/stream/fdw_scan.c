@@ -120,6 +120,20 @@ begin_topic_scan(ForeignScanState *node, StreamScan *state, const Bitmapset *wan
 										OidIsValid(userid) ? userid : GetUserId());
 }
 
+/*
+ * A function in a view's query would see the rows of the batch, or none, where it expects those of the topic; and
+ * there is no waiting for a broker where the batch is taken.
+ */
+static void
+refuse_function(Relation rel)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("a function that reads stream \"%s\" is not supported in a continuous view",
+					RelationGetRelationName(rel)),
+			 errhint("Let it read a table, or write its query as a subquery in FROM.")));
+}
+
 static void
 begin_scan(ForeignScanState *node, int eflags)
 {
@@ -129,6 +143,8 @@ begin_scan(ForeignScanState *node, int eflags)
 
 	node->fdw_state = state;
 	state->source = mr_scan_source();
+	if (state->source != NULL && state->source->plan != node->ss.ps.state->es_plannedstmt)
+		refuse_function(node->ss.ss_currentRelation);
 	if (state->source != NULL && !(eflags & EXEC_FLAG_EXPLAIN_ONLY))
 		begin_batch_scan(state, node->ss.ss_currentRelation, wanted);
 	else

@@ -255,6 +255,7 @@ mr_plan_run(PlannedStmt *plan, DestReceiver *dest, ParamListInfo params)
 									   InvalidSnapshot, dest, params, mr_scan_environment(), 0);
 	uint64		processed;
 
+	mr_scan_source_run(plan);
 	ExecutorStart(desc, 0);
 	mr_executor_run(desc);
 	ExecutorFinish(desc);
