@@ -109,6 +109,17 @@ SELECT millrace.rebuild(format('live.%I', name)::regclass) FROM made WHERE name 
 SELECT c FROM check_views() c WHERE c NOT LIKE '%: equal,%';
 SELECT check_again();
 
+-- two hours of the same name
+CREATE TABLE plain.hours (id int, at timestamptz);
+SELECT create_stream('hours');
+SET timezone = 'Europe/Moscow';
+SET datestyle = 'SQL, DMY';
+SELECT create_view('hours_before', $$ SELECT dense_rank('2015-01-01'::timestamptz, 1) WITHIN GROUP (ORDER BY at, id) AS r FROM hours $$);
+SELECT feed('hours', $$ VALUES (1, '2014-10-25 21:30+00'::timestamptz), (1, '2014-10-25 22:30+00') $$);
+SELECT check_view('hours_before');
+SET datestyle = 'ISO, MDY';
+SET timezone = 'America/Los_Angeles';
+
 -- what the session that takes rows would say
 SELECT create_view('session', format('SELECT %s AS said, count(*) FROM events GROUP BY 1', f))
 FROM unnest('{inet_client_port(),inet_server_addr(),inet_server_port(),getpgusername(),pg_my_temp_schema(),pg_trigger_depth(),pg_postmaster_start_time(),pg_conf_load_time(),pg_current_xact_id_if_assigned(),txid_current_if_assigned()}'::text[]) f;

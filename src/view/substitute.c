@@ -31,6 +31,7 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
 #include "parser/parse_func.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
@@ -343,6 +344,20 @@ is_default_equality(Oid operator, const Expr *value)
 	return operator == lookup_type_cache(exprType((const Node *) value), TYPECACHE_EQ_OPR)->eq_opr;
 }
 
+/* a column whose text, whatever the settings, tells it from others: an hour may have the same name as the next one */
+static Expr *
+distinct_text(const Expr *value)
+{
+	Expr	   *result = (Expr *) copyObject(value);
+	Const	   *zone;
+
+	if (exprType((Node *) value) != TIMESTAMPTZOID)
+		return result;
+	zone = makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1, CStringGetTextDatum("UTC"), false, false);
+	return (Expr *) makeFuncExpr(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID, list_make2(zone, result), InvalidOid,
+								 DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
+}
+
 /* several columns as one text; NULL where that would not tell which are distinct */
 static Expr *
 row_text(const List *order)
@@ -356,7 +371,7 @@ row_text(const List *order)
 
 		if (!is_equal_as_text(exprType((Node *) value), exprCollation((Node *) value)))
 			return NULL;
-		row->args = lappend(row->args, copyObject(value));
+		row->args = lappend(row->args, distinct_text(value));
 		row->colnames = lappend(row->colnames, makeString(psprintf("f%d", foreach_current_index(lc) + 1)));
 	}
 	row->row_typeid = RECORDOID;
