@@ -120,6 +120,25 @@ SELECT check_view('hours_before');
 SET datestyle = 'ISO, MDY';
 SET timezone = 'America/Los_Angeles';
 
+-- a time zone whose name is an abbreviation of another one
+CREATE TABLE live.local_times (at timestamp, tz timestamptz);
+SELECT millrace.attach_table('live.local_times');
+CREATE FUNCTION tools.in_cet(command text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_timezone_names WHERE name = 'CET') THEN
+    SET LOCAL timezone = 'CET';
+    EXECUTE command;
+    RETURN 'accepted';
+  END IF;
+  RETURN 'refused';
+EXCEPTION WHEN feature_not_supported THEN
+  RETURN regexp_replace(sqlerrm, '.*not supported in time zone "CET"', 'refused');
+END $$;
+SELECT in_cet($$ SELECT millrace.create_continuous_view('live.zoned', 'SELECT at::date AS day, count(*) FROM live.local_times GROUP BY 1', retention => '1 month', retention_column => 'day') $$);
+SELECT in_cet($$ SELECT millrace.create_continuous_view('live.zoned', 'SELECT at, tz, count(*) FROM live.local_times GROUP BY 1, 2'); SELECT millrace.set_retention('live.zoned', '1 day', 'at') $$);
+SELECT in_cet($$ SELECT millrace.create_continuous_view('live.zoned', 'SELECT at, tz, count(*) FROM live.local_times GROUP BY 1, 2'); SELECT millrace.set_retention('live.zoned', '1 day', 'tz') $$) <> 'refused' OR NOT EXISTS (SELECT FROM pg_timezone_names WHERE name = 'CET') AS accepted;
+SELECT millrace.create_continuous_view('live.in_los_angeles', 'SELECT at, count(*) FROM live.local_times GROUP BY 1', retention => '1 day', retention_column => 'at');
+
 -- what the session that takes rows would say
 SELECT create_view('session', format('SELECT %s AS said, count(*) FROM events GROUP BY 1', f))
 FROM unnest('{inet_client_port(),inet_server_addr(),inet_server_port(),getpgusername(),pg_my_temp_schema(),pg_trigger_depth(),pg_postmaster_start_time(),pg_conf_load_time(),pg_current_xact_id_if_assigned(),txid_current_if_assigned()}'::text[]) f;

@@ -376,6 +376,7 @@ register_expiry(const MrView *view, const MrViewAnalysis *analysis, const MrExpi
 	{
 		MrBound    *bound = lfirst(lc);
 
+		mr_bound_check_zone(bound);
 		(void) mr_bound_horizon(bound, GetCurrentTransactionStartTimestamp());
 		mr_expiry_create_index(view, analysis, bound);
 	}

@@ -180,6 +180,32 @@ mr_bound_horizon(const MrBound *bound, TimestampTz now)
 }
 
 /*
+ * AT TIME ZONE takes 'CET' for an abbreviation, an hour from Greenwich all the year; as TimeZone it is a place where
+ * clocks are changed.
+ */
+void
+mr_bound_check_zone(const MrBound *bound)
+{
+	TimestampTz now = GetCurrentTransactionStartTimestamp();
+
+	if (bound->type == TIMESTAMPTZOID || bound->age == NULL)
+		return;
+	for (int half_year = 0; half_year < 2; half_year++)
+	{
+		Datum		time = TimestampTzGetDatum(now + half_year * 182 * USECS_PER_DAY);
+		Datum		named = DirectFunctionCall2(timestamptz_zone, CStringGetTextDatum(bound->zone), time);
+
+		if (DatumGetTimestamp(DirectFunctionCall1(timestamptz_timestamp, time)) != DatumGetTimestamp(named))
+			ereport(ERROR,
+					errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("retention by a column of type %s is not supported in time zone \"%s\"",
+						   format_type_be(bound->type), bound->zone),
+					errdetail("That is an abbreviation of another time zone, too."),
+					errhint("Set TimeZone to a full name, such as 'Europe/Budapest'; or use a column of type timestamp with time zone."));
+	}
+}
+
+/*
  * The horizon, as an expression
  */
 

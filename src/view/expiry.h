@@ -24,6 +24,9 @@ extern List *mr_expiry_bounds(const MrViewAnalysis *analysis, const MrExpiry *ex
  */
 extern Timestamp mr_bound_horizon(const MrBound *bound, TimestampTz now);
 
+/* ERROR when the view's TimeZone, which must be set, is not the one that is reckoned in */
+extern void mr_bound_check_zone(const MrBound *bound);
+
 /* condition that var, the bound's column, is not too old now */
 extern Node *mr_bound_qual(const MrBound *bound, Var *var);
 

@@ -181,7 +181,10 @@ change(const MrView *view, Interval *age, const char *column)
 	}
 	analysis = mr_view_reanalyze(view);
 	foreach(lc, analysis->bounds)
+	{
+		mr_bound_check_zone(lfirst(lc));
 		(void) mr_bound_horizon(lfirst(lc), GetCurrentTransactionStartTimestamp());
+	}
 	if (retention != NULL && !had_bound(former, retention->column))
 		mr_expiry_create_index(view, analysis, bound_of_column(analysis, retention->column));
 	replace_reader(view, analysis);
