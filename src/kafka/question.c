@@ -11,31 +11,19 @@
  * Offsets that are sent to a transaction, and those that a group has committed, go the same
  * way: the one call cannot be resumed either, the other answers through a queue of its own.
  *
- * Threads: all signals are blocked, and nothing of PostgreSQL's is called or touched; memory
- * comes from malloc.  A backend that does not want to wait any longer drops the question
- * and goes on.  The thread notices when its current call returns, a second or two later,
- * and cleans up.  Therefore the librdkafka handle is counted: the last user destroys it.
+ * A backend that does not want to wait any longer drops the question and goes on.  The thread
+ * notices when its current call returns, a second or two later, and cleans up.  Therefore the
+ * librdkafka handle is counted (handle.c).
  *
- * Destroying a handle is one of the blocking calls, too.  It takes milliseconds, but before
- * version 2.2 it never returns when a partition that was read has vanished from the cluster.
- * So a thread does it, and after a while nobody waits for it any more; the process had
- * better end soon then.
- *
- * Where librdkafka cannot start a thread for the coordinator of a new handle's group it aborts the
- * process, and so the server.  So it is tried beforehand whether there are that many to be had;
- * a process that is at a limit stays there for more than a moment.
- *
- * Locking: "lock" covers every reference count, done, dropped the number of threads and what concerns
- * destroying.
+ * Locking: "lock" covers done, dropped, the number of a question's users and that of threads.
  */
 #include "postgres.h"
 
 #include <pthread.h>
-#include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "kafka/question.h"
+#include "kafka/thread.h"
 
 /* How long one blocking call may take; doubled from first to last with every attempt. */
 #define FIRST_SLICE_MS	500
@@ -47,28 +35,6 @@
  * librdkafka knows the topic with no partitions for a moment.
  */
 #define UNKNOWN_PARTITION_MS	3000
-
-#define THREAD_STACK	(256 * 1024)
-
-/* What a new handle cannot do without: its own, the coordinator's, one for itself, and one to ask. */
-#define HANDLE_THREADS	4
-
-/* How long to wait until a handle is destroyed. */
-#define DESTROY_WAIT_MS	3000
-
-struct MrHandle
-{
-	rd_kafka_t *rk;
-	int			refs;
-};
-
-/* A handle being destroyed; freed by the thread, or by who waits, whoever is later. */
-typedef struct Destruction
-{
-	rd_kafka_t *rk;
-	bool		done;
-	bool		abandoned;
-} Destruction;
 
 typedef rd_kafka_resp_err_t (*Ask) (MrQuestion *question, rd_kafka_t *rk, int timeout_ms);
 
@@ -96,8 +62,6 @@ struct MrQuestion
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t thread_ended = PTHREAD_COND_INITIALIZER;
 static int	nthreads = 0;
-static pthread_cond_t destroyed = PTHREAD_COND_INITIALIZER;
-static int	nabandoned = 0;
 
 static int64
 now_ms(void)
@@ -106,167 +70,6 @@ now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return (int64) ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-MrHandle *
-mr_handle_create(rd_kafka_t *rk)
-{
-	MrHandle   *handle = malloc(sizeof(MrHandle));
-
-	if (handle != NULL)
-	{
-		handle->rk = rk;
-		handle->refs = 1;
-	}
-	return handle;
-}
-
-/* with all signals blocked; 0 or an errno */
-static int
-create_thread(pthread_t *thread, int detached, void *(*main) (void *), void *arg)
-{
-	pthread_attr_t attr;
-	sigset_t	all,
-				old;
-	int			rc;
-
-	pthread_attr_init(&attr);
-	pthread_attr_setdetachstate(&attr, detached);
-	pthread_attr_setstacksize(&attr, THREAD_STACK);
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(thread, &attr, main, arg);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	pthread_attr_destroy(&attr);
-	return rc;
-}
-
-static int
-start_thread(void *(*main) (void *), void *arg)
-{
-	pthread_t	thread;
-
-	return create_thread(&thread, PTHREAD_CREATE_DETACHED, main, arg);
-}
-
-/* is there until its starter lets go of the lock */
-static void *
-idle_main(void *arg)
-{
-	pthread_mutex_lock(arg);
-	pthread_mutex_unlock(arg);
-	return NULL;
-}
-
-bool
-mr_handle_threads_left(void)
-{
-	pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-	pthread_t	threads[HANDLE_THREADS];
-	int			n = 0;
-	int			rc = 0;
-
-	pthread_mutex_lock(&mutex);
-	while (n < HANDLE_THREADS && rc == 0)
-	{
-		rc = create_thread(&threads[n], PTHREAD_CREATE_JOINABLE, idle_main, &mutex);
-		if (rc == 0)
-			n++;
-	}
-	pthread_mutex_unlock(&mutex);
-	for (int i = 0; i < n; i++)
-		pthread_join(threads[i], NULL);
-	errno = rc;
-	return rc == 0;
-}
-
-static void
-destroy(rd_kafka_t *rk)
-{
-	rd_kafka_destroy_flags(rk, RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE);
-}
-
-static void *
-destroy_main(void *arg)
-{
-	Destruction *destruction = arg;
-	bool		abandoned;
-
-	destroy(destruction->rk);
-	pthread_mutex_lock(&lock);
-	destruction->done = true;
-	abandoned = destruction->abandoned;
-	if (abandoned)
-		nabandoned--;
-	pthread_cond_broadcast(&destroyed);
-	pthread_mutex_unlock(&lock);
-	if (abandoned)
-		free(destruction);
-	return NULL;
-}
-
-static struct timespec
-time_after_ms(int ms)
-{
-	struct timespec until;
-
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += ms / 1000;
-	return until;
-}
-
-static void
-destroy_in_thread(rd_kafka_t *rk)
-{
-	Destruction *destruction = calloc(1, sizeof(Destruction));
-	struct timespec until = time_after_ms(DESTROY_WAIT_MS);
-	bool		done;
-
-	if (destruction != NULL)
-		destruction->rk = rk;
-	if (destruction == NULL || start_thread(destroy_main, destruction) != 0)
-	{
-		destroy(rk);
-		free(destruction);
-		return;
-	}
-	pthread_mutex_lock(&lock);
-	while (!destruction->done && pthread_cond_timedwait(&destroyed, &lock, &until) == 0)
-		;
-	done = destruction->done;
-	if (!done)
-	{
-		destruction->abandoned = true;
-		nabandoned++;
-	}
-	pthread_mutex_unlock(&lock);
-	if (done)
-		free(destruction);
-}
-
-bool
-mr_handle_any_abandoned(void)
-{
-	bool		result;
-
-	pthread_mutex_lock(&lock);
-	result = nabandoned > 0;
-	pthread_mutex_unlock(&lock);
-	return result;
-}
-
-void
-mr_handle_release(MrHandle *handle)
-{
-	bool		last;
-
-	pthread_mutex_lock(&lock);
-	last = --handle->refs == 0;
-	pthread_mutex_unlock(&lock);
-	if (!last)
-		return;
-	destroy_in_thread(handle->rk);
-	free(handle);
 }
 
 static MrQuestion *
@@ -535,7 +338,7 @@ ask_until_answered(MrQuestion *question)
 
 		if (slice > remaining)
 			slice = remaining < 1 ? 1 : (int) remaining;
-		question->err = question->ask(question, question->handle->rk, slice);
+		question->err = question->ask(question, mr_handle_rk(question->handle), slice);
 		if (!worth_asking_again(question) || is_dropped(question) ||
 			now_ms() >= question->deadline)
 			return;
@@ -583,21 +386,21 @@ mr_question_start(MrQuestion *question, MrHandle *handle, int timeout_ms, int wa
 	question->started = now_ms();
 	question->deadline = question->started + timeout_ms;
 
+	mr_handle_hold(handle);
 	pthread_mutex_lock(&lock);
-	handle->refs++;
 	question->refs++;
 	nthreads++;
 	pthread_mutex_unlock(&lock);
 
-	rc = start_thread(question_main, question);
+	rc = mr_thread_start(question_main, question);
 	if (rc == 0)
 		return true;
 
 	pthread_mutex_lock(&lock);
-	handle->refs--;
 	question->refs--;
 	nthreads--;
 	pthread_mutex_unlock(&lock);
+	mr_handle_release(handle);
 	errno = rc;
 	return false;
 }
@@ -653,7 +456,7 @@ mr_question_offset(const MrQuestion *question, int i)
 bool
 mr_question_quiesce(int timeout_ms)
 {
-	struct timespec until = time_after_ms(timeout_ms);
+	struct timespec until = mr_thread_deadline(timeout_ms);
 	bool		quiet;
 
 	pthread_mutex_lock(&lock);

@@ -6,24 +6,11 @@
 #ifndef MR_KAFKA_QUESTION_H
 #define MR_KAFKA_QUESTION_H
 
-#include "millrace.h"
-
-#include <librdkafka/rdkafka.h>
-
-/* a librdkafka handle, destroyed when its last user lets it go */
-typedef struct MrHandle MrHandle;
+#include "kafka/handle.h"
 
 typedef struct MrQuestion MrQuestion;
 
-/* All of these return NULL when out of memory, and never throw. */
-extern MrHandle *mr_handle_create(rd_kafka_t *rk);
-extern void mr_handle_release(MrHandle *handle);
-
-/* may this process have as many threads more as a new handle needs?  False: errno says why */
-extern bool mr_handle_threads_left(void);
-
-/* is a handle still being destroyed, which may never end? */
-extern bool mr_handle_any_abandoned(void);
+/* These return NULL when out of memory, and never throw. */
 
 /* how many partitions has the topic, and how many of them have no leader? */
 extern MrQuestion *mr_question_topic(const char *topic);
