@@ -29,7 +29,7 @@ typedef struct MrOutMessage
 	const char *key;			/* NULL: none */
 	size_t		key_len;		/* of NULL: 0 */
 	const char *value;			/* NULL: tombstone */
-	size_t		value_len;
+	size_t		value_len;		/* of NULL: 0 */
 	const MrHeader *headers;
 	int			nheaders;
 } MrOutMessage;

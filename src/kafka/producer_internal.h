@@ -1,9 +1,8 @@
 /*
  * kafka/producer_internal.h
  *		What the parts of a producer share.  Private to this folder: producer.c lives, sends
- *		and commits; of what lies on it, too_large.c finds messages that the broker does not
- *		take, and group_offsets.c commits a position along.  producer_error.c says what went
- *		wrong.
+ *		and commits; on top of it, too_large.c finds messages that the broker does not take,
+ *		and group_offsets.c commits a position along; producer_error.c says what went wrong.
  */
 #ifndef MR_KAFKA_PRODUCER_INTERNAL_H
 #define MR_KAFKA_PRODUCER_INTERNAL_H
