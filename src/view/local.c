@@ -190,6 +190,10 @@ expected_rows(Oid relid)
 	return rows == NULL ? DEFAULT_ROWS : rows->md.enrtuples;
 }
 
+/*
+ * All that the table has now, named as well: the planner makes room by the names, and reckons the
+ * width of a whole row by the table's columns, of which there may be more than when the view was made.
+ */
 static void
 add_columns(RangeTblEntry *rte, TupleDesc desc)
 {
@@ -198,6 +202,9 @@ add_columns(RangeTblEntry *rte, TupleDesc desc)
 		Form_pg_attribute attr = TupleDescAttr(desc, i);
 		bool		dropped = attr->attisdropped;
 
+		if (i >= list_length(rte->eref->colnames))
+			rte->eref->colnames = lappend(rte->eref->colnames,
+										  makeString(dropped ? "" : pstrdup(NameStr(attr->attname))));
 		rte->coltypes = lappend_oid(rte->coltypes, dropped ? InvalidOid : attr->atttypid);
 		rte->coltypmods = lappend_int(rte->coltypmods, dropped ? 0 : attr->atttypmod);
 		rte->colcollations = lappend_oid(rte->colcollations, dropped ? InvalidOid : attr->attcollation);
