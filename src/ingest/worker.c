@@ -52,6 +52,7 @@
 #define ALONE_STEPS			3	/* careful steps then, without a refused
 								 * message */
 #define IDLE_WAIT_MS		1000	/* longest wait without a look around */
+#define MAX_NO_ANSWERS		3	/* about the topic, before connecting anew */
 #define METADATA_INTERVAL_MS	5000	/* between looks for new partitions */
 #define EXPIRY_INTERVAL_MS	1000	/* between looks for rows that are too old */
 #define PACE				4	/* commit when waiting took this many steps */
@@ -550,6 +551,17 @@ check_broker(MrWorker *worker)
 				 errmsg("%s", error)));
 }
 
+/* false: only another handle helps */
+static bool
+is_reading(MrWorker *worker)
+{
+	if (!mr_consumer_is_lost(worker->consumer))
+		return true;
+	ereport(worker->slot->state == MR_WORKER_RETRYING ? DEBUG1 : LOG,
+			(errmsg("connecting anew to read topic \"%s\"", worker->ingest->stream->topic)));
+	return false;
+}
+
 static MrPartitionsFound
 find_partitions(MrWorker *worker)
 {
@@ -561,10 +573,11 @@ static bool
 await_topic(MrWorker *worker)
 {
 	MrPartitionsFound found;
+	int			answers = MAX_NO_ANSWERS;
 
 	while ((found = find_partitions(worker)) != MR_FOUND_ALL)
 	{
-		if (found == MR_FOUND_ANOTHER)
+		if (found == MR_FOUND_ANOTHER || (found == MR_FOUND_NO_ANSWER && --answers == 0))
 			return false;
 		mr_slot_nap(worker->slot, IDLE_WAIT_MS);
 		MemoryContextReset(worker->batch);
@@ -608,6 +621,8 @@ ingest_until_stale(MrWorker *worker)
 		if (worker->nmessages == 0)
 			give_memory_back(worker);
 		check_broker(worker);
+		if (!is_reading(worker))
+			return;
 		if (!mr_gap_check_cluster(worker->ingest, worker->consumer, worker->partitions.n) ||
 			!take_step(worker))
 			return;

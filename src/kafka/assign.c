@@ -50,6 +50,7 @@ new_status(MrConsumer *consumer, int32 partition)
 		consumer->status = resize(consumer, consumer->status, n * sizeof(MrPartitionStatus));
 		consumer->settled = resize(consumer, consumer->settled, n * sizeof(bool));
 		consumer->continuity = resize(consumer, consumer->continuity, n * sizeof(MrContinuity));
+		consumer->stood_at = resize(consumer, consumer->stood_at, n * sizeof(int64));
 		consumer->status_size = n;
 	}
 	extend_index(consumer, partition);
@@ -75,6 +76,7 @@ start_status(MrConsumer *consumer, int32 partition, int64 offset)
 	status->out_of_range = false;
 	status->another = false;
 	consumer->settled[status - consumer->status] = false;
+	consumer->stood_at[status - consumer->status] = -1;
 
 	continuity = mr_consumer_continuity(consumer, status);
 	continuity->state = MR_RECALL_NONE;
@@ -125,6 +127,7 @@ forget_positions(MrConsumer *consumer)
 	consumer->positions = NULL;
 	consumer->heard = false;
 	consumer->last_probe = GetCurrentTimestamp();
+	consumer->stall.asked = 0;
 }
 
 static void

@@ -13,7 +13,8 @@
  * Troubles: librdkafka reports that something went wrong, but not that it is well again,
  * and nothing at all comes from an idle topic.  So as long as there is trouble, or nothing
  * was heard since the assignment, a poll that finds nothing asks the broker for the topic's
- * metadata now and then, without waiting for the answer.
+ * metadata now and then, without waiting for the answer.  Whether it will never be well again,
+ * and needs another handle, is stall.c's affair.
  *
  * Doubts: whether the log is still the one that was read, see continuity.c.  When the first
  * message after a pause comes, they are resolved (recall.c) before it is handed out.
@@ -40,6 +41,7 @@
 
 #include "kafka/consumer_internal.h"
 #include "kafka/headers.h"
+#include "kafka/stall.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -544,12 +546,17 @@ judge_topic(MrConsumer *consumer, int partitions)
 }
 
 static void
-take_probe(MrConsumer *consumer)
+take_answer(MrConsumer *consumer)
 {
 	rd_kafka_resp_err_t err;
 
 	if (!mr_client_answered(consumer->client, &err))
 		return;
+	if (consumer->asked == MR_ASKED_ENDS)
+	{
+		mr_stall_judge(consumer, err);
+		return;
+	}
 	consumer->last_probe = GetCurrentTimestamp();
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		judge_topic(consumer, mr_client_partitions(consumer->client));
@@ -560,12 +567,36 @@ take_probe(MrConsumer *consumer)
 static void
 probe(MrConsumer *consumer)
 {
-	take_probe(consumer);
-	if (!needs_probe(consumer) || mr_client_asking(consumer->client) ||
-		!TimestampDifferenceExceeds(consumer->last_probe, GetCurrentTimestamp(),
-									PROBE_INTERVAL_MS))
+	take_answer(consumer);
+	if (mr_client_asking(consumer->client))
 		return;
-	mr_client_ask_async(consumer->client, mr_question_topic(consumer->topic), PROBE_TIMEOUT_MS);
+	if (needs_probe(consumer) &&
+		TimestampDifferenceExceeds(consumer->last_probe, GetCurrentTimestamp(), PROBE_INTERVAL_MS))
+	{
+		consumer->asked = MR_ASKED_TOPIC;
+		mr_client_ask_async(consumer->client, mr_question_topic(consumer->topic), PROBE_TIMEOUT_MS);
+	}
+	else if (mr_stall_is_due(consumer))
+	{
+		consumer->asked = MR_ASKED_ENDS;
+		mr_client_ask_async(consumer->client, mr_stall_question(consumer), PROBE_TIMEOUT_MS);
+	}
+}
+
+/* for messages, with none in the queue; true: the latch was set */
+static bool
+await(MrConsumer *consumer, long timeout_ms)
+{
+	instr_time	began;
+	instr_time	now;
+	bool		latch;
+
+	INSTR_TIME_SET_CURRENT(began);
+	latch = mr_client_wait(consumer->client, timeout_ms);
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, began);
+	mr_stall_waited(consumer, (int64) INSTR_TIME_GET_MILLISEC(now));
+	return latch;
 }
 
 int
@@ -590,7 +621,7 @@ mr_consumer_poll(MrConsumer *consumer, MrMessage *msgs, int max, int timeout_ms)
 		if (remaining <= 0)
 			break;
 		nudge(consumer, true);
-		latch = mr_client_wait(consumer->client, Min(remaining, PROBE_INTERVAL_MS));
+		latch = await(consumer, Min(remaining, PROBE_INTERVAL_MS));
 		mr_client_serve(consumer->client);
 	}
 	return n;

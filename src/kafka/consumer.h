@@ -111,4 +111,11 @@ extern const MrPartitionStatus *mr_consumer_status(MrConsumer *consumer, int *n)
  */
 extern MrErrorKind mr_consumer_error(MrConsumer *consumer, const char **message);
 
+/*
+ * Will it never read on, as far as one can tell?  Trouble lasts for half a minute, or a partition
+ * does not move for a minute or two although the broker has more of it.  Another consumer, made anew, may.
+ * To be asked again and again.
+ */
+extern bool mr_consumer_is_lost(MrConsumer *consumer);
+
 #endif							/* MR_KAFKA_CONSUMER_H */

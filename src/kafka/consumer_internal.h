@@ -1,16 +1,35 @@
 /*
  * kafka/consumer_internal.h
  *		What the parts of a consumer share.  Private to this folder: consumer.c lives and
- *		polls, assign.c assigns, ask.c asks, recall.c reads once more.
+ *		polls, assign.c assigns, ask.c asks, recall.c reads once more, stall.c watches.
  */
 #ifndef MR_KAFKA_CONSUMER_INTERNAL_H
 #define MR_KAFKA_CONSUMER_INTERNAL_H
 
 #include "kafka/client.h"
 #include "kafka/continuity.h"
+#include "portability/instr_time.h"
 
 /* Messages taken from librdkafka's queue in one call. */
 #define TAKE_MESSAGES	1024
+
+/* What stall.c knows. */
+typedef struct MrStall
+{
+	int64		waited_ms;		/* since the ends were asked for last */
+	bool		troubled;		/* since: */
+	instr_time	trouble_began;
+	int			asked;			/* partitions, the first ones of status */
+	int			failures;		/* answers in vain since the last good one */
+	bool		lost;
+} MrStall;
+
+/* What the client was asked last by a poll. */
+typedef enum MrAsked
+{
+	MR_ASKED_TOPIC,
+	MR_ASKED_ENDS
+} MrAsked;
 
 struct MrConsumer
 {
@@ -26,6 +45,9 @@ struct MrConsumer
 								 * position be believed, or is it that of an
 								 * earlier assignment? */
 	MrContinuity *continuity;	/* by place in status */
+	int64	   *stood_at;		/* by place in status: where it was behind
+								 * when the ends were known last; -1: it was
+								 * not */
 	int			nstatus;
 	int			status_size;
 	uint64		pauses;			/* times that nothing was queued */
@@ -51,6 +73,8 @@ struct MrConsumer
 	uint64		events;			/* counts what was no message */
 	bool		heard;			/* something came since the assignment */
 	TimestampTz last_probe;
+	MrAsked		asked;
+	MrStall		stall;
 	char	   *error;			/* what mr_consumer_error returned last */
 	char	   *group_id;
 	rd_kafka_queue_t *replies;	/* to courtesies; or NULL */

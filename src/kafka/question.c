@@ -34,7 +34,7 @@
  * while a leader is elected, or a broker has come back and does not lead anything yet,
  * librdkafka knows the topic with no partitions for a moment.
  */
-#define UNKNOWN_PARTITION_MS	3000
+#define UNKNOWN_PARTITION_MS	10000
 
 typedef rd_kafka_resp_err_t (*Ask) (MrQuestion *question, rd_kafka_t *rk, int timeout_ms);
 

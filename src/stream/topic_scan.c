@@ -354,7 +354,8 @@ check_trouble(MrTopicScan *scan)
 	bool		impatient;
 
 	impatient = TimestampDifferenceExceeds(scan->last_progress, GetCurrentTimestamp(), PATIENCE_MS);
-	if (kind == MR_KAFKA_OK || (kind == MR_KAFKA_TRANSIENT && !impatient))
+	if (!mr_consumer_is_lost(scan->consumer) &&
+		(kind == MR_KAFKA_OK || (kind == MR_KAFKA_TRANSIENT && !impatient)))
 		return;
 	report_trouble(scan, kind, message);
 }
