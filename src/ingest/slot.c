@@ -7,10 +7,10 @@
  */
 #include "millrace.h"
 
+#include "elapsed.h"
 #include "ingest/session.h"
 #include "ingest/slot.h"
 #include "miscadmin.h"
-#include "portability/instr_time.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "utils/timestamp.h"
@@ -96,16 +96,6 @@ mr_slot_take_reload(MrWorkerSlot *slot)
 	return result;
 }
 
-static long
-ms_since(instr_time began)
-{
-	instr_time	now;
-
-	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, began);
-	return (long) INSTR_TIME_GET_MILLISEC(now);
-}
-
 /* by a clock that nobody sets back, and as long as the setting says by then */
 void
 mr_slot_nap(MrWorkerSlot *slot, long ms)
@@ -118,7 +108,7 @@ mr_slot_nap(MrWorkerSlot *slot, long ms)
 		long		rest;
 
 		mr_session_serve_interrupts();
-		rest = Min(ms, Max(mr_retry_max_interval, SHORT_NAP_MS)) - ms_since(began);
+		rest = Min(ms, Max(mr_retry_max_interval, SHORT_NAP_MS)) - (long) mr_ms_since(began);
 		if (rest <= 0 || mr_slot_take_reload(slot))
 			break;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, rest,

@@ -39,6 +39,7 @@
  */
 #include "postgres.h"
 
+#include "elapsed.h"
 #include "kafka/consumer_internal.h"
 #include "kafka/headers.h"
 #include "kafka/stall.h"
@@ -588,14 +589,11 @@ static bool
 await(MrConsumer *consumer, long timeout_ms)
 {
 	instr_time	began;
-	instr_time	now;
 	bool		latch;
 
 	INSTR_TIME_SET_CURRENT(began);
 	latch = mr_client_wait(consumer->client, timeout_ms);
-	INSTR_TIME_SET_CURRENT(now);
-	INSTR_TIME_SUBTRACT(now, began);
-	mr_stall_waited(consumer, (int64) INSTR_TIME_GET_MILLISEC(now));
+	mr_stall_waited(consumer, mr_ms_since(began));
 	return latch;
 }
 

@@ -16,7 +16,7 @@
 /* What stall.c knows. */
 typedef struct MrStall
 {
-	int64		waited_ms;		/* since the ends were asked for last */
+	double		waited_ms;		/* since the ends were asked for last */
 	bool		troubled;		/* since: */
 	instr_time	trouble_began;
 	int			asked;			/* partitions, the first ones of status */

@@ -19,6 +19,7 @@
  */
 #include "postgres.h"
 
+#include "elapsed.h"
 #include "kafka/stall.h"
 
 /* How long trouble may last. */
@@ -31,7 +32,7 @@
 #define MAX_FAILURES	2
 
 void
-mr_stall_waited(MrConsumer *consumer, int64 ms)
+mr_stall_waited(MrConsumer *consumer, double ms)
 {
 	consumer->stall.waited_ms += ms;
 }
@@ -107,14 +108,11 @@ is_troubled_for_long(MrConsumer *consumer)
 {
 	MrStall    *stall = &consumer->stall;
 	bool		troubled = mr_trouble_kind(consumer->trouble) != MR_KAFKA_OK;
-	instr_time	now;
 
-	INSTR_TIME_SET_CURRENT(now);
-	if (!troubled || !stall->troubled)
-		stall->trouble_began = now;
+	if (!stall->troubled)
+		INSTR_TIME_SET_CURRENT(stall->trouble_began);
 	stall->troubled = troubled;
-	INSTR_TIME_SUBTRACT(now, stall->trouble_began);
-	return INSTR_TIME_GET_MILLISEC(now) >= TROUBLE_MS;
+	return troubled && mr_ms_since(stall->trouble_began) >= TROUBLE_MS;
 }
 
 bool

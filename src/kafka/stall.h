@@ -9,7 +9,7 @@
 #include "kafka/consumer_internal.h"
 
 /* ms were spent waiting for messages, with none in the queue */
-extern void mr_stall_waited(MrConsumer *consumer, int64 ms);
+extern void mr_stall_waited(MrConsumer *consumer, double ms);
 
 /* is it time to ask for the ends of all partitions? */
 extern bool mr_stall_is_due(const MrConsumer *consumer);
