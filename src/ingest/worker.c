@@ -52,7 +52,6 @@
 #define ALONE_STEPS			3	/* careful steps then, without a refused
 								 * message */
 #define IDLE_WAIT_MS		1000	/* longest wait without a look around */
-#define MAX_NO_ANSWERS		3	/* about the topic, before connecting anew */
 #define METADATA_INTERVAL_MS	5000	/* between looks for new partitions */
 #define EXPIRY_INTERVAL_MS	1000	/* between looks for rows that are too old */
 #define PACE				4	/* commit when waiting took this many steps */
@@ -573,11 +572,10 @@ static bool
 await_topic(MrWorker *worker)
 {
 	MrPartitionsFound found;
-	int			answers = MAX_NO_ANSWERS;
 
 	while ((found = find_partitions(worker)) != MR_FOUND_ALL)
 	{
-		if (found == MR_FOUND_ANOTHER || (found == MR_FOUND_NO_ANSWER && --answers == 0))
+		if (found == MR_FOUND_ANOTHER || (found == MR_FOUND_NO_ANSWER && !is_reading(worker)))
 			return false;
 		mr_slot_nap(worker->slot, IDLE_WAIT_MS);
 		MemoryContextReset(worker->batch);
