@@ -60,6 +60,10 @@ extern Oid	mr_catalog_extension_oid(void);
 extern Oid	mr_catalog_schema_oid(void);
 extern Oid	mr_catalog_owner(void);
 
+/* of a row, by its alias: does what it says of numbers hold in this database? */
+#define MR_CATALOG_AT_HOME(row) \
+	"millrace.is_home(" row ".home_cluster, " row ".home_database, " row ".home_extension)"
+
 /* what is_home() knows this database by: int8, oid, oid; needs access/xlog.h and miscadmin.h */
 #define MR_CATALOG_HERE \
 	Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId), \

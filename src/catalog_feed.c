@@ -26,7 +26,7 @@
 #include "utils/memutils.h"
 
 /* is a feed this database's?  Its row may have been copied here. */
-#define AT_HOME	"millrace.is_home(f.home_cluster, f.home_database, f.home_extension)"
+#define AT_HOME	MR_CATALOG_AT_HOME("f")
 
 #define FEED_COLUMNS	"f.id, f.stream, f.live, f.generation, f.stopped, NOT " AT_HOME ", f.apart, f.log"
 

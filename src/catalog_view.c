@@ -25,7 +25,7 @@
 	" coalesce(v.rebuilds, v.view), v.target, v.token"
 
 /* are a view's column numbers those of this database? */
-#define AT_HOME "millrace.is_home(s.home_cluster, s.home_database, s.home_extension)"
+#define AT_HOME MR_CATALOG_AT_HOME("s")
 
 /* the columns a of a stream that a view reads; whoever reads whole rows reads those that come, too */
 #define READS \
