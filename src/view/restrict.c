@@ -270,6 +270,13 @@ check_key(const MrMatrelColumn *column, int location)
 				  errhint("Group by an expression of another type, for example by a cast to text."));
 }
 
+/* is that how groups, and distinct values, of the expression are told apart? */
+bool
+mr_restrict_is_default_equality(Oid operator, const Expr *expr)
+{
+	return operator == lookup_type_cache(exprType((const Node *) expr), TYPECACHE_EQ_OPR)->eq_opr;
+}
+
 /*
  * Groups are told apart by the equality of those btree operators; ORDER BY ... USING can bring another one into
  * GROUP BY and DISTINCT.
@@ -277,13 +284,12 @@ check_key(const MrMatrelColumn *column, int location)
 void
 mr_restrict_grouping(const SortGroupClause *clause, const Expr *expr)
 {
-	Oid			type = exprType((const Node *) expr);
-
-	if (clause->eqop != lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr)
+	if (!mr_restrict_is_default_equality(clause->eqop, expr))
 		mr_refuse(exprLocation((const Node *) expr),
 				  errmsg("grouping by operator %s is not supported in a continuous view",
 						 format_operator(clause->eqop)),
-				  errdetail("ORDER BY with USING says which values of type %s are equal.", format_type_be(type)),
+				  errdetail("ORDER BY with USING says which values of type %s are equal.",
+							format_type_be(exprType((const Node *) expr))),
 				  errhint("Order by the type's default operator, or group in a subquery and order outside of it."));
 }
 

@@ -59,6 +59,7 @@ extern void mr_restrict_partial(Query *partial);
 extern void mr_restrict_shown(Node *exprs);
 extern void mr_restrict_aggref(const Aggref *aggref);
 extern void mr_restrict_level(const Query *level);
+extern bool mr_restrict_is_default_equality(Oid operator, const Expr *expr);
 extern void mr_restrict_grouping(const SortGroupClause *clause, const Expr *expr);
 extern void mr_restrict_column(const MrMatrelColumn *column, const Expr *expr);
 

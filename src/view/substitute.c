@@ -337,13 +337,6 @@ as_text(Expr *expr, Oid collation)
 	return (Expr *) result;
 }
 
-/* is that what count_distinct() takes for equal? */
-static bool
-is_default_equality(Oid operator, const Expr *value)
-{
-	return operator == lookup_type_cache(exprType((const Node *) value), TYPECACHE_EQ_OPR)->eq_opr;
-}
-
 /* a column whose text, whatever the settings, tells it from others: an hour may have the same name as the next one */
 static Expr *
 distinct_text(const Expr *value)
@@ -389,7 +382,7 @@ dense_rank_of(const Aggref *call)
 	Expr	   *value = list_length(order) == 1 ? first->value : row_text(order);
 	Expr	   *nulls;
 
-	if (value == NULL || !is_default_equality(first->equal, first->value))
+	if (value == NULL || !mr_restrict_is_default_equality(first->equal, first->value))
 		return NULL;
 	nulls = both(is_null(value, true), row_before(order, false));
 	return rank_call(call, "dense_rank_after", INT8OID,
@@ -450,7 +443,7 @@ static Expr *
 count_of(const Aggref *call)
 {
 	if (call->aggdistinct == NIL ||
-		!is_default_equality(linitial_node(SortGroupClause, call->aggdistinct)->eqop, argument(call, 0)))
+		!mr_restrict_is_default_equality(linitial_node(SortGroupClause, call->aggdistinct)->eqop, argument(call, 0)))
 		return NULL;
 	return count_distinct(call, argument(call, 0), NULL);
 }
