@@ -84,19 +84,13 @@ on_plan_input(Datum arg, int cache, uint32 hash)
 	}
 }
 
-/* types change with every table, so only those that a plan names: domains */
 static void
 on_type(Datum arg, int cache, uint32 hash)
 {
 	ListCell   *lc;
 
 	foreach(lc, open_views)
-	{
-		MrIngestView *view = ((MrLocalView *) lfirst(lc))->view;
-
-		if (view->plan != NULL && mr_plan_depends_on(view->plan, cache, hash))
-			view->plan = NULL;
-	}
+		mr_take_type_changed(((MrLocalView *) lfirst(lc))->view, cache, hash);
 }
 
 static void

@@ -109,7 +109,6 @@ on_plan_input(Datum arg, int cache, uint32 hash)
 		stale = true;
 }
 
-/* types change with every table, so only those that a plan names: domains */
 static void
 on_type(Datum arg, int cache, uint32 hash)
 {
@@ -121,12 +120,7 @@ on_type(Datum arg, int cache, uint32 hash)
 		return;
 	}
 	foreach(lc, opened->views)
-	{
-		MrIngestView *view = lfirst(lc);
-
-		if (view->plan && mr_plan_depends_on(view->plan, cache, hash))
-			view->plan = NULL;
-	}
+		mr_take_type_changed(lfirst(lc), cache, hash);
 }
 
 static void

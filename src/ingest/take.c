@@ -102,6 +102,13 @@ lock_relations(const PlannedStmt *plan)
 	}
 }
 
+void
+mr_take_type_changed(MrIngestView *view, int cache, uint32 hash)
+{
+	if (view->plan != NULL && mr_plan_depends_on(view->plan, cache, hash))
+		view->plan = NULL;
+}
+
 /* a plan that holds while its relations are locked, made anew if they have changed */
 static PlannedStmt *
 valid_plan(MrIngestView *view)

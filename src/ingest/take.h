@@ -12,6 +12,12 @@
 extern void mr_take_plan(MrIngestView *view);
 
 /*
+ * A type has changed, that entry of a system cache (hash 0: any).  Types change with every table, so
+ * only a plan that names it, for a domain, is given up.
+ */
+extern void mr_take_type_changed(MrIngestView *view, int cache, uint32 hash);
+
+/*
  * Run the plan over the rows of source and keep what it gives; then put that into the
  * matrel.  Both act as the view's owner.
  */
