@@ -9,8 +9,9 @@
  *
  * A change of any server or user mapping makes all of them stale, and a long rest the one: the
  * broker has closed its connections by then, and forgets its id some day
- * (transactional.id.expiration.ms).  They are replaced at the next use, never in the middle of one.  At the end of the process they are destroyed
- * before the libraries are, since librdkafka's threads would go on working.
+ * (transactional.id.expiration.ms).  They are replaced at the next use, never in the middle of
+ * one.  At the end of the process they are destroyed before the libraries are, since
+ * librdkafka's threads would go on working.
  */
 #include "millrace.h"
 
