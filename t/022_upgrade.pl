@@ -73,6 +73,8 @@ SKIP:
 	wait_latest($node, 'young');
 	is($node->safe_psql('postgres', 'SELECT n FROM young'), $n, 'a view that was created after it');
 	is($node->safe_psql('postgres', q{SELECT DISTINCT note FROM millrace.continuous_view}), 'new', 'with its new column');
+	# one holds all that is there before it has joined the others
+	wait_for($node, q{SELECT bool_and(state <> 'catching up') FROM millrace.views});
 	is($node->safe_psql('postgres', q{SELECT DISTINCT state FROM millrace.views}), 'running', 'all views run');
 	$node->safe_psql('postgres', 'DROP VIEW young');
 	unlike(slurp_file($node->logfile), qr/PANIC|cache lookup failed/, 'the log is quiet');
