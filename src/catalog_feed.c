@@ -532,7 +532,7 @@ delete_unused_feeds(void)
 	Oid			types[] = {INT8OID};
 	ListCell   *lc;
 
-	foreach(lc, feeds_from("SELECT " FEED_COLUMNS " FROM millrace.feed f WHERE " AT_HOME " AND " UNUSED,
+	foreach(lc, feeds_from("SELECT " FEED_COLUMNS " FROM millrace.feed f WHERE " AT_HOME " AND " UNUSED " ORDER BY f.id",
 						   0, NULL, NULL))
 	{
 		int64		id = ((MrFeed *) lfirst(lc))->id;

@@ -388,7 +388,7 @@ served_feeds(int *n)
 	return result;
 }
 
-/* the catalog's wishes, read in a transaction of its own, in the given context */
+/* the catalog's wishes, read in transactions of its own, in the given context */
 static List *
 read_wanted(MemoryContext context, bool *extension)
 {
@@ -403,11 +403,17 @@ read_wanted(MemoryContext context, bool *extension)
 		int64	   *served = served_feeds(&nserved);
 
 		/*
-		 * first, so that views that were created at once begin as the live
-		 * feed together
+		 * First, so that views that were created at once begin as the live
+		 * feed together.  In a transaction of its own, because both write
+		 * feeds' rows, by id: whoever drops views waits for them in that
+		 * order.
 		 */
 		mr_catalog_merge_waiting_feeds(served, nserved);
 		MR_FAILPOINT("supervise-merged");
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
 		mr_catalog_tidy_feeds();
 		MemoryContextSwitchTo(context);
 		result = wanted_workers();
