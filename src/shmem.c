@@ -22,7 +22,8 @@
 #include "utils/memutils.h"
 #include "wait_event.h"
 
-#define COUNTED_VIEWS	2048	/* views with counters, in all databases */
+#define COUNTED	2048			/* views and streams with counters, in all
+								 * databases */
 
 MrShared   *mr_shared = NULL;
 static HTAB *counters = NULL;
@@ -51,7 +52,7 @@ request(void)
 {
 	if (prev_shmem_request)
 		prev_shmem_request();
-	RequestAddinShmemSpace(add_size(shared_size(), hash_estimate_size(COUNTED_VIEWS, sizeof(MrViewCounters))));
+	RequestAddinShmemSpace(add_size(shared_size(), hash_estimate_size(COUNTED, sizeof(MrCounters))));
 	RequestNamedLWLockTranche(MR_EXTENSION, 1);
 	mr_failpoint_request();
 }
@@ -59,7 +60,7 @@ request(void)
 static void
 startup(void)
 {
-	HASHCTL		ctl = {.keysize = 2 * sizeof(Oid),.entrysize = sizeof(MrViewCounters)};
+	HASHCTL		ctl = {.keysize = 2 * sizeof(Oid),.entrysize = sizeof(MrCounters)};
 	bool		found;
 
 	if (prev_shmem_startup)
@@ -78,7 +79,7 @@ startup(void)
 		for (int i = 0; i < MR_PROGRESS_VARIABLES; i++)
 			ConditionVariableInit(&mr_shared->progress[i]);
 	}
-	counters = ShmemInitHash("millrace view counters", COUNTED_VIEWS, COUNTED_VIEWS, &ctl,
+	counters = ShmemInitHash("millrace counters", COUNTED, COUNTED, &ctl,
 							 HASH_ELEM | HASH_BLOBS);
 	mr_failpoint_startup();
 	LWLockRelease(AddinShmemInitLock);
@@ -241,31 +242,45 @@ mr_shmem_progress(Oid stream)
 	return &mr_shared->progress[hash % MR_PROGRESS_VARIABLES];
 }
 
-/* ---------- counters of views ---------- */
+/* ---------- counters of views and streams ---------- */
 
 void
-mr_shmem_count_rows(Oid view, int64 rows_in, int64 rows_out)
+mr_shmem_count_rows(Oid relid, int64 rows_in, int64 rows_out, int64 excess)
 {
-	Oid			key[2] = {MyDatabaseId, view};
-	MrViewCounters *entry;
+	Oid			key[2] = {MyDatabaseId, relid};
+	MrCounters *entry;
 	bool		found;
 
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
 	entry = hash_search(counters, key, HASH_ENTER_NULL, &found);
 	if (entry && !found)
-		entry->rows_in = entry->rows_out = 0;
+		entry->rows_in = entry->rows_out = entry->excess = 0;
 	if (entry)
 	{
 		entry->rows_in += rows_in;
 		entry->rows_out += rows_out;
+		entry->excess = Max(entry->excess + excess, 0);
 	}
 	LWLockRelease(mr_shared->lock);
 }
 
 void
-mr_shmem_forget_view(Oid view)
+mr_shmem_forget_excess(Oid relid)
 {
-	Oid			key[2] = {MyDatabaseId, view};
+	Oid			key[2] = {MyDatabaseId, relid};
+	MrCounters *entry;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	entry = hash_search(counters, key, HASH_FIND, NULL);
+	if (entry)
+		entry->excess = 0;
+	LWLockRelease(mr_shared->lock);
+}
+
+void
+mr_shmem_forget_counters(Oid relid)
+{
+	Oid			key[2] = {MyDatabaseId, relid};
 
 	if (mr_shared == NULL)
 		return;
@@ -275,10 +290,10 @@ mr_shmem_forget_view(Oid view)
 }
 
 bool
-mr_shmem_view_counters(Oid view, MrViewCounters *result)
+mr_shmem_counters(Oid relid, MrCounters *result)
 {
-	Oid			key[2] = {MyDatabaseId, view};
-	MrViewCounters *entry;
+	Oid			key[2] = {MyDatabaseId, relid};
+	MrCounters *entry;
 
 	if (mr_shared == NULL)
 		return false;
@@ -288,6 +303,14 @@ mr_shmem_view_counters(Oid view, MrViewCounters *result)
 		*result = *entry;
 	LWLockRelease(mr_shared->lock);
 	return entry != NULL;
+}
+
+int64
+mr_shmem_excess(Oid relid, int64 fallback)
+{
+	MrCounters	found;
+
+	return mr_shmem_counters(relid, &found) ? found.excess : fallback;
 }
 
 /* ---------- databases that a command wants for itself ---------- */

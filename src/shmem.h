@@ -103,19 +103,29 @@ extern MrShared *mr_shared;		/* NULL when not preloaded */
 
 extern void mr_shmem_init(void);	/* in _PG_init, when preloading */
 
-/* Counters of one view since the server started; written by its workers. */
-typedef struct MrViewCounters
+/* Counters of one view, or of a stream, since the server started; written by its workers. */
+typedef struct MrCounters
 {
 	Oid			database;		/* these two are the key */
-	Oid			view;
-	int64		rows_in;		/* rows of streams that its plans have read */
-	int64		rows_out;		/* rows that they gave to the merge */
-} MrViewCounters;
+	Oid			relid;
+	int64		rows_in;		/* a view: rows of streams that its plans have
+								 * read */
+	int64		rows_out;		/* a view: rows that they gave to the merge */
+	int64		excess;			/* messages refused in excess of those taken,
+								 * since they were even; a stream: that could
+								 * not be decoded */
+} MrCounters;
 
-/* both are silent about views beyond what there is room for */
-extern void mr_shmem_count_rows(Oid view, int64 rows_in, int64 rows_out);
-extern void mr_shmem_forget_view(Oid view);
-extern bool mr_shmem_view_counters(Oid view, MrViewCounters *result);
+/*
+ * All are silent about relations beyond what there is room for.  _count_rows: excess is how
+ * much it changes; it does not fall below zero.  _excess: fallback for a relation without
+ * counters.
+ */
+extern void mr_shmem_count_rows(Oid relid, int64 rows_in, int64 rows_out, int64 excess);
+extern int64 mr_shmem_excess(Oid relid, int64 fallback);
+extern void mr_shmem_forget_excess(Oid relid);
+extern void mr_shmem_forget_counters(Oid relid);
+extern bool mr_shmem_counters(Oid relid, MrCounters *result);
 
 /* after the current transaction has committed: let a database's supervisor look again */
 extern void mr_shmem_wake_at_commit(Oid database);

@@ -121,14 +121,14 @@ mr_worker_slots(PG_FUNCTION_ARGS)
 Datum
 mr_view_counters(PG_FUNCTION_ARGS)
 {
-	MrViewCounters counters;
+	MrCounters	counters;
 	Datum		values[2] = {0, 0};
 	bool		nulls[2] = {true, true};
 	TupleDesc	desc;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (may_see(PG_GETARG_OID(0)) && mr_shmem_view_counters(PG_GETARG_OID(0), &counters))
+	if (may_see(PG_GETARG_OID(0)) && mr_shmem_counters(PG_GETARG_OID(0), &counters))
 	{
 		values[0] = Int64GetDatum(counters.rows_in);
 		values[1] = Int64GetDatum(counters.rows_out);

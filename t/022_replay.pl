@@ -169,22 +169,33 @@ create('calm', 'SELECT count(*) AS n FROM storm');
 create('stormy', 'SELECT count(*) AS n, sum(id / d) AS s FROM storm');
 produce($storm, 0, map { qq({"id": $_, "d": 1}) } 1 .. 200);
 wait_latest($node, 'stormy');
-produce($storm, 0, map { qq({"id": $_, "d": 0}) } 201 .. 1000);
+produce($storm, 0, map { qq({"id": $_, "d": 0}) } 201 .. 400);
+wait_latest($node, 'stormy');
+is(query(q{SELECT count(*) FROM millrace.dead_letters WHERE view = 'stormy'::regclass}), '200', 'below the limit it goes on');
+create('another', 'SELECT count(*) AS n FROM storm');
+wait_latest($node, 'another');
+wait_for($node, q{SELECT count(*) = 1 FROM millrace.workers WHERE stream = 'storm'::regclass});
+produce($storm, 0, map { qq({"id": $_, "d": 0}) } 401 .. 1000);
 wait_state($node, 'view', 'stormy', 'failed');
 wait_latest($node, 'calm');
 is(query('SELECT n FROM calm'), '1000', 'a storm in one view is not another\'s');
 like(query(q{SELECT last_error FROM millrace.views WHERE view = 'stormy'::regclass}),
 	qr/stormy cannot take outnumber.*300.*division by zero.*HINT.*activate/s, 'the view says what it was, and what to do');
-cmp_ok(query(q{SELECT count(*) FROM millrace.dead_letters WHERE stream = 'storm'::regclass}), '<=', 300, 'there are not too many');
+cmp_ok(query(q{SELECT count(*) FROM millrace.dead_letters WHERE stream = 'storm'::regclass}), '<=', 300,
+	'there are not too many, though ingest began anew meanwhile');
 query(q{ALTER SYSTEM SET millrace.dead_letter_limit = -1});
 query(q{SELECT pg_reload_conf(); SELECT millrace.activate('stormy')});
 wait_latest($node, 'stormy');
 is(query('SELECT n FROM stormy'), '200', 'without a limit it goes on');
 is(query(q{SELECT count(*) FROM millrace.dead_letters WHERE view = 'stormy'::regclass}), '800', 'with all its dead letters');
 
-# Nor does one of junk fill the table unnoticed.
 query(q{ALTER SYSTEM SET millrace.dead_letter_limit = 300});
 query(q{SELECT pg_reload_conf()});
+produce($storm, 0, map { qq({"id": $_, "d": 0}) } 1 .. 100);
+wait_latest($node, 'stormy');
+is(query(q{SELECT count(*) FROM millrace.dead_letters WHERE view = 'stormy'::regclass}), '900', 'which do not count afterwards');
+
+# Nor does one of junk fill the table unnoticed.
 my $junk = create_stream($node, 'junk', 'id bigint');
 create('sorted', 'SELECT count(*) AS n FROM junk');
 produce($junk, 0, (map { qq({"id": $_}) } 1 .. 100), map { "junk $_" } 1 .. 800);

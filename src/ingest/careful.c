@@ -13,6 +13,7 @@
 #include "ingest/careful.h"
 #include "ingest/intake.h"
 #include "ingest/isolate.h"
+#include "shmem.h"
 #include "utils/timestamp.h"
 
 #define CAREFUL_STEP_MS		5000	/* to look for refusals */
@@ -75,10 +76,11 @@ mr_careful_feed(MrIngest *ingest, int n)
 			.first_only = ingest->stream->on_error == MR_ON_ERROR_STOP,
 			.internal_too = ingest->internal_too,
 			.excess_limit = mr_dead_letter_limit,
-			.excess = view->excess,
 			.deadline = n > CAREFUL_MIN_MESSAGES ? deadline : 0
 		};
 
+		view->excess = mr_shmem_excess(view->view->view, view->excess);
+		isolation.excess = view->excess;
 		mr_isolate(&isolation);
 		if (isolation.first_only && isolation.nrefused > 0)
 			return stop_before(ingest, &isolation);
@@ -87,7 +89,7 @@ mr_careful_feed(MrIngest *ingest, int n)
 		MR_FAILPOINT("careful-isolated");
 		record_refused(ingest, &isolation);
 		MR_FAILPOINT("careful-recorded");
-		view->new_excess = isolation.excess;
+		view->new_excess = mr_dead_letter_limit < 0 ? 0 : isolation.excess;
 	}
 	return n;
 }

@@ -132,7 +132,10 @@ restart_feed(const MrFeed *feed)
 {
 	mr_catalog_pass_gaps(feed->id);
 	if (feed->stopped)
+	{
 		mr_catalog_restart_feed(feed->id);
+		mr_shmem_forget_excess(feed->stream);
+	}
 }
 
 static void
@@ -154,6 +157,7 @@ activate_view(const MrView *view)
 		return;
 	if (mr_catalog_tables_of_view(view->view) != NIL)
 		mr_local_recompute(view, NULL); /* it has missed rows */
+	mr_shmem_forget_excess(view->view);
 	mr_catalog_set_view_state(view->view, true, false, NULL);
 }
 

@@ -13,6 +13,7 @@
 #include "failpoint.h"
 #include "ingest/dead_letter.h"
 #include "ingest/intake.h"
+#include "shmem.h"
 #include "utils/memutils.h"
 #include "view/guise.h"
 
@@ -24,6 +25,7 @@ mr_intake_begin(MrIngest *ingest)
 {
 	ListCell   *lc;
 
+	ingest->excess = mr_shmem_excess(ingest->stream->relid, ingest->excess);
 	ingest->new_excess = ingest->excess;
 	foreach(lc, ingest->profiles)
 	{
@@ -175,17 +177,36 @@ cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n, const char *what)
 	return true;
 }
 
-/* among n messages: are there too many that cannot be decoded, with those before? */
-static bool
-is_storm(MrIngest *ingest, int n)
+static void
+count_excess(MrIngest *ingest, int n, int nrejected)
 {
+	ingest->new_excess = Max(ingest->new_excess - (n - nrejected) + nrejected, 0);
+	if (mr_dead_letter_limit < 0)
+		ingest->new_excess = 0;
+}
+
+/*
+ * When there are too many among n messages that cannot be decoded, with those before: stops
+ * the stream before the first one, with *n as the number of messages before it.
+ */
+static bool
+stop_at_storm(MrIngest *ingest, MrMessage *messages, int *n)
+{
+	int64		before = ingest->new_excess;
 	int			nrejected = 0;
 	ListCell   *lc;
 
 	foreach(lc, ingest->profiles)
 		nrejected = Max(nrejected, ((MrProfile *) lfirst(lc))->batch->nrejected);
-	ingest->new_excess = Max(ingest->new_excess - (n - nrejected) + nrejected, 0);
-	return nrejected > 0 && mr_dead_letter_limit >= 0 && ingest->new_excess > mr_dead_letter_limit;
+	count_excess(ingest, *n, nrejected);
+	if (mr_dead_letter_limit < 0 || ingest->new_excess <= mr_dead_letter_limit ||
+		!cut_at_reject(ingest, messages, n,
+					   psprintf("messages that cannot be decoded outnumber the others by more than %d: ",
+								mr_dead_letter_limit)))
+		return false;
+	ingest->new_excess = before;
+	count_excess(ingest, *n, 0);
+	return true;
 }
 
 /* does the message lie before where the view starts? */
@@ -282,10 +303,7 @@ mr_intake_append(MrIngest *ingest, MrMessage *messages, int n)
 	if (ingest->stream->on_error == MR_ON_ERROR_STOP)
 		stopped = cut_at_reject(ingest, messages, &n, "");
 	else
-		stopped = is_storm(ingest, n) &&
-			cut_at_reject(ingest, messages, &n,
-						  psprintf("messages that cannot be decoded outnumber the others by more than %d: ",
-								   mr_dead_letter_limit));
+		stopped = stop_at_storm(ingest, messages, &n);
 	record_rejects(ingest);
 	MR_FAILPOINT("reject-recorded");
 	mr_offsets_count(ingest->offsets, messages, n);

@@ -28,7 +28,7 @@ typedef struct MrIsolation
 								 * ones, too */
 	/* found */
 	bool		late;			/* gave up at the deadline */
-	int			excess;			/* refusals in excess of rows taken, so far
+	int64		excess;			/* refusals in excess of rows taken, so far
 								 * and before */
 	int			nrefused;
 	MrRefusal  *refused;

@@ -495,7 +495,7 @@ count_taken(void)
 	{
 		const Taken *one = lfirst(lc);
 
-		mr_shmem_count_rows(one->view, one->rows_in, one->rows_out);
+		mr_shmem_count_rows(one->view, one->rows_in, one->rows_out, 0);
 	}
 	taken = NIL;
 }

@@ -533,22 +533,31 @@ feed_views(MrIngest *ingest, int n, instr_time *clock)
 	return n;
 }
 
+static void
+count_rows_of_view(MrIngestView *view, bool careful)
+{
+	int			nrows = view->profile->batch->nrows;
+	int64		excess = careful ? view->new_excess - view->excess : -nrows;
+
+	if (nrows > 0)
+	{
+		mr_shmem_count_rows(view->view->view, nrows, view->rows_out, excess);
+		view->excess = Max(view->excess + excess, 0);
+	}
+	view->rows_out = 0;
+}
+
 /* after the commit: what the views have read and given */
 static void
 count_rows(MrIngest *ingest)
 {
 	ListCell   *lc;
 
+	if (ingest->new_excess != ingest->excess)
+		mr_shmem_count_rows(ingest->stream->relid, 0, 0, ingest->new_excess - ingest->excess);
 	ingest->excess = ingest->new_excess;
 	foreach(lc, ingest->views)
-	{
-		MrIngestView *view = lfirst(lc);
-
-		if (view->profile->batch->nrows > 0)
-			mr_shmem_count_rows(view->view->view, view->profile->batch->nrows, view->rows_out);
-		view->rows_out = 0;
-		view->excess = ingest->careful ? view->new_excess : 0;
-	}
+		count_rows_of_view(lfirst(lc), ingest->careful);
 }
 
 /*

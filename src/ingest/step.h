@@ -42,8 +42,8 @@ typedef struct MrIngestView
 								 * view's */
 	int			nstart;
 	uint64		rows_out;		/* partial rows of the batch */
-	int			excess;			/* messages refused in excess of those taken */
-	int			new_excess;		/* the same after the batch at hand */
+	int64		excess;			/* messages refused in excess of those taken */
+	int64		new_excess;		/* the same after the batch at hand */
 	int64	   *late;			/* by bound: messages that came too late; or
 								 * NULL */
 } MrIngestView;

@@ -132,11 +132,11 @@ drop_rest_of_view(const MrView *view)
 	if (shadow)
 	{
 		mr_catalog_delete_view(shadow->view);
-		mr_shmem_forget_view(shadow->view);
+		mr_shmem_forget_counters(shadow->view);
 	}
 	mr_catalog_delete_view(view->view);
 	MR_FAILPOINT("drop-view");
-	mr_shmem_forget_view(view->view);
+	mr_shmem_forget_counters(view->view);
 	mr_catalog_changed();
 }
 
@@ -213,7 +213,10 @@ mr_on_drop(PG_FUNCTION_ARGS)
 			(view = mr_catalog_view(touched->relid)) != NULL)
 			drop_rest_of_view(view);
 		else if (strcmp(touched->what, "foreign table") == 0)
+		{
 			mr_catalog_delete_stream(touched->relid);
+			mr_shmem_forget_counters(touched->relid);
+		}
 		else if (strcmp(touched->what, "table") == 0)
 			mr_catalog_forget_table(touched->relid);
 	}

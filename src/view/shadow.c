@@ -129,7 +129,7 @@ mr_shadow_drop(Oid view)
 		return false;
 	mr_relations_drop_shadow(shadow);
 	mr_catalog_delete_view(shadow->view);
-	mr_shmem_forget_view(shadow->view);
+	mr_shmem_forget_counters(shadow->view);
 	mr_catalog_changed();
 	return true;
 }
@@ -180,6 +180,7 @@ mr_shadow_exchange(const MrView *shadow)
 	mr_swap_rename_toast(matrel);
 	mr_catalog_adopt_shadow(shadow);
 	MR_FAILPOINT("exchange-adopted");
-	mr_shmem_forget_view(shadow->view);
+	mr_shmem_forget_counters(shadow->view);
+	mr_shmem_forget_excess(shadow->target);
 	mr_catalog_changed();
 }
