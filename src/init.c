@@ -169,6 +169,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only, ProcessUt
 	{
 		mr_shmem_block_database(database);
 		call_utility(pstmt, query, read_only, context, params, env, dest, qc);
+		if (IsA(stmt, DropdbStmt) || IsA(stmt, DropStmt))
+			mr_shmem_forget_database(database);
 		if (IsA(stmt, DropStmt))
 			mr_shmem_wake_at_commit(MyDatabaseId);
 		if (IsA(stmt, CreatedbStmt))

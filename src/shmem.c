@@ -289,6 +289,20 @@ mr_shmem_forget_counters(Oid relid)
 	LWLockRelease(mr_shared->lock);
 }
 
+void
+mr_shmem_forget_database(Oid database)
+{
+	HASH_SEQ_STATUS status;
+	MrCounters *entry;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	hash_seq_init(&status, counters);
+	while ((entry = hash_seq_search(&status)) != NULL)
+		if (entry->database == database)
+			(void) hash_search(counters, &entry->database, HASH_REMOVE, NULL);
+	LWLockRelease(mr_shared->lock);
+}
+
 bool
 mr_shmem_counters(Oid relid, MrCounters *result)
 {

@@ -125,6 +125,7 @@ extern void mr_shmem_count_rows(Oid relid, int64 rows_in, int64 rows_out, int64 
 extern int64 mr_shmem_excess(Oid relid, int64 fallback);
 extern void mr_shmem_forget_excess(Oid relid);
 extern void mr_shmem_forget_counters(Oid relid);
+extern void mr_shmem_forget_database(Oid database);
 extern bool mr_shmem_counters(Oid relid, MrCounters *result);
 
 /* after the current transaction has committed: let a database's supervisor look again */
