@@ -209,4 +209,18 @@ wait_latest($node, 'sorted');
 is(query(q{SELECT n, (SELECT dead_letters FROM millrace.streams WHERE stream = 'junk'::regclass) FROM sorted}), '100|800',
 	'without a limit it goes on');
 
+# What a transform writes may set off anything, but not this.
+my $told = create_stream($node, 'told', 'id bigint');
+query(q{CREATE TABLE heard (id bigint);
+	CREATE FUNCTION retell() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM millrace.replay('told'); RETURN NEW; END$$;
+	CREATE TRIGGER retell BEFORE INSERT ON heard FOR EACH ROW WHEN (NEW.id % 2 = 0) EXECUTE FUNCTION retell();
+	SELECT millrace.create_continuous_transform('listen', 'SELECT id FROM told', 'heard')});
+produce($told, 0, map { qq({"id": $_}) } 1 .. 4);
+wait_state($node, 'view', 'listen', 'failed');
+like(query(q{SELECT last_error FROM millrace.views WHERE view = 'listen'::regclass}),
+	qr/cannot replay dead letters while messages are taken/, 'a trigger cannot replay');
+query(q{DROP TRIGGER retell ON heard; SELECT millrace.activate('listen')});
+wait_latest($node, 'listen');
+is(query('SELECT string_agg(id::text, $$,$$ ORDER BY id) FROM heard'), '1,2,3,4', 'without it all are taken');
+
 done_testing();

@@ -367,6 +367,11 @@ mr_replay(PG_FUNCTION_ARGS)
 						 get_rel_name(relid))));
 	mr_target_require_owner(relid);
 	PreventCommandIfReadOnly("millrace.replay()");
+	if (mr_ingest_is_open())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot replay dead letters while messages are taken"),
+				 errdetail("millrace.replay() was called by a trigger of a transform's target, or by a function in a view's query.")));
 	if (filter != NULL)
 		check_filter(filter);
 	ids = select_letters(relid, filter);

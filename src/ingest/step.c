@@ -165,6 +165,12 @@ mr_ingest_close(void)
 	opened = NULL;
 }
 
+bool
+mr_ingest_is_open(void)
+{
+	return opened != NULL;
+}
+
 int
 mr_ingest_nviews(void)
 {

@@ -137,6 +137,9 @@ extern MrIngest *mr_ingest_open_views(Oid stream, List *views);
 /* what was opened is about to be thrown away */
 extern void mr_ingest_close(void);
 
+/* is anything open in this process? */
+extern bool mr_ingest_is_open(void);
+
 /* views of the feed that was opened last, or that an error kept from being opened */
 extern int	mr_ingest_nviews(void);
 
