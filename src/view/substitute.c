@@ -2,11 +2,7 @@
  * view/substitute.c
  *		Aggregates that cannot be combined, but can be had from others that can.
  *
- * A hypothetical-set aggregate asks how many rows come before one that it is given: rank(),
- * percent_rank() and cume_dist() are counts of rows that a condition holds for, exact and as
- * small as any count; dense_rank() is a count of distinct values.  The condition is the sort
- * order's, written out column by column: a row comes before another where the first column
- * that differs says so, nulls where NULLS FIRST or LAST puts them.
+ * Those of a hypothetical set are counts (view/hypothetical.c).
  *
  * The others need their input whole.  It is kept by the aggregates of our own that collect
  * values, count_distinct(), set_agg(), array_agg() and string_agg(), and what is left to do is
@@ -31,30 +27,21 @@
 #include "optimizer/optimizer.h"
 #include "optimizer/tlist.h"
 #include "parser/parse_func.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
 #include "utils/typcache.h"
 
+#include "view/hypothetical.h"
 #include "view/split.h"
-
-/* one column of a hypothetical-set aggregate's sort order */
-typedef struct OrderColumn
-{
-	Expr	   *value;			/* a row's */
-	Expr	   *given;			/* the hypothetical row's */
-	Oid			before;			/* the order's operator */
-	Oid			equal;
-	bool		nulls_first;
-} OrderColumn;
+#include "view/substitute.h"
 
 /*
  * Small expressions
  */
 
-static Expr *
-is_null(const Expr *expr, bool yes)
+Expr *
+mr_substitute_is_null(const Expr *expr, bool yes)
 {
 	NullTest   *test = makeNode(NullTest);
 
@@ -65,23 +52,23 @@ is_null(const Expr *expr, bool yes)
 	return (Expr *) test;
 }
 
-static Expr *
-both(Expr *a, Expr *b)
+Expr *
+mr_substitute_both(Expr *a, Expr *b)
 {
 	return makeBoolExpr(AND_EXPR, list_make2(a, b), -1);
 }
 
-static Expr *
-either(Expr *a, Expr *b)
+Expr *
+mr_substitute_as_text(Expr *expr, Oid collation)
 {
-	return makeBoolExpr(OR_EXPR, list_make2(a, b), -1);
-}
+	CoerceViaIO *result = makeNode(CoerceViaIO);
 
-static Expr *
-compare(Oid operator, const OrderColumn *column)
-{
-	return make_opclause(operator, BOOLOID, false, copyObject(column->value), copyObject(column->given),
-						 InvalidOid, exprCollation((Node *) column->value));
+	result->arg = expr;
+	result->resulttype = TEXTOID;
+	result->resultcollid = collation;
+	result->coerceformat = COERCE_EXPLICIT_CAST;
+	result->location = -1;
+	return (Expr *) result;
 }
 
 static Oid
@@ -91,8 +78,8 @@ extension_function(const char *name, int nargs, const Oid *types)
 }
 
 /* call of a function that is declared with the very types of its arguments, or with the given ones */
-static Expr *
-extension_call(const char *name, Oid result, List *args, const Oid *declared)
+Expr *
+mr_substitute_call(const char *name, Oid result, List *args, const Oid *declared)
 {
 	Oid			types[3];
 	Oid			collation = InvalidOid;
@@ -111,80 +98,12 @@ extension_call(const char *name, Oid result, List *args, const Oid *declared)
 }
 
 /*
- * The order
- */
-
-/* true where the row's value stands before the given one, false or null elsewhere */
-static Expr *
-value_before(const OrderColumn *column)
-{
-	const Expr *early = column->nulls_first ? column->value : column->given;
-	const Expr *late = column->nulls_first ? column->given : column->value;
-	Expr	   *before = compare(column->before, column);
-
-	if (IsA(column->given, Const) && !((Const *) column->given)->constisnull && !column->nulls_first)
-		return before;
-	return both(is_null(late, false), either(is_null(early, true), before));
-}
-
-/* and where they are peers */
-static Expr *
-value_same(const OrderColumn *column)
-{
-	return either(compare(column->equal, column),
-				  both(is_null(column->value, true), is_null(column->given, true)));
-}
-
-/* a row's place in an order: before the given row, or as its peer */
-static Expr *
-row_before(List *order, bool or_same)
-{
-	Expr	   *result = NULL;
-
-	for (int i = list_length(order) - 1; i >= 0; i--)
-	{
-		OrderColumn *column = list_nth(order, i);
-		Expr	   *rest = result;
-
-		if (rest == NULL && or_same)
-			result = either(value_before(column), value_same(column));
-		else if (rest == NULL)
-			result = value_before(column);
-		else
-			result = either(value_before(column), both(value_same(column), rest));
-	}
-	return result;
-}
-
-static List *
-order_of(const Aggref *aggref)
-{
-	List	   *result = NIL;
-	ListCell   *lc;
-	ListCell   *lc2;
-
-	forboth(lc, aggref->aggorder, lc2, aggref->aggdirectargs)
-	{
-		SortGroupClause *clause = lfirst_node(SortGroupClause, lc);
-		OrderColumn *column = palloc(sizeof(OrderColumn));
-
-		column->value = get_sortgroupclause_tle(clause, aggref->args)->expr;
-		column->given = lfirst(lc2);
-		column->before = clause->sortop;
-		column->equal = clause->eqop;
-		column->nulls_first = clause->nulls_first;
-		result = lappend(result, column);
-	}
-	return result;
-}
-
-/*
  * The aggregates that take a call's place
  */
 
 /* over the rows that the call looks at, and the condition holds for */
-static Aggref *
-make_aggregate(const Aggref *call, Oid function, Oid type, Expr *condition)
+Aggref *
+mr_substitute_aggregate(const Aggref *call, Oid function, Oid type, Expr *condition)
 {
 	Aggref	   *result = makeNode(Aggref);
 
@@ -201,24 +120,15 @@ make_aggregate(const Aggref *call, Oid function, Oid type, Expr *condition)
 	if (result->aggfilter == NULL)
 		result->aggfilter = condition;
 	else if (condition != NULL)
-		result->aggfilter = both(result->aggfilter, condition);
+		result->aggfilter = mr_substitute_both(result->aggfilter, condition);
 	return result;
-}
-
-static Expr *
-count_rows(const Aggref *call, Expr *condition)
-{
-	Aggref	   *count = make_aggregate(call, F_COUNT_, INT8OID, condition);
-
-	count->aggstar = true;
-	return (Expr *) count;
 }
 
 /* an aggregate of the extension's, by its declared types, over expressions */
 static Expr *
 collect(const Aggref *call, const char *name, const Oid *declared, Oid type, List *exprs, Expr *condition)
 {
-	Aggref	   *result = make_aggregate(call, extension_function(name, list_length(exprs), declared), type, condition);
+	Aggref	   *result = mr_substitute_aggregate(call, extension_function(name, list_length(exprs), declared), type, condition);
 	ListCell   *lc;
 
 	foreach(lc, exprs)
@@ -236,8 +146,8 @@ collect(const Aggref *call, const char *name, const Oid *declared, Oid type, Lis
 	return (Expr *) result;
 }
 
-static Expr *
-count_distinct(const Aggref *call, Expr *value, Expr *condition)
+Expr *
+mr_substitute_count_distinct(const Aggref *call, Expr *value, Expr *condition)
 {
 	static const Oid declared[] = {ANYELEMENTOID};
 
@@ -254,139 +164,13 @@ all_values(const Aggref *call, Expr *value)
 
 	if (!OidIsValid(array) || OidIsValid(get_element_type(getBaseType(type))))
 		return NULL;
-	return collect(call, "array_agg", declared, array, list_make1(value), is_null(value, false));
+	return collect(call, "array_agg", declared, array, list_make1(value), mr_substitute_is_null(value, false));
 }
 
 static Expr *
 argument(const Aggref *call, int i)
 {
 	return list_nth_node(TargetEntry, call->args, i)->expr;
-}
-
-/*
- * Hypothetical-set aggregates
- */
-
-/*
- * A rank out of counts.  Where each group gives a row of its own, there is no such row for several groups: one
- * more argument tells combine() so.
- */
-static Expr *
-rank_call(const Aggref *call, const char *name, Oid result, List *counts)
-{
-	if (contain_vars_of_level((Node *) call->aggdirectargs, call->agglevelsup))
-		counts = lappend(counts, makeBoolConst(true, false));
-	return extension_call(name, result, counts, NULL);
-}
-
-static Expr *
-rank_of(const Aggref *call)
-{
-	return rank_call(call, "rank_after", INT8OID, list_make1(count_rows(call, row_before(order_of(call), false))));
-}
-
-static Expr *
-percent_rank_of(const Aggref *call)
-{
-	return rank_call(call, "percent_rank_after", FLOAT8OID,
-					 list_make2(count_rows(call, row_before(order_of(call), false)), count_rows(call, NULL)));
-}
-
-static Expr *
-cume_dist_of(const Aggref *call)
-{
-	return rank_call(call, "cume_dist_after", FLOAT8OID,
-					 list_make2(count_rows(call, row_before(order_of(call), true)), count_rows(call, NULL)));
-}
-
-/* are values of the type equal just where their text is? */
-static bool
-is_equal_as_text(Oid type, Oid collation)
-{
-	switch (type)
-	{
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-		case OIDOID:
-		case BOOLOID:
-		case DATEOID:
-		case TIMESTAMPOID:
-		case TIMESTAMPTZOID:
-		case UUIDOID:
-		case BYTEAOID:
-			return true;
-		case TEXTOID:
-		case VARCHAROID:
-			return get_collation_isdeterministic(collation);
-		default:
-			return type_is_enum(type);
-	}
-}
-
-static Expr *
-as_text(Expr *expr, Oid collation)
-{
-	CoerceViaIO *result = makeNode(CoerceViaIO);
-
-	result->arg = expr;
-	result->resulttype = TEXTOID;
-	result->resultcollid = collation;
-	result->coerceformat = COERCE_EXPLICIT_CAST;
-	result->location = -1;
-	return (Expr *) result;
-}
-
-/* a column whose text, whatever the settings, tells it from others: an hour may have the same name as the next one */
-static Expr *
-distinct_text(const Expr *value)
-{
-	Expr	   *result = (Expr *) copyObject(value);
-	Const	   *zone;
-
-	if (exprType((Node *) value) != TIMESTAMPTZOID)
-		return result;
-	zone = makeConst(TEXTOID, -1, DEFAULT_COLLATION_OID, -1, CStringGetTextDatum("UTC"), false, false);
-	return (Expr *) makeFuncExpr(F_TIMEZONE_TEXT_TIMESTAMPTZ, TIMESTAMPOID, list_make2(zone, result), InvalidOid,
-								 DEFAULT_COLLATION_OID, COERCE_EXPLICIT_CALL);
-}
-
-/* several columns as one text; NULL where that would not tell which are distinct */
-static Expr *
-row_text(const List *order)
-{
-	RowExpr    *row = makeNode(RowExpr);
-	ListCell   *lc;
-
-	foreach(lc, order)
-	{
-		Expr	   *value = ((OrderColumn *) lfirst(lc))->value;
-
-		if (!is_equal_as_text(exprType((Node *) value), exprCollation((Node *) value)))
-			return NULL;
-		row->args = lappend(row->args, distinct_text(value));
-		row->colnames = lappend(row->colnames, makeString(psprintf("f%d", foreach_current_index(lc) + 1)));
-	}
-	row->row_typeid = RECORDOID;
-	row->row_format = COERCE_EXPLICIT_CALL;
-	row->location = -1;
-	return as_text((Expr *) row, C_COLLATION_OID);
-}
-
-/* distinct values before the given one, nulls, which count as one, apart */
-static Expr *
-dense_rank_of(const Aggref *call)
-{
-	List	   *order = order_of(call);
-	const OrderColumn *first = linitial(order);
-	Expr	   *value = list_length(order) == 1 ? first->value : row_text(order);
-	Expr	   *nulls;
-
-	if (value == NULL || !mr_restrict_is_default_equality(first->equal, first->value))
-		return NULL;
-	nulls = both(is_null(value, true), row_before(order, false));
-	return rank_call(call, "dense_rank_after", INT8OID,
-					 list_make2(count_distinct(call, value, row_before(order, false)), count_rows(call, nulls)));
 }
 
 /*
@@ -412,7 +196,7 @@ of_all_values(const Aggref *call, const char *name, Oid declared_argument, Oid d
 		declared[2] = declared_argument;
 		args = lappend(args, copyObject(linitial(call->aggdirectargs)));
 	}
-	return extension_call(name, call->aggtype, args, declared);
+	return mr_substitute_call(name, call->aggtype, args, declared);
 }
 
 static Expr *
@@ -445,7 +229,7 @@ count_of(const Aggref *call)
 	if (call->aggdistinct == NIL ||
 		!mr_restrict_is_default_equality(linitial_node(SortGroupClause, call->aggdistinct)->eqop, argument(call, 0)))
 		return NULL;
-	return count_distinct(call, argument(call, 0), NULL);
+	return mr_substitute_count_distinct(call, argument(call, 0), NULL);
 }
 
 /* the one expression that a call is ordered by, ascending and nulls last; NULL where that is not all */
@@ -549,7 +333,7 @@ json_agg_of_kind(const Aggref *call, const char *name)
 	if (!OidIsValid(array) || OidIsValid(get_element_type(getBaseType(type))))
 		return NULL;
 	values = collect_array(call, array);
-	return values == NULL ? NULL : extension_call(name, call->aggtype, list_make1(values), declared);
+	return values == NULL ? NULL : mr_substitute_call(name, call->aggtype, list_make1(values), declared);
 }
 
 static Expr *
@@ -578,8 +362,8 @@ object_agg_of(const Aggref *call, const char *name)
 	if (call->aggdistinct != NIL)
 		return NULL;
 	values = collect_in_order(call, "array_agg", declared, TEXTARRAYOID,
-							  list_make1(as_text(object, DEFAULT_COLLATION_OID)));
-	return values == NULL ? NULL : extension_call(name, call->aggtype, list_make1(values), texts);
+							  list_make1(mr_substitute_as_text(object, DEFAULT_COLLATION_OID)));
+	return values == NULL ? NULL : mr_substitute_call(name, call->aggtype, list_make1(values), texts);
 }
 
 static Expr *
@@ -611,10 +395,10 @@ typedef struct Substitute
 #define OBJECT_INSTEAD	"millrace.jsonb_object_agg(name, value, order_by)"
 
 static const Substitute substitutes[] = {
-	{F_RANK_ANY, rank_of, NULL},
-	{F_DENSE_RANK_ANY, dense_rank_of, "rank()"},
-	{F_PERCENT_RANK_ANY, percent_rank_of, NULL},
-	{F_CUME_DIST_ANY, cume_dist_of, NULL},
+	{F_RANK_ANY, mr_hypothetical_rank, NULL},
+	{F_DENSE_RANK_ANY, mr_hypothetical_dense_rank, "rank()"},
+	{F_PERCENT_RANK_ANY, mr_hypothetical_percent_rank, NULL},
+	{F_CUME_DIST_ANY, mr_hypothetical_cume_dist, NULL},
 	{F_PERCENTILE_CONT_FLOAT8_FLOAT8, percentile_cont_of, PERCENTILE_INSTEAD},
 	{F_PERCENTILE_CONT_FLOAT8_INTERVAL, percentile_cont_of, PERCENTILE_INSTEAD},
 	{F_PERCENTILE_CONT__FLOAT8_FLOAT8, percentile_cont_of, PERCENTILE_INSTEAD},
