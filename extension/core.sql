@@ -42,7 +42,7 @@ CREATE TABLE millrace.feed (
   apart       boolean NOT NULL DEFAULT false, -- never live: of a transform into a stream
   log         integer NOT NULL DEFAULT 1,     -- changes when the topic's log is found to be another
   stopped     boolean NOT NULL DEFAULT false, -- by on_error or on_gap = stop, or another cluster
-  last_error  text,                           -- why
+  last_error  text,                           -- why; not stopped: a view has left others to try again by itself
   generation  bigint NOT NULL DEFAULT 1,      -- changes with the set of views
   home_cluster bigint NOT NULL,               -- where it is fed: system identifier,
   home_database oid NOT NULL,                 -- database and extension; a copy is not

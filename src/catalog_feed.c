@@ -490,6 +490,29 @@ mr_catalog_split_view(Oid view, Oid stream, int64 feed)
 }
 
 void
+mr_catalog_set_trouble(int64 feed, const char *error)
+{
+	Oid			types[] = {INT8OID, TEXTOID};
+	Datum		values[] = {Int64GetDatum(feed), CStringGetTextDatum(error)};
+
+	mr_catalog_run_alone("UPDATE millrace.feed SET last_error = $2 WHERE id = $1", 2, types, values, NULL);
+}
+
+char *
+mr_catalog_take_trouble(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+	char	   *result = mr_catalog_string("SELECT last_error FROM millrace.feed WHERE id = $1 AND NOT stopped",
+										   1, types, values);
+
+	if (result != NULL)
+		mr_catalog_run_alone("UPDATE millrace.feed SET last_error = NULL WHERE id = $1 AND NOT stopped",
+							 1, types, values, NULL);
+	return result;
+}
+
+void
 mr_catalog_lock_join(int64 from, int64 into)
 {
 	lock_feed_row(Min(from, into));
@@ -568,11 +591,11 @@ mr_catalog_tidy_feeds(void)
 #define WAITING_PAIRS \
 	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT o.partition || ':' || o.next_offset" \
 	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place," \
-	" f.cluster" \
+	" f.cluster, f.last_error IS NULL AS well" \
 	" FROM millrace.feed f WHERE f.id = ANY ($1) AND NOT f.stopped" \
 	" AND (SELECT bool_and(v.active AND NOT v.failed) FROM millrace.view_stream s" \
 	" JOIN millrace.continuous_view v USING (view) WHERE s.feed = f.id)), " \
-	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, cluster, place) AS into FROM w)" \
+	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, cluster, place, well) AS into FROM w)" \
 	" SELECT id, \"into\" FROM g WHERE id <> \"into\""
 
 static Datum

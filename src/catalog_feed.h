@@ -127,6 +127,13 @@ extern void mr_catalog_lock_feed_rows(const List *views);
 extern int64 mr_catalog_split_view(Oid view, Oid stream, int64 feed);
 
 /*
+ * A feed that has not stopped is in trouble: why.  _take_trouble: the same, and it is forgotten;
+ * NULL when it is in none.
+ */
+extern void mr_catalog_set_trouble(int64 feed, const char *error);
+extern char *mr_catalog_take_trouble(int64 feed);
+
+/*
  * Move all views of one feed to another that stands there, too, and forget the first.  Whoever
  * writes other rows before that calls _lock first.
  */

@@ -153,6 +153,21 @@ query(q{ALTER TABLE gone RENAME TO mood; SELECT millrace.activate('moody_view')}
 wait_latest($node, 'moody_view');
 is(query('SELECT n, s FROM moody_view'), "$sent|" . $sent * ($sent + 1) / 2, 'nothing is missing afterwards');
 
+# Where all views are in trouble none is the one to leave the others: all say so, and wait.
+query(q{CREATE FUNCTION remote(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+	BEGIN RAISE EXCEPTION 'remote is down' USING ERRCODE = '08006'; END $$});
+my $far = create_stream($node, 'far', 'id bigint');
+my @far = map { "far_$_" } 1 .. 4;
+create($_, 'SELECT count(*) AS n, sum(remote(id)) AS s FROM far') foreach @far;
+wait_latest($node, $_) foreach @far;
+my $feeds = query('SELECT last_value FROM millrace.feed_id_seq');
+produce($far, 0, map { qq({"id": $_}) } 1 .. 10);
+wait_for($node, q{SELECT count(*) = 4 FROM millrace.views WHERE stream = 'far'::regclass AND state = 'retrying' AND last_error LIKE 'remote is down%'});
+cmp_ok(query('SELECT last_value FROM millrace.feed_id_seq') - $feeds, '<=', 8, 'they come and go no more than needed');
+query(q{CREATE OR REPLACE FUNCTION remote(bigint) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT $1'});
+wait_latest($node, $_) foreach @far;
+is(query("SELECT n, s FROM $_"), '10|55', "$_ is exact afterwards") foreach @far;
+
 # An internal error is tried again first; then the messages that cause it are found.
 query(q{CREATE OR REPLACE FUNCTION moody(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 	BEGIN IF $1 % 10 = 0 THEN RAISE EXCEPTION 'odd' USING ERRCODE = 'XX000'; END IF; RETURN $1; END $$});

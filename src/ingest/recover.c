@@ -14,6 +14,8 @@
 #include "millrace.h"
 
 #include "access/xact.h"
+#include "catalog_feed.h"
+#include "elapsed.h"
 #include "ingest/recover.h"
 #include "ingest/slot.h"
 #include "ingest/take.h"
@@ -21,6 +23,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
+#define REST_MS				10000	/* of a view's feed that has left others */
 #define ERRORS_MAX			3	/* of one view, without a success, that are no
 								 * verdict by themselves */
 
@@ -33,7 +36,7 @@ part_with_view(MrWorkerSlot *slot, Oid view, const char *error, bool failed)
 	if (failed)
 		mr_ingest_fail_view(view, error);
 	else
-		mr_ingest_leave_view(view);
+		mr_ingest_leave_view(view, error);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
@@ -77,6 +80,30 @@ wait_and_retry(MrRecovery *recovery, MrWorkerSlot *slot, const char *error)
 
 	mr_slot_set_state(slot, MR_WORKER_RETRYING, error);
 	mr_slot_nap(slot, Min(wait, mr_retry_max_interval));
+}
+
+/*
+ * A feed whose view has left others in trouble stands where they stand, and would be back with
+ * them at once, only to leave again: where all views of a stream are in trouble, for ever.
+ */
+void
+mr_recover_rest(MrWorkerSlot *slot)
+{
+	instr_time	began;
+	char	   *trouble;
+	long		rest = Min(REST_MS, mr_retry_max_interval);
+
+	INSTR_TIME_SET_CURRENT(began);
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	trouble = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_take_trouble(slot->feed) : NULL;
+	if (trouble != NULL)
+		mr_slot_set_state(slot, MR_WORKER_RETRYING, trouble);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	/* others that come and go are no reason to begin earlier */
+	while (trouble != NULL && mr_ms_since(began) < rest)
+		mr_slot_nap(slot, rest - (long) mr_ms_since(began));
 }
 
 /* what an owner reads in millrace.views */

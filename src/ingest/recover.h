@@ -37,6 +37,9 @@ typedef struct MrRecovery
 extern void mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 					   const ErrorData *error, MrTakePhase phase);
 
+/* at the start: if the feed is in trouble, wait a while */
+extern void mr_recover_rest(MrWorkerSlot *slot);
+
 /* after a step that went well */
 extern void mr_recover_success(MrRecovery *recovery);
 

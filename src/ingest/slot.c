@@ -31,6 +31,8 @@ worker_exit(int code, Datum arg)
 	slot->exit_code = code;
 	slot->not_before = code == 0 ? now : TimestampTzPlusMilliseconds(now, 1000);
 	slot->state = MR_WORKER_EXITED;
+	if (code != 0)
+		mr_shmem_set_error(slot, "the process was terminated, or ended with an error that is in the server's log", now);
 	LWLockRelease(mr_shared->lock);
 	mr_shmem_exited(database);
 	ConditionVariableBroadcast(&mr_shared->exits);

@@ -676,8 +676,9 @@ mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 	return result;
 }
 
-void
-mr_ingest_leave_view(Oid view)
+/* error: NULL when nobody is to go on at once */
+static void
+leave(Oid view, const char *error)
 {
 	ListCell   *lc;
 	List	   *feeds = mr_catalog_lock_feeds_of_view(view);
@@ -686,15 +687,23 @@ mr_ingest_leave_view(Oid view)
 	foreach(lc, feeds)
 	{
 		MrFeed	   *feed = lfirst(lc);
+		int64		own = mr_catalog_split_view(view, feed->stream, feed->id);
 
-		(void) mr_catalog_split_view(view, feed->stream, feed->id);
+		if (error != NULL)
+			mr_catalog_set_trouble(own, error);
 	}
 	mr_catalog_changed();
 }
 
 void
+mr_ingest_leave_view(Oid view, const char *error)
+{
+	leave(view, error);
+}
+
+void
 mr_ingest_fail_view(Oid view, const char *error)
 {
-	mr_ingest_leave_view(view);
+	leave(view, NULL);
 	mr_catalog_set_view_state(view, true, true, error);
 }

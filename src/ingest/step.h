@@ -167,10 +167,10 @@ extern MrStepResult mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 
 /*
  * In a transaction: give a view a feed of its own in each of its streams, where it stands; a
- * catch-up worker will care for it.  The same, and it has failed: nobody cares until it is
- * activated, and nothing is lost.
+ * catch-up worker will care for it, after a while, because of the error.  The same, and it has
+ * failed: nobody cares until it is activated, and nothing is lost.
  */
-extern void mr_ingest_leave_view(Oid view);
+extern void mr_ingest_leave_view(Oid view, const char *error);
 extern void mr_ingest_fail_view(Oid view, const char *error);
 
 #endif							/* MR_INGEST_STEP_H */

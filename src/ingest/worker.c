@@ -82,6 +82,7 @@ typedef struct MrWorker
 	bool		memory_kept;	/* a step was taken since memory was given
 								 * back */
 	int			portion;		/* messages to have in hand at most */
+	bool		rested;			/* from the trouble that the feed came from */
 	MrRecovery	recovery;
 } MrWorker;
 
@@ -601,6 +602,9 @@ look_around(MrWorker *worker)
 static void
 ingest_until_stale(MrWorker *worker)
 {
+	if (!worker->rested)
+		mr_recover_rest(worker->slot);
+	worker->rested = true;
 	if (!open_attempt(worker))
 		proc_exit(0);
 	MemoryContextSwitchTo(worker->batch);
