@@ -33,6 +33,7 @@ int			mr_dead_letter_limit = 10000;
 int			mr_batch_messages = 1000000;
 int			mr_batch_memory = 128 * 1024;
 int			mr_retry_max_interval = 30000;
+int			mr_view_timeout = 30000;
 int			mr_catchup_workers = 2;
 int			mr_state_memory = 1024 * 1024;
 bool		mr_allow_growing_states = false;
@@ -207,6 +208,11 @@ define_settings(void)
 	DefineCustomIntVariable("millrace.retry_max_interval", "Longest wait between two attempts after an error.",
 							NULL, &mr_retry_max_interval, 30000, 10, 60 * 60 * 1000, PGC_SIGHUP,
 							GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("millrace.view_timeout",
+							"Longest time that a view may take for a batch while others wait for it.",
+							"Then it goes on by itself. 0: no limit.",
+							&mr_view_timeout, 30000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomIntVariable("millrace.catchup_workers",
 							"Most processes per database that feed views which are behind.",
 							NULL, &mr_catchup_workers, 2, 1, 100, PGC_SIGHUP, 0, NULL, NULL, NULL);

@@ -22,6 +22,7 @@ extern PGDLLIMPORT int mr_batch_memory; /* kB */
 extern PGDLLIMPORT int mr_retry_max_interval;	/* ms */
 extern PGDLLIMPORT int mr_catchup_workers;
 extern PGDLLIMPORT int mr_dead_letter_limit;
+extern PGDLLIMPORT int mr_view_timeout;
 extern PGDLLIMPORT int mr_state_memory; /* kB */
 extern PGDLLIMPORT bool mr_allow_growing_states;
 extern PGDLLIMPORT bool mr_executor_aggregation;

@@ -211,7 +211,7 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 		return false;			/* nobody to overlap with: soon we are live
 								 * ourselves */
 	ingest->live = mr_catalog_feed_offsets(live_feed, false, &ingest->nlive);
-	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
+	if (!ingest->aloof && reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
 		same_cluster(ingest, live_feed) && shadows_may_join(ingest, at_end))
 	{
 		MR_FAILPOINT("catchup-reached");

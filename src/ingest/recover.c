@@ -157,12 +157,30 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 		wait_and_retry(recovery, slot, text);
 }
 
+/*
+ * After a view was canceled because others waited for it.  Those are views of its feed, or such as
+ * cannot join it; a feed that catches up, with one view, was joining.
+ */
+static void
+part_with_slow_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view)
+{
+	char	   *text = psprintf("takes longer than %d ms for a batch, and others wait for it\n"
+								"HINT:  Mend the view's query, or raise millrace.view_timeout.", mr_view_timeout);
+
+	if (nviews > 1 || !slot->catch_up)
+		part_with_view(slot, view, text, false);
+	else
+		wait_and_retry(recovery, slot, text);
+}
+
 void
 mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
-		   const ErrorData *error, MrTakePhase phase)
+		   const ErrorData *error, MrTakePhase phase, bool slow)
 {
 	if (mr_stream_sink_learned())
 		recovery->careful = CAREFUL_STEPS;
+	else if (slow && OidIsValid(view))
+		part_with_slow_view(recovery, slot, nviews, view);
 	else if (OidIsValid(view))
 		judge_view(recovery, slot, nviews, view, error, phase);
 	else

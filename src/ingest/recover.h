@@ -32,10 +32,11 @@ typedef struct MrRecovery
 
 /*
  * After an error, when everything of the attempt is gone: blame a view, or wait for better
- * times.  nviews: of the feed.  view: in whose plan or merge it happened, or InvalidOid.
+ * times.  nviews: of the feed.  view: in whose plan or merge it happened, or InvalidOid.  slow: it took
+ * too long, while others waited.
  */
 extern void mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
-					   const ErrorData *error, MrTakePhase phase);
+					   const ErrorData *error, MrTakePhase phase, bool slow);
 
 /* at the start: if the feed is in trouble, wait a while */
 extern void mr_recover_rest(MrWorkerSlot *slot);

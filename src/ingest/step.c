@@ -33,6 +33,7 @@
 #include "ingest/step.h"
 #include "ingest/step_over.h"
 #include "ingest/take.h"
+#include "ingest/view_limit.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "shmem.h"
@@ -258,6 +259,7 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 		result->merge = mr_merge_create(result->analysis, view->view, view->matrel, result->changes);
 	}
 	result->plan_context = AllocSetContextCreate(ingest->context, "millrace plan", ALLOCSET_DEFAULT_SIZES);
+	mr_view_limit_begin();
 	mr_take_plan(result);		/* now, to know which relations to lock */
 	MR_FAILPOINT("open-view-planned");
 	mr_guise_end(&guise);
@@ -627,6 +629,7 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 
 	INSTR_TIME_SET_CURRENT(clock);
 	ingest->nrefused = 0;
+	ingest->joining = false;
 	*result = MR_STEP_STALE;
 	if (!begin(ingest))
 	{
@@ -636,6 +639,7 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 	MemoryContextSwitchTo(context);
 	mr_intake_begin(ingest);
 	joins = take_messages(ingest, messages, *n, source, catch_up, *n < given, &stopped);
+	ingest->joining = joins;
 	MR_FAILPOINT("step-taken");
 	possible = feed_views(ingest, *n, &clock);
 	if (possible < *n)

@@ -74,9 +74,11 @@ typedef struct MrIngest
 	int			ndelivered;
 	bool		stepping_over;	/* the step takes what has been delivered */
 	/* how to take the next step */
+	bool		aloof;			/* catching up: do not join the live feed */
 	bool		careful;		/* isolate messages that a view cannot take */
 	bool		internal_too;	/* internal errors may be a message's fault */
-	/* of the last step */
+	/* of the step at hand, or the last one */
+	bool		joining;		/* with the live feed's locks */
 	int			nrefused;		/* messages that a view did not take */
 	int			nmessages;		/* careful: messages of those given that were
 								 * taken */

@@ -15,6 +15,7 @@
 #include "ingest/grouping.h"
 #include "ingest/retention.h"
 #include "ingest/take.h"
+#include "ingest/view_limit.h"
 #include "ingest/write.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -41,6 +42,7 @@ mr_take_blame(Oid view)
 {
 	blamed_view = view;
 	phase = MR_TAKE_OTHER;
+	mr_view_limit_end();
 	mr_retention_end();
 }
 
@@ -157,6 +159,7 @@ with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
 	mr_take_blame(view->view->view);
 	mr_guise_begin(&guise, view->owner, view->view->settings);
 	mr_scan_source_set(source);
+	mr_view_limit_begin();
 	work(ingest, view);
 	mr_scan_source_set(NULL);
 	mr_guise_end(&guise);

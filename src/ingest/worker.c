@@ -29,6 +29,7 @@
 #include "ingest/slot.h"
 #include "ingest/step.h"
 #include "ingest/step_over.h"
+#include "ingest/view_limit.h"
 #include "ingest/worker.h"
 #include "kafka/ask.h"
 #include "kafka/assign.h"
@@ -57,6 +58,8 @@
 #define PACE				4	/* commit when waiting took this many steps */
 #define STEP_FIXED_MS		5	/* so much of a step's time, at most, does not
 								 * depend on how many messages it takes */
+#define JOIN_MS				1000	/* a step that holds up the live feed
+									 * should not take longer */
 #define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that
 								 * far */
 
@@ -82,6 +85,7 @@ typedef struct MrWorker
 	bool		memory_kept;	/* a step was taken since memory was given
 								 * back */
 	int			portion;		/* messages to have in hand at most */
+	bool		aloof;			/* too slow to join the live feed */
 	bool		rested;			/* from the trouble that the feed came from */
 	MrRecovery	recovery;
 } MrWorker;
@@ -507,6 +511,7 @@ take_step(MrWorker *worker)
 	report_phase(worker, "ingesting", STATE_RUNNING);
 	worker->memory_kept = true;
 	worker->taken = worker->nmessages;
+	worker->ingest->aloof = worker->aloof;
 	worker->ingest->careful = worker->recovery.careful > 0;
 	worker->ingest->internal_too = worker->recovery.internal_too;
 	result = mr_ingest_step(worker->ingest, worker->messages, worker->nmessages, &source,
@@ -516,6 +521,7 @@ take_step(MrWorker *worker)
 	count_step(worker, worker->ingest->careful ? worker->ingest->nmessages : worker->taken, began);
 	if (result != MR_STEP_COMMITTED)
 		proc_exit(0);
+	worker->aloof = worker->aloof && worker->last_step_ms > JOIN_MS;
 	tell_last_messages(worker);
 	shortened = worker->ingest->nmessages < worker->nmessages;
 	cut = (worker->slot->catch_up || worker->ingest->stepping_over || shortened) && seek_back(worker);
@@ -646,19 +652,22 @@ recover(MrWorker *worker)
 	ErrorData  *error;
 	Oid			view;
 	MrTakePhase phase;
+	bool		slow;
 
 	HOLD_INTERRUPTS();
+	slow = mr_view_limit_exceeded();
 	MemoryContextSwitchTo(worker->life);
 	error = CopyErrorData();
 	EmitErrorReport();
 	AbortCurrentTransaction();
 	FlushErrorState();
 	view = mr_ingest_after_error(&phase);
+	worker->aloof = worker->aloof || (slow && worker->ingest != NULL && worker->ingest->joining);
 	MemoryContextSwitchTo(worker->life);
 	close_attempt(worker);
 	RESUME_INTERRUPTS();
 
-	mr_recover(&worker->recovery, worker->slot, mr_ingest_nviews(), view, error, phase);
+	mr_recover(&worker->recovery, worker->slot, mr_ingest_nviews(), view, error, phase, slow);
 	worker->portion = Min(worker->portion, largest_portion());
 	FreeErrorData(error);
 }
@@ -679,6 +688,7 @@ mr_worker_main(Datum arg)
 	worker->life = AllocSetContextCreate(TopMemoryContext, "millrace worker", ALLOCSET_DEFAULT_SIZES);
 	worker->attempt = AllocSetContextCreate(worker->life, "millrace attempt", ALLOCSET_DEFAULT_SIZES);
 	worker->portion = PORTION_MESSAGES;
+	mr_view_limit_watch((const MrIngest *const volatile *) &worker->ingest);
 	worker->batch = AllocSetContextCreate(worker->life, "millrace batch", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{

@@ -1,0 +1,128 @@
+/*
+ * ingest/view_limit.c
+ *		How long may a view take for a batch while others wait for it?
+ *
+ * A batch is one transaction of all views of a feed, so one view whose query does not end would
+ * stop them all, whatever catches up with the feed, and who wants a lock on what the batch has
+ * locked, as DROP VIEW does.  The view is canceled when it has taken millrace.view_timeout and
+ * somebody waits; its worker then gives it a feed of its own (recover.c).  By itself a view may
+ * take as long as it likes.
+ *
+ * Whether somebody waits is asked when the time is up, and every second from then on, because
+ * they may come later.  It is the timeout's handler that looks, since nothing else runs while a query does
+ * not end.  So it takes no locks: it may see a wait that is over, or miss one until it looks
+ * again.
+ */
+#include "millrace.h"
+
+#include "ingest/view_limit.h"
+#include "miscadmin.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include <signal.h>
+
+#define ASK_AGAIN_MS		1000
+
+static TimeoutId timeout;
+static const MrIngest *const volatile *watched = NULL;
+static volatile sig_atomic_t exceeded = false;
+
+static bool
+locks_relation(const MrIngest *ingest, Oid relid)
+{
+	ListCell   *lc;
+
+	if (relid == ingest->stream->relid)
+		return true;
+	foreach(lc, ingest->views)
+	{
+		const MrView *view = ((const MrIngestView *) lfirst(lc))->view;
+
+		if (relid == view->view || relid == view->definition || relid == view->matrel || relid == view->target ||
+			relid == view->sink)
+			return true;
+	}
+	return false;
+}
+
+/* is it of what a step has locked? */
+static bool
+is_ours(const MrIngest *ingest, const LOCKTAG *tag)
+{
+	switch (tag->locktag_type)
+	{
+		case LOCKTAG_RELATION:
+			return tag->locktag_field1 == MyDatabaseId && locks_relation(ingest, tag->locktag_field2);
+		case LOCKTAG_OBJECT:	/* a feed's: who joins it wants that */
+			return tag->locktag_field1 == MyDatabaseId && tag->locktag_field3 == (Oid) ingest->feed->id;
+		case LOCKTAG_TRANSACTION:	/* a row's */
+			return tag->locktag_field1 == MyProc->xid;
+		default:
+			return false;
+	}
+}
+
+static bool
+is_awaited(const MrIngest *ingest)
+{
+	for (uint32 i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		const volatile PGPROC *proc = &ProcGlobal->allProcs[i];
+		const LOCK *lock = proc->waitLock;
+
+		if (lock != NULL && proc != MyProc && is_ours(ingest, &lock->tag))
+			return true;
+	}
+	return false;
+}
+
+static void
+on_timeout(void)
+{
+	const MrIngest *ingest = *watched;
+
+	if (mr_ingest_nviews() < 2 && (ingest == NULL || (!ingest->joining && !is_awaited(ingest))))
+		return;
+	exceeded = true;
+	QueryCancelPending = true;
+	InterruptPending = true;
+}
+
+void
+mr_view_limit_watch(const MrIngest *const volatile *ingest)
+{
+	watched = ingest;
+	timeout = RegisterTimeout(USER_TIMEOUT, on_timeout);
+}
+
+void
+mr_view_limit_begin(void)
+{
+	if (watched != NULL && mr_view_timeout > 0)
+		enable_timeout_every(timeout, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), mr_view_timeout),
+							 ASK_AGAIN_MS);
+}
+
+bool
+mr_view_limit_exceeded(void)
+{
+	bool		result;
+
+	if (watched == NULL)
+		return false;
+	disable_timeout(timeout, false);
+	result = exceeded;
+	if (exceeded)
+		QueryCancelPending = false; /* the error may have been another one */
+	exceeded = false;
+	return result;
+}
+
+void
+mr_view_limit_end(void)
+{
+	(void) mr_view_limit_exceeded();
+}

@@ -1,0 +1,72 @@
+# A view whose query takes for ever holds up nobody for long: not the other views of its stream, not
+# those that come later, and not who drops it.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use MillraceTest;
+use MillraceLoad;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main', conf => "millrace.view_timeout = 1s\nmillrace.retry_max_interval = 2s\n");
+my $sent = 0;
+
+sub query { return $node->safe_psql('postgres', $_[0]) }
+
+sub create { query("SELECT millrace.create_continuous_view('$_[0]', \$\$$_[1]\$\$)") }
+
+sub send_some
+{
+	my ($topic, $n) = @_;
+	produce($topic, 0, map { $sent++; qq({"id": $sent}) } 1 .. $n);
+}
+
+query(q{CREATE FUNCTION endless(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+	BEGIN IF $1 > 5 THEN PERFORM pg_sleep(3600); END IF; RETURN $1; END $$});
+sub mend { query(q{CREATE OR REPLACE FUNCTION endless(bigint) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT $1'}) }
+
+my $topic = create_stream($node, 'clicks', 'id bigint');
+create('bad', 'SELECT count(*) AS n, sum(endless(id)) AS s FROM clicks');
+create('good', 'SELECT count(*) AS n FROM clicks');
+send_some($topic, 5);
+wait_latest($node, $_) foreach 'bad', 'good';
+wait_for($node, q{SELECT count(*) = 1 FROM millrace.workers WHERE stream = 'clicks'::regclass});
+
+send_some($topic, 5);
+wait_for($node, q{SELECT state = 'retrying' AND last_error LIKE 'takes longer than 1000 ms%millrace.view_timeout%'
+	FROM millrace.views WHERE view = 'bad'::regclass});
+wait_latest($node, 'good');
+is(query('SELECT n FROM good'), '10', 'other views go on');
+is(query('SELECT n FROM bad'), '5', 'a batch that was canceled leaves nothing behind');
+
+# Its own worker may take as long as it likes.
+my $busy = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'millrace catch-up worker' AND wait_event = 'PgSleep'};
+wait_for($node, "SELECT EXISTS ($busy)");
+create('later', 'SELECT max(id) AS m FROM clicks');
+send_some($topic, 5);
+wait_latest($node, $_) foreach 'good', 'later';
+is(query('SELECT n, m FROM good, later'), '15|15', 'nor does it keep others from joining');
+mend();
+query("SELECT pg_terminate_backend(($busy))");
+wait_latest($node, 'bad');
+is(query('SELECT n, s FROM bad'), '15|120', 'mended, it is exact');
+
+# One that is alone with its stream
+query(q{CREATE OR REPLACE FUNCTION endless(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+	BEGIN PERFORM pg_sleep(3600); RETURN $1; END $$});
+my $alone = create_stream($node, 'alone', 'id bigint');
+create('first', 'SELECT sum(endless(id)) AS s FROM alone');
+wait_latest($node, 'first');
+send_some($alone, 3);
+my $live = q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'millrace worker' AND wait_event = 'PgSleep'};
+wait_for($node, "SELECT EXISTS ($live)");
+create('second', 'SELECT count(*) AS n FROM alone');
+wait_latest($node, 'second');
+is(query('SELECT n FROM second'), '3', 'one that comes later takes the lead');
+wait_for($node, "SELECT EXISTS ($busy)");
+query('DROP VIEW first');
+pass('who drops it waits, and then it is gone');
+
+done_testing();
