@@ -474,21 +474,32 @@ count_catch_up(void)
 	return n;
 }
 
-/* reserve a slot; -1 when it is served, must wait, or (*shortage) none is free */
+/* why not all workers run that should; *nap_ms: look again by then */
+typedef struct Lack
+{
+	long		nap_ms;
+	bool		shortage;		/* no slot is free */
+	bool		crowded;		/* enough of them catch up */
+} Lack;
+
+/* reserve a slot; -1 when it is served, must wait, or for what lack tells */
 static int
-reserve_worker(const Wanted *wanted, long *nap_ms, bool *shortage)
+reserve_worker(const Wanted *wanted, Lack *lack)
 {
 	int			result = -1;
 	TimestampTz now = GetCurrentTimestamp();
 
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
-	if (!is_served(wanted, now, nap_ms) && !mr_shmem_is_blocked(MyDatabaseId) &&
-		!(wanted->catch_up && count_catch_up() >= mr_catchup_workers))
+	if (is_served(wanted, now, &lack->nap_ms) || mr_shmem_is_blocked(MyDatabaseId))
+		result = -1;
+	else if (wanted->catch_up && count_catch_up() >= mr_catchup_workers)
+		lack->crowded = true;
+	else
 	{
 		for (int i = 0; i < mr_shared->nslots && result < 0; i++)
 			if (mr_shared->workers[i].state == MR_WORKER_FREE)
 				result = i;
-		*shortage = *shortage || result < 0;
+		lack->shortage = lack->shortage || result < 0;
 	}
 	if (result >= 0)
 	{
@@ -524,14 +535,13 @@ release_unstarted(int slot_index, const char *error, long wait_ms)
 	LWLockRelease(mr_shared->lock);
 }
 
-/* *shortage: there was no slot for it */
 static void
-start_worker(const Wanted *wanted, long *nap_ms, bool *shortage)
+start_worker(const Wanted *wanted, Lack *lack)
 {
 	BackgroundWorker worker;
 	BackgroundWorkerHandle *handle;
 	pid_t		pid;
-	int			slot = reserve_worker(wanted, nap_ms, shortage);
+	int			slot = reserve_worker(wanted, lack);
 
 	if (slot < 0)
 		return;
@@ -544,12 +554,12 @@ start_worker(const Wanted *wanted, long *nap_ms, bool *shortage)
 	if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 	{
 		release_unstarted(slot, MR_SHORTAGE, RETRY_INTERVAL_MS);
-		*shortage = true;
+		lack->shortage = true;
 	}
 	else if (WaitForBackgroundWorkerStartup(handle, &pid) == BGWH_STOPPED)
 	{
 		release_unstarted(slot, "the worker ended before it could start", RETRY_INTERVAL_MS);
-		*nap_ms = Min(*nap_ms, RETRY_INTERVAL_MS);
+		lack->nap_ms = Min(lack->nap_ms, RETRY_INTERVAL_MS);
 	}
 }
 
@@ -679,8 +689,7 @@ mr_supervisor_main(Datum arg)
 		bool		changed = take_change(index);
 		bool		extension;
 		List	   *wanted = read_wanted(context, &extension);
-		long		nap_ms = LOOK_INTERVAL_MS;
-		bool		shortage = false;
+		Lack		lack = {.nap_ms = LOOK_INTERVAL_MS};
 		ListCell   *lc;
 
 		MR_FAILPOINT("supervise-looked");
@@ -690,16 +699,17 @@ mr_supervisor_main(Datum arg)
 			proc_exit(0);
 		free_unwanted_slots(wanted);
 		foreach(lc, wanted)
-			start_worker(lfirst(lc), &nap_ms, &shortage);
-		note_shortage(&mr_shared->databases[index].shortage, shortage);
-		if (shortage)
-			nap_ms = Min(nap_ms, RETRY_INTERVAL_MS);
+			start_worker(lfirst(lc), &lack);
+		note_shortage(&mr_shared->databases[index].shortage, lack.shortage);
+		mr_shared->databases[index].crowded = lack.crowded;
+		if (lack.shortage || lack.crowded)
+			lack.nap_ms = Min(lack.nap_ms, RETRY_INTERVAL_MS);
 		if (mr_enabled)
-			mr_exchange_shadows(&nap_ms);
-		mr_local_expire(&nap_ms);
+			mr_exchange_shadows(&lack.nap_ms);
+		mr_local_expire(&lack.nap_ms);
 		MemoryContextSwitchTo(context);
 		MemoryContextReset(context);
 		pgstat_report_activity(STATE_IDLE, NULL);
-		nap(nap_ms, MR_WAIT_SUPERVISOR_MAIN);
+		nap(lack.nap_ms, MR_WAIT_SUPERVISOR_MAIN);
 	}
 }

@@ -194,6 +194,15 @@ mr_shmem_shortage(void)
 	return result;
 }
 
+bool
+mr_shmem_is_crowded(void)
+{
+	for (int i = 0; i < mr_shared->nslots; i++)
+		if (mr_shared->databases[i].database == MyDatabaseId)
+			return mr_shared->databases[i].crowded;
+	return false;
+}
+
 void
 mr_shmem_set_error(MrWorkerSlot *slot, const char *error, TimestampTz at)
 {

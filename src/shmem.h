@@ -71,6 +71,8 @@ typedef struct MrDatabaseSlot
 	bool		changed;		/* catalog changed since the supervisor looked */
 	bool		shortage;		/* not all workers that it wants can be
 								 * started: no slot is free */
+	bool		crowded;		/* nor all that are to catch up:
+								 * millrace.catchup_workers are at it */
 } MrDatabaseSlot;
 
 /* A database that some command wants for itself. */
@@ -140,6 +142,9 @@ extern void mr_shmem_probe_at_commit(void);
 
 /* is there no background worker slot free for all that should run in this database? */
 extern bool mr_shmem_shortage(void);
+
+/* are there more feeds to catch up than may at a time?  For a signal handler: takes no lock. */
+extern bool mr_shmem_is_crowded(void);
 
 /* waiting for what a stream's workers do: positions, states */
 extern ConditionVariable *mr_shmem_progress(Oid stream);

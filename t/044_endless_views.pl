@@ -69,4 +69,16 @@ wait_for($node, "SELECT EXISTS ($busy)");
 query('DROP VIEW first');
 pass('who drops it waits, and then it is gone');
 
+# Those that catch up take the places of no others for ever.
+foreach my $n (1, 2)
+{
+	create("endless_$n", 'SELECT sum(endless(id)) AS s FROM clicks');
+	wait_for($node, "SELECT count(*) = $n FROM ($busy) b");
+}
+is(query('SHOW millrace.catchup_workers'), '2', 'all places are taken');
+create('third', 'SELECT count(*) AS n FROM clicks');
+wait_latest($node, 'third');
+is(query('SELECT n FROM third'), '15', 'a third view gets one of them');
+query("DROP VIEW endless_1, endless_2");
+
 done_testing();

@@ -82,6 +82,19 @@ wait_and_retry(MrRecovery *recovery, MrWorkerSlot *slot, const char *error)
 	mr_slot_nap(slot, Min(wait, mr_retry_max_interval));
 }
 
+/* others that come and go are no reason to begin earlier */
+static void
+rest(MrWorkerSlot *slot, const char *error)
+{
+	instr_time	began;
+	long		ms = Min(REST_MS, mr_retry_max_interval);
+
+	INSTR_TIME_SET_CURRENT(began);
+	mr_slot_set_state(slot, MR_WORKER_RETRYING, error);
+	while (mr_ms_since(began) < ms)
+		mr_slot_nap(slot, ms - (long) mr_ms_since(began));
+}
+
 /*
  * A feed whose view has left others in trouble stands where they stand, and would be back with
  * them at once, only to leave again: where all views of a stream are in trouble, for ever.
@@ -89,21 +102,21 @@ wait_and_retry(MrRecovery *recovery, MrWorkerSlot *slot, const char *error)
 void
 mr_recover_rest(MrWorkerSlot *slot)
 {
-	instr_time	began;
+	MemoryContext context = CurrentMemoryContext;
 	char	   *trouble;
-	long		rest = Min(REST_MS, mr_retry_max_interval);
 
-	INSTR_TIME_SET_CURRENT(began);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	trouble = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_take_trouble(slot->feed) : NULL;
 	if (trouble != NULL)
-		mr_slot_set_state(slot, MR_WORKER_RETRYING, trouble);
+		trouble = MemoryContextStrdup(context, trouble);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	/* others that come and go are no reason to begin earlier */
-	while (trouble != NULL && mr_ms_since(began) < rest)
-		mr_slot_nap(slot, rest - (long) mr_ms_since(began));
+	MemoryContextSwitchTo(context);
+	if (trouble == NULL)
+		return;
+	rest(slot, trouble);
+	pfree(trouble);
 }
 
 /* what an owner reads in millrace.views */
@@ -159,7 +172,7 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 
 /*
  * After a view was canceled because others waited for it.  Those are views of its feed, or such as
- * cannot join it; a feed that catches up, with one view, was joining.
+ * cannot join it, or it is alone, and was joining, or has the place of a worker that others need.
  */
 static void
 part_with_slow_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view)
@@ -168,9 +181,13 @@ part_with_slow_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid vi
 								"HINT:  Mend the view's query, or raise millrace.view_timeout.", mr_view_timeout);
 
 	if (nviews > 1 || !slot->catch_up)
+	{
 		part_with_view(slot, view, text, false);
-	else
-		wait_and_retry(recovery, slot, text);
+		return;
+	}
+	/* steps of fewer messages, one of which comes to an end some time */
+	recovery->careful = CAREFUL_STEPS;
+	rest(slot, text);
 }
 
 void

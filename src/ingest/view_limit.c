@@ -4,7 +4,7 @@
  *
  * A batch is one transaction of all views of a feed, so one view whose query does not end would
  * stop them all, whatever catches up with the feed, and who wants a lock on what the batch has
- * locked, as DROP VIEW does.  The view is canceled when it has taken millrace.view_timeout and
+ * locked, as DROP VIEW does; and those that catch up are so many at a time.  The view is canceled when it has taken millrace.view_timeout and
  * somebody waits; its worker then gives it a feed of its own (recover.c).  By itself a view may
  * take as long as it likes.
  *
@@ -17,6 +17,7 @@
 
 #include "ingest/view_limit.h"
 #include "miscadmin.h"
+#include "shmem.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/timeout.h"
@@ -79,12 +80,24 @@ is_awaited(const MrIngest *ingest)
 	return false;
 }
 
-static void
-on_timeout(void)
+/* does somebody wait for the step at hand, or, as it catches up, for the place of its worker? */
+static bool
+others_wait(void)
 {
 	const MrIngest *ingest = *watched;
 
-	if (mr_ingest_nviews() < 2 && (ingest == NULL || (!ingest->joining && !is_awaited(ingest))))
+	if (mr_ingest_nviews() > 1)
+		return true;
+	if (ingest == NULL)
+		return false;
+	return ingest->joining || is_awaited(ingest) ||
+		(!ingest->feed->live && !ingest->feed->apart && mr_shmem_is_crowded());
+}
+
+static void
+on_timeout(void)
+{
+	if (!others_wait())
 		return;
 	exceeded = true;
 	QueryCancelPending = true;

@@ -60,6 +60,9 @@
 								 * depend on how many messages it takes */
 #define JOIN_MS				1000	/* a step that holds up the live feed
 									 * should not take longer */
+#define SLOW_PORTIONS		8	/* so much smaller, but not smaller than this,
+								 * after a step that took too long */
+#define SMALL_PORTION		100
 #define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that
 								 * far */
 
@@ -669,6 +672,8 @@ recover(MrWorker *worker)
 
 	mr_recover(&worker->recovery, worker->slot, mr_ingest_nviews(), view, error, phase, slow);
 	worker->portion = Min(worker->portion, largest_portion());
+	if (slow && worker->recovery.careful > 0)
+		worker->portion = Max(worker->portion / SLOW_PORTIONS, SMALL_PORTION);
 	FreeErrorData(error);
 }
 
