@@ -136,6 +136,17 @@ create_views('backlog', 'small_');
 all_same('small_', 'in 1 MB');
 setting('millrace.batch_memory', "'128MB'");
 
+# A transaction takes no more messages than it may, though there is room for them in a portion.
+setting('millrace.batch_messages', 60000);
+create_stream($node, 'many_ids', 'id integer');
+$node->safe_psql('postgres', q{INSERT INTO many_ids SELECT generate_series(1, 250000);
+	SELECT millrace.create_continuous_view('ids', 'SELECT id FROM many_ids')});
+wait_latest($node, 'ids');
+is($node->safe_psql('postgres', 'SELECT count(DISTINCT id) FROM ids'), '250000', 'all of a backlog is taken');
+cmp_ok($node->safe_psql('postgres', 'SELECT max(n) FROM (SELECT count(*) AS n FROM ids_mrel GROUP BY xmin) t'), '<=', 60000,
+	'by no more messages at a time than batch_messages');
+setting('millrace.batch_messages', 1000000);
+
 # The executor's way, into the same matrels.
 setting('millrace.executor_aggregation', 'on');
 feed(2000, 'direct');

@@ -78,7 +78,7 @@ typedef struct MrWorker
 	int			nmessages;
 	int			capacity;
 	Size		memory;			/* held by messages, roughly */
-	int64		taken;			/* messages of this step */
+	int64		taken;			/* messages that the step at hand was given */
 	TimestampTz last_commit;
 	double		last_step_ms;
 	int64		last_step_messages;
@@ -122,6 +122,7 @@ close_attempt(MrWorker *worker)
 	worker->consumer = NULL;
 	worker->messages = NULL;
 	worker->nmessages = 0;
+	worker->memory = 0;
 	worker->capacity = 0;
 	worker->partitions.n = 0;
 	worker->partitions.fewer_since = 0;
@@ -202,11 +203,18 @@ has_backlog(MrWorker *worker)
 	return behind > worker->nmessages;
 }
 
+/* messages that may be in hand: a portion, or what the step may take besides former ones */
+static int
+most_in_hand(const MrWorker *worker)
+{
+	return (int) Max(Min(mr_batch_messages - worker->taken, worker->portion), 0);
+}
+
 /* enough messages in hand to begin a step; it takes more if there are more */
 static bool
 portion_full(const MrWorker *worker)
 {
-	return worker->nmessages >= Min(mr_batch_messages, worker->portion) ||
+	return worker->nmessages >= most_in_hand(worker) ||
 		worker->memory >= (Size) mr_batch_memory * 1024 / 4;
 }
 
@@ -240,7 +248,7 @@ time_left(MrWorker *worker, bool queue_empty)
 static int
 poll_once(MrWorker *worker, long timeout)
 {
-	int			room = Min(POLL_CHUNK, Min(mr_batch_messages, worker->portion) - worker->nmessages);
+	int			room = Min(POLL_CHUNK, most_in_hand(worker) - worker->nmessages);
 	int			n;
 
 	make_room(worker, room);
@@ -257,6 +265,7 @@ collect(MrWorker *worker)
 {
 	long		timeout = IDLE_WAIT_MS;
 
+	worker->taken = 0;
 	report_phase(worker, "waiting for messages", STATE_IDLE);
 	for (;;)
 	{
