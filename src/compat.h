@@ -66,6 +66,21 @@
 							NIL, (rel)->lateral_relids, NULL, NIL)
 #endif
 
+/* every bit of the result depends on all of the argument; needs common/hashfn.h */
+#if PG_VERSION_NUM >= 170000
+#define mr_hash_mix(hash)	murmurhash64(hash)
+#else
+static inline uint64
+mr_hash_mix(uint64 hash)
+{
+	hash ^= hash >> 33;
+	hash *= UINT64CONST(0xff51afd7ed558ccd);
+	hash ^= hash >> 33;
+	hash *= UINT64CONST(0xc4ceb9fe1a85ec53);
+	return hash ^ (hash >> 33);
+}
+#endif
+
 /* a small number that no other live process has; needs storage/proc.h */
 #if PG_VERSION_NUM >= 170000
 #define mr_process_number()		((int) MyProcNumber)

@@ -91,6 +91,35 @@ is(sql(q{SELECT j FROM each WHERE id = 7}), '{"same": 40000}', 'in jsonb as well
 is(sql(q{SELECT nested FROM each WHERE id = 8}), 'end', 'at the end of a path');
 is(sql(q{SELECT t FROM each WHERE id = 10}), 'by an escape', 'a name with an escape is the name');
 
+# Keys of groups, and values that are counted, which all hash alike to whoever knows the hash:
+# with no random number the former are folded to the same 32 bits, and the latter are the same to
+# the server's own hash function.
+my %keys = (ordinary => 'i::bigint', crafted => '((i::bigint << 32) | (i # 12345)) - 5305509591434766563', folded => '(i::bigint << 32) | i');
+my %hashed = (groups => 'SELECT k, count(*) AS n FROM %s GROUP BY k',
+	counters => 'SELECT jsonb_array_length(millrace.topk(k, 10000)) AS n, count(*) AS m FROM %s');
+
+sub time_to_aggregate
+{
+	my ($view, $keys) = @_;
+	my $stream = "${view}_of_$keys";
+	create_stream($node, $stream, 'k bigint');
+	sql("INSERT INTO $stream SELECT $keys{$keys} FROM generate_series(1, 100000) i;
+		SELECT millrace.create_continuous_view('${stream}_view', '" . sprintf($hashed{$view}, $stream) . q{')});
+	wait_latest($node, "${stream}_view");
+	is(sql("SELECT sum(n) = CASE count(*) WHEN 1 THEN 10000 ELSE 100000 END FROM ${stream}_view"), 't', "$stream: all are there");
+	return sql("SELECT sum(aggregate_ms) FROM millrace.workers WHERE stream = '$stream'::regclass");
+}
+
+my %ordinary;
+foreach ([ 'groups', 'crafted' ], [ 'groups', 'folded' ], [ 'counters', 'folded' ])
+{
+	my ($view, $keys) = @$_;
+	my $ordinary = $ordinary{$view} //= time_to_aggregate($view, 'ordinary');
+	my $time = time_to_aggregate($view, $keys);
+	note("$view: $time ms with $keys keys, $ordinary ms with ordinary ones");
+	cmp_ok($time, '<', 10 * ($ordinary + 50), "$view: $keys keys take no longer than others");
+}
+
 # --- characters -----------------------------------------------------------------
 
 my %sequences = (

@@ -16,6 +16,11 @@
  * Between two reductions m further values find room, so a reduction is paid for by m rows.  A
  * state that is written is reduced.
  *
+ * Where a counter lies in the table of a state in memory begins with a random number of that
+ * state's own, so that nobody can choose values that all lie at one place.  The hash that is
+ * stored beside a value cannot; where the server's hash function gives different values the
+ * same, as it folds integers of 64 bits to 32, the values themselves are taken.
+ *
  * Bytes: version, k, error, number of values, OID of their type, counters and values.
  */
 #include "millrace.h"
@@ -24,6 +29,8 @@
 #include "aggregate/histogram.h"
 #include "aggregate/sketch.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "common/pg_prng.h"
 #include "libpq/pqformat.h"
 #include "nodes/makefuncs.h"
 #include "utils/fmgroids.h"
@@ -55,6 +62,7 @@ typedef struct TopK
 	Counter    *counters;
 	int		   *table;			/* places of counters, open addressing */
 	uint32		mask;
+	uint64		seed;			/* of where they lie */
 	Size		memory;			/* of values */
 } TopK;
 
@@ -87,13 +95,25 @@ create(int k, const MrRowType *row, Oid collation, MemoryContext context)
 	topk->row = row;
 	topk->collation = collation;
 	topk->context = context;
+	topk->seed = pg_prng_uint64(&pg_global_prng_state);
 	return topk;
+}
+
+/* where the search for a value begins */
+static inline uint32
+place_of(const TopK *topk, uint64 hash, Datum value)
+{
+	const MrValueType *type = value_type(topk);
+
+	if (type->exact && type->entry->typbyval && type->entry->typlen == sizeof(Datum))
+		hash = (uint64) value;
+	return mr_hash_mix(hash ^ topk->seed) & topk->mask;
 }
 
 static void
 enter(TopK *topk, int number)
 {
-	uint32		at = topk->counters[number].hash & topk->mask;
+	uint32		at = place_of(topk, topk->counters[number].hash, topk->counters[number].value);
 
 	while (topk->table[at] != FREE)
 		at = (at + 1) & topk->mask;
@@ -138,7 +158,7 @@ find(const TopK *topk, uint64 hash, Datum value)
 {
 	if (topk->table == NULL)
 		return NULL;
-	for (uint32 at = hash & topk->mask; topk->table[at] != FREE; at = (at + 1) & topk->mask)
+	for (uint32 at = place_of(topk, hash, value); topk->table[at] != FREE; at = (at + 1) & topk->mask)
 	{
 		Counter    *counter = &topk->counters[topk->table[at]];
 

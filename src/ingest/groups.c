@@ -9,6 +9,12 @@
  * timestamps, text under a deterministic collation …) are hashed and compared without a
  * function call, all others by their type's own functions.
  *
+ * Whoever writes messages chooses the keys, and must not be able to choose some that all
+ * hash alike: a table's hashes begin with a random number of its own, and each key is mixed
+ * in by a mixer of all 64 bits.  What cannot be helped is a type's own hash function that
+ * gives different keys the same hash whatever the seed: the server's fold 64 bits to 32 in
+ * intervals, and in arrays, ranges and rows of integers or times.
+ *
  * Memory: groups, with all that states and copied keys point to, live in one context.  A
  * key that points into the batch stays there.  The table itself is an array of hashes and
  * pointers, at most three quarters full, linear probing.
@@ -19,6 +25,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
+#include "common/pg_prng.h"
 #include "executor/executor.h"
 #include "ingest/groups.h"
 #include "utils/datum.h"
@@ -77,6 +84,7 @@ struct MrGroups
 {
 	int			nkeys;
 	Key		   *keys;
+	uint64		seed;			/* of the hashes */
 	int			ncolumns;
 	int			nstates;
 	MrTransition **transitions;
@@ -112,6 +120,7 @@ is_bitwise(Oid type, Oid collation)
 		case TIMEOID:
 		case TIMESTAMPOID:
 		case TIMESTAMPTZOID:
+		case CASHOID:
 		case BYTEAOID:
 			return true;
 		case TEXTOID:
@@ -149,11 +158,12 @@ static void
 init_key(MrGroups *groups, Key *key, const MrMatrelColumn *column)
 {
 	TypeCacheEntry *type = key_type(column->type);
+	bool		bitwise = is_bitwise(getBaseType(column->type), column->collation);
 
 	key->byval = type->typbyval;
 	key->len = type->typlen;
 	key->collation = column->collation;
-	key->kind = !is_bitwise(column->type, column->collation) ? KEY_BY_FUNCTION :
+	key->kind = !bitwise ? KEY_BY_FUNCTION :
 		type->typbyval ? KEY_BY_VALUE : KEY_BYTES;
 	if (key->kind == KEY_BY_FUNCTION)
 	{
@@ -168,7 +178,7 @@ init_key(MrGroups *groups, Key *key, const MrMatrelColumn *column)
 }
 
 static uint64
-hash_key(Key *key, Datum value)
+hash_key(Key *key, Datum value, uint64 seed)
 {
 	switch (key->kind)
 	{
@@ -176,11 +186,11 @@ hash_key(Key *key, Datum value)
 			return (uint64) value;
 		case KEY_BYTES:
 			return hash_bytes_extended((unsigned char *) VARDATA_ANY(DatumGetPointer(value)),
-									   VARSIZE_ANY_EXHDR(DatumGetPointer(value)), 0);
+									   VARSIZE_ANY_EXHDR(DatumGetPointer(value)), seed);
 		case KEY_BY_FUNCTION:
 			break;
 	}
-	return DatumGetUInt64(FunctionCall2Coll(&key->hash, key->collation, value, Int64GetDatum(0)));
+	return DatumGetUInt64(FunctionCall2Coll(&key->hash, key->collation, value, UInt64GetDatum(seed)));
 }
 
 static bool
@@ -270,6 +280,7 @@ mr_groups_create(const List *columns, int nkeys, MrTransition **transitions, Exp
 	groups->ncolumns = list_length(columns);
 	groups->nstates = groups->ncolumns - nkeys;
 	groups->transitions = transitions;
+	groups->seed = pg_prng_uint64(&pg_global_prng_state);
 	groups->keys = palloc0(sizeof(Key) * (nkeys + 1));
 	for (int i = 0; i < nkeys; i++)
 		init_key(groups, &groups->keys[i], list_nth(columns, i));
@@ -338,19 +349,18 @@ grow_table(MrGroups *groups)
 static void
 hash_block(MrGroups *groups, int n, Datum *const *keys, bool *const *isnull, uint64 *hashes)
 {
-	memset(hashes, 0, sizeof(uint64) * n);
+	for (int row = 0; row < n; row++)
+		hashes[row] = groups->seed;
 	for (int k = 0; k < groups->nkeys; k++)
 		for (int row = 0; row < n; row++)
-			hashes[row] = hash_combine64(hashes[row], isnull[k][row] ? NULL_HASH :
-										 hash_key(&groups->keys[k], keys[k][row]));
-	for (int row = 0; row < n; row++)
-	{
-		/* the low bits choose the entry, and integers differ in few of theirs */
-		uint32		low = murmurhash32((uint32) (hashes[row] ^ (hashes[row] >> 32)));
+		{
+			uint64		hash = isnull[k][row] ? NULL_HASH :
+			hash_key(&groups->keys[k], keys[k][row], groups->seed);
 
-		hashes[row] = (hashes[row] & ~UINT64CONST(0xffffffff)) | low;
+			hashes[row] = mr_hash_mix(hashes[row] ^ hash);
+		}
+	for (int row = 0; row < n; row++)
 		__builtin_prefetch(&groups->entries[hashes[row] & groups->mask]);
-	}
 }
 
 static bool
