@@ -176,4 +176,48 @@ is($node->safe_psql('postgres', q{SELECT last_error FROM millrace.views WHERE vi
 wait_latest($node, 'healthy');
 is($node->safe_psql('postgres', 'SELECT * FROM healthy'), '101|5151', 'the other view as well');
 
+# Nor is the limit on messages that cannot be decoded softened by good ones that come with them, before or after.
+my $mixed = create_stream($node, 'mixed', 'id integer');
+produce($mixed, 0, (map { qq({"id": $_}) } 1 .. 20), 'junk', map { qq({"id": $_}) } 21 .. 40);
+create('mixed_view', 'SELECT count(*) AS n, sum(id) AS ids FROM mixed');
+wait_state($node, 'stream', 'mixed', 'stopped');
+is($node->safe_psql('postgres', 'SELECT * FROM mixed_view'), '20|210', 'with a limit of 0 the first one stops the stream');
+like($node->safe_psql('postgres', q{SELECT last_error FROM millrace.streams WHERE stream = 'mixed'::regclass}),
+	qr/by more than 0: partition 0, offset 20: /, 'which says so');
+
+# One is one, however many ways of decoding reject it.
+sub create_dated
+{
+	my ($on_error) = @_;
+	my $stream = "dated_$on_error";
+	my $topic = create_stream($node, $stream, 'id integer, d date', options => { on_error => $on_error });
+	produce($topic, 0, map({ qq({"id": $_, "d": "2025-01-01"}) } 1 .. 10), map({ qq({"id": 0, "d": "$_"}) } '13/01/2025', '01/13/2025', 'never'),
+		map { qq({"id": $_, "d": "2025-01-02"}) } 11 .. 20);
+	$node->safe_psql('postgres', 'BEGIN;' . join(' ', map { qq{SET LOCAL DateStyle = 'ISO, $_';
+		SELECT millrace.create_continuous_view('${stream}_$_', 'SELECT count(*) AS n, sum(id) AS ids, max(d) AS d FROM $stream');} } 'DMY', 'MDY') . 'COMMIT');
+}
+
+sub dead_letter_limit
+{
+	my ($limit) = @_;
+	$node->append_conf('postgresql.conf', "millrace.dead_letter_limit = $limit");
+	$node->reload;
+}
+
+my $letters = q{SELECT string_agg(message_offset::text, ',' ORDER BY message_offset) FROM millrace.dead_letters WHERE stream = 'dated_dead_letter'::regclass};
+dead_letter_limit(2);
+create_dated('dead_letter');
+wait_state($node, 'stream', 'dated_dead_letter', 'stopped');
+is($node->safe_psql('postgres', $letters), '10,11', 'the stream stops before the message that exceeds the limit');
+is($node->safe_psql('postgres', "SELECT n FROM dated_dead_letter_$_"), '10', "... for $_") foreach 'DMY', 'MDY';
+$node->safe_psql('postgres', q{SELECT millrace.activate('dated_dead_letter')});
+wait_latest($node, "dated_dead_letter_$_") foreach 'DMY', 'MDY';
+is($node->safe_psql('postgres', $letters), '10,11,12', 'activate() counts anew');
+is($node->safe_psql('postgres', "SELECT * FROM dated_dead_letter_$_"), '20|210|2025-01-02', "... for $_") foreach 'DMY', 'MDY';
+dead_letter_limit(3);
+create_dated('skip');
+wait_latest($node, "dated_skip_$_") foreach 'DMY', 'MDY';
+is($node->safe_psql('postgres', q{SELECT skipped, dead_letters FROM millrace.streams WHERE stream = 'dated_skip'::regclass}), '3|0',
+	'each one is skipped once');
+
 done_testing();

@@ -5,7 +5,8 @@
  * Messages come in portions, and are given back to the consumer when they have been decoded:
  * rows take a fraction of their memory, and the more messages go into one merge the better.
  * A message that cannot be decoded under one profile is taken out of the others, and goes
- * to the dead letters with its portion, while its bytes are still there.
+ * to the dead letters with its portion, while its bytes are still there.  However many
+ * profiles reject it, it is one message.
  */
 #include "millrace.h"
 
@@ -133,79 +134,95 @@ mr_intake_decode(MrIngest *ingest, MrMessage *messages, int n)
 
 /* ---------- rejects ---------- */
 
-/* the first message that any profile rejected, in the order of arrival; n: none */
-static int
-first_rejected(const MrIngest *ingest, int n, const MrReject **reject)
+/* by message, of n: why it cannot be decoded, or NULL; NULL altogether when all can be */
+static const MrReject **
+list_rejects(const MrIngest *ingest, int n)
 {
+	const MrReject **rejects = NULL;
 	ListCell   *lc;
 
 	foreach(lc, ingest->profiles)
 	{
-		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
+		const MrBatch *batch = ((MrProfile *) lfirst(lc))->batch;
 
+		if (batch->nrejected > 0 && rejects == NULL)
+			rejects = palloc0(sizeof(MrReject *) * n);
 		for (int i = 0; i < batch->nrejected; i++)
-			if (batch->rejected[i].message < n)
-			{
-				n = batch->rejected[i].message;
-				*reject = &batch->rejected[i].reject;
-			}
+			if (rejects[batch->rejected[i].message] == NULL)
+				rejects[batch->rejected[i].message] = &batch->rejected[i].reject;
+	}
+	return rejects;
+}
+
+/* on_error = stop: the first message that cannot be decoded; n: none */
+static int
+find_first(const MrReject **rejects, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (rejects[i] != NULL)
+			return i;
+	return n;
+}
+
+/*
+ * The message with which those that cannot be decoded become too many, counting in the order
+ * of arrival; n: none.  Excess rises with every one of them and falls with every other one,
+ * never below zero; it is counted up to that message.
+ */
+static int
+find_storm(MrIngest *ingest, const MrReject **rejects, int n)
+{
+	for (int i = 0; i < n; i++)
+	{
+		if (rejects[i] == NULL)
+			ingest->new_excess = Max(ingest->new_excess - 1, 0);
+		else if (mr_dead_letter_limit >= 0 && ingest->new_excess >= mr_dead_letter_limit)
+			return i;
+		else
+			ingest->new_excess++;
 	}
 	return n;
 }
 
-/* the batch ends before the first bad message, and the feed stops, for what and that reason */
-static bool
-cut_at_reject(MrIngest *ingest, MrMessage *messages, int *n, const char *what)
+/* the portion ends before a message, and the feed stops, for what and that message's reason */
+static void
+stop_before(MrIngest *ingest, const MrMessage *message, int at, const char *what, const MrReject *reject)
 {
-	const MrReject *reject = NULL;
-	int			first = first_rejected(ingest, *n, &reject);
 	ListCell   *lc;
 
-	if (reject == NULL)
-		return false;
-	mr_intake_stop(ingest, psprintf("%spartition %d, offset %lld: %s", what, messages[first].partition,
-									(long long) messages[first].offset, reject->text));
+	mr_intake_stop(ingest, psprintf("%spartition %d, offset %lld: %s", what, message->partition,
+									(long long) message->offset, reject->text));
 	foreach(lc, ingest->profiles)
 	{
 		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
 
-		while (batch->nrows > batch->first_row && batch->message[batch->nrows - 1] >= first)
+		while (batch->nrows > batch->first_row && batch->message[batch->nrows - 1] >= at)
 			batch->nrows--;
-		batch->nrejected = 0;
 	}
-	*n = first;
-	return true;
-}
-
-static void
-count_excess(MrIngest *ingest, int n, int nrejected)
-{
-	ingest->new_excess = Max(ingest->new_excess - (n - nrejected) + nrejected, 0);
-	if (mr_dead_letter_limit < 0)
-		ingest->new_excess = 0;
 }
 
 /*
- * When there are too many among n messages that cannot be decoded, with those before: stops
- * the stream before the first one, with *n as the number of messages before it.
+ * Does one of n messages stop the stream, because of on_error or of a storm?  If so *n is the
+ * number of those before it.
  */
 static bool
-stop_at_storm(MrIngest *ingest, MrMessage *messages, int *n)
+stop_at_reject(MrIngest *ingest, const MrMessage *messages, int *n, const MrReject **rejects)
 {
-	int64		before = ingest->new_excess;
-	int			nrejected = 0;
-	ListCell   *lc;
+	const char *what = "";
+	int			at;
 
-	foreach(lc, ingest->profiles)
-		nrejected = Max(nrejected, ((MrProfile *) lfirst(lc))->batch->nrejected);
-	count_excess(ingest, *n, nrejected);
-	if (mr_dead_letter_limit < 0 || ingest->new_excess <= mr_dead_letter_limit ||
-		!cut_at_reject(ingest, messages, n,
-					   psprintf("messages that cannot be decoded outnumber the others by more than %d: ",
-								mr_dead_letter_limit)))
+	if (ingest->stream->on_error == MR_ON_ERROR_STOP)
+		at = find_first(rejects, *n);
+	else
+	{
+		at = find_storm(ingest, rejects, *n);
+		what = psprintf("messages that cannot be decoded outnumber the others by more than %d: ",
+						mr_dead_letter_limit);
+	}
+	if (at == *n)
 		return false;
-	ingest->new_excess = before;
-	count_excess(ingest, *n, 0);
+	stop_before(ingest, &messages[at], at, what, rejects[at]);
+	*n = at;
 	return true;
 }
 
@@ -278,33 +295,27 @@ mr_intake_stop(MrIngest *ingest, const char *error)
 	mr_catalog_changed();
 }
 
-static void
-record_rejects(MrIngest *ingest)
-{
-	ListCell   *lc;
-
-	foreach(lc, ingest->profiles)
-	{
-		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
-
-		for (int i = 0; i < batch->nrejected; i++)
-			mr_intake_record(ingest, NULL, &batch->messages[batch->rejected[i].message],
-							 &batch->rejected[i].reject);
-	}
-}
-
 bool
 mr_intake_append(MrIngest *ingest, MrMessage *messages, int n)
 {
-	bool		stopped;
+	const MrReject **rejects;
+	bool		stopped = false;
 
 	mr_intake_decode(ingest, messages, n);
 	MR_FAILPOINT("step-decoded");
-	if (ingest->stream->on_error == MR_ON_ERROR_STOP)
-		stopped = cut_at_reject(ingest, messages, &n, "");
+	rejects = list_rejects(ingest, n);
+	if (rejects == NULL)
+		ingest->new_excess = Max(ingest->new_excess - n, 0);
 	else
-		stopped = stop_at_storm(ingest, messages, &n);
-	record_rejects(ingest);
+	{
+		stopped = stop_at_reject(ingest, messages, &n, rejects);
+		for (int i = 0; i < n; i++)
+			if (rejects[i] != NULL)
+				mr_intake_record(ingest, NULL, &messages[i], rejects[i]);
+		pfree(rejects);
+	}
+	if (mr_dead_letter_limit < 0)
+		ingest->new_excess = 0;
 	MR_FAILPOINT("reject-recorded");
 	mr_offsets_count(ingest->offsets, messages, n);
 	return stopped;

@@ -18,8 +18,8 @@ extern void mr_intake_decode(MrIngest *ingest, MrMessage *messages, int n);
 
 /*
  * Decode messages into further rows, record those that cannot be, and count them all in the
- * offsets.  True when one of them stops the stream (on_error = stop): it and those behind
- * it were left out.
+ * offsets.  True when one of them stops the stream (on_error = stop, or one too many that
+ * cannot be decoded): it and those behind it were left out.
  */
 extern bool mr_intake_append(MrIngest *ingest, MrMessage *messages, int n);
 
