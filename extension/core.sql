@@ -362,7 +362,7 @@ COMMENT ON FUNCTION millrace.wait_for_offset(regclass, integer, bigint, interval
 CREATE FUNCTION millrace.replay(stream regclass, filter text DEFAULT NULL) RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_replay';
 COMMENT ON FUNCTION millrace.replay(regclass, text)
-  IS 'feeds dead letters of a stream once more, each exactly once into the views that miss it; filter: a condition over millrace.dead_letters. Returns how many succeeded';
+  IS 'feeds dead letters of a stream once more, each exactly once into the views that miss it, or those of one view into that; filter: a condition over millrace.dead_letters. Returns how many succeeded';
 
 CREATE FUNCTION millrace.explain_view(view regclass) RETURNS SETOF text
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'mr_explain_view';

@@ -276,6 +276,18 @@ mr_dead_letter_delete(int64 id)
 }
 
 void
+mr_dead_letter_fed(int64 id, const List *views)
+{
+	Oid			types[] = {INT8OID, OIDARRAYOID};
+	Datum		values[] = {Int64GetDatum(id), oid_array(views)};
+
+	run_alone("UPDATE millrace.dead_letter"
+			  " SET missed = ARRAY(SELECT unnest(missed) EXCEPT SELECT unnest($2::regclass[]))"
+			  " WHERE id = $1", 2, types, values);
+	run_alone("DELETE FROM millrace.dead_letter WHERE id = $1 AND missed = '{}'", 1, types, values);
+}
+
+void
 mr_dead_letter_forget(Oid view)
 {
 	Oid			types[] = {OIDOID};

@@ -42,6 +42,9 @@ extern void mr_dead_letter_update(int64 id, const MrReject *reject);
 extern void mr_dead_letter_narrow(int64 id, Oid view, const MrReject *reject);
 extern void mr_dead_letter_delete(int64 id);
 
+/* a letter of no view in particular is not missing to these (of Oid) any more; to nobody: it goes */
+extern void mr_dead_letter_fed(int64 id, const List *views);
+
 /* a view begins anew: nothing that it has missed is missing any more */
 extern void mr_dead_letter_forget(Oid view);
 

@@ -8,6 +8,9 @@
  * again stays, with the new error.  So whatever happens to the session, a message is either
  * a dead letter of a view or counted in it, and never both.
  *
+ * Given a view instead of a stream, it feeds that view alone (and its shadow); a letter of no
+ * view in particular stays for the others that miss it.
+ *
  * Where the views' feeds stand does not matter: a letter lies behind all positions of the
  * views that miss it.  So views that are paused, failed or catching up take their letters
  * as well, and no feed is locked.
@@ -23,6 +26,7 @@
  */
 #include "millrace.h"
 
+#include "catalog_feed.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "failpoint.h"
@@ -51,6 +55,7 @@ PG_FUNCTION_INFO_V1(mr_replay);
 typedef struct Replay
 {
 	MrIngest   *ingest;
+	bool		all;			/* are all views fed that miss a letter? */
 	int			n;
 	MrLetter	letters[LETTERS_AT_A_TIME];
 	bool		wanted[LETTERS_AT_A_TIME];	/* by a view that is still there */
@@ -110,9 +115,12 @@ check_filter(char *filter)
 				 errhint("Give a condition over the columns of millrace.dead_letters, for example view = 'v'::regclass.")));
 }
 
-/* ids of the letters that the caller can see and means: int8 array, or (Datum) 0 for none */
+/*
+ * Ids of the letters of the stream (view: of those that this view misses) that the caller can
+ * see and means: int8 array, or (Datum) 0 for none.
+ */
 static Datum
-select_letters(Oid stream, const char *filter)
+select_letters(Oid stream, Oid view, const char *filter)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	StringInfoData sql;
@@ -122,6 +130,10 @@ select_letters(Oid stream, const char *filter)
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT pg_catalog.array_agg(id ORDER BY id) FROM millrace.dead_letters"
 					 " WHERE stream OPERATOR(pg_catalog.=) %u::pg_catalog.oid", stream);
+	if (OidIsValid(view))
+		appendStringInfo(&sql, " AND (view OPERATOR(pg_catalog.=) %u::pg_catalog.oid"
+						 " OR %u::pg_catalog.oid OPERATOR(pg_catalog.=) ANY (missed::pg_catalog.oid[]))",
+						 view, view);
 	if (filter != NULL)
 		appendStringInfo(&sql, " AND (\n%s\n)", filter);
 	SPI_connect();
@@ -157,16 +169,19 @@ lock_view(Oid relid)
 	return view != NULL && get_rel_name(view->target) != NULL ? view : NULL;
 }
 
+/* only: leave out all others; NIL: none */
 static List *
-lock_views(const List *relids)
+lock_views(const List *relids, const List *only)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
 
 	foreach(lc, relids)
 	{
-		MrView	   *view = lock_view(lfirst_oid(lc));
+		MrView	   *view = NULL;
 
+		if (only == NIL || list_member_oid(only, lfirst_oid(lc)))
+			view = lock_view(lfirst_oid(lc));
 		if (view != NULL)
 			result = lappend(result, view);
 	}
@@ -243,6 +258,24 @@ feed_view(Replay *replay, MrIngestView *view)
 	view->rows_out = 0;
 }
 
+/* a letter that has been fed */
+static void
+forget_letter(Replay *replay, const MrLetter *letter)
+{
+	List	   *fed = NIL;
+	ListCell   *lc;
+
+	if (replay->all || OidIsValid(letter->view))
+		mr_dead_letter_delete(letter->id);
+	else
+	{
+		foreach(lc, replay->ingest->views)
+			fed = lappend_oid(fed, ((const MrIngestView *) lfirst(lc))->view->view);
+		mr_dead_letter_fed(letter->id, fed);
+	}
+	MR_FAILPOINT("replay-letter-deleted");
+}
+
 /* decode, feed, and forget what succeeded */
 static void
 replay_in_hand(Replay *replay)
@@ -268,13 +301,12 @@ replay_in_hand(Replay *replay)
 			(replay->failed[i] && OidIsValid(replay->letters[i].view)))
 			continue;
 		replay->succeeded += !replay->failed[i];
-		mr_dead_letter_delete(replay->letters[i].id);
-		MR_FAILPOINT("replay-letter-deleted");
+		forget_letter(replay, &replay->letters[i]);
 	}
 }
 
 static int64
-replay_all(MrIngest *ingest, Datum ids)
+replay_all(MrIngest *ingest, Datum ids, bool all)
 {
 	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "millrace replay",
 												ALLOCSET_DEFAULT_SIZES);
@@ -283,6 +315,7 @@ replay_all(MrIngest *ingest, Datum ids)
 	int64		after = 0;
 
 	replay->ingest = ingest;
+	replay->all = all;
 	while ((replay->n = mr_dead_letter_lock(ingest->stream->relid, ids, after, LETTERS_AT_A_TIME,
 											replay->letters)) > 0)
 	{
@@ -297,13 +330,13 @@ replay_all(MrIngest *ingest, Datum ids)
 
 /* whatever happens, nothing that is opened here may be used afterwards */
 static int64
-replay_into(Oid stream, List *views, Datum ids)
+replay_into(Oid stream, List *views, Datum ids, bool all)
 {
 	volatile int64 result = 0;
 
 	PG_TRY();
 	{
-		result = replay_all(mr_ingest_open_views(stream, views), ids);
+		result = replay_all(mr_ingest_open_views(stream, views), ids, all);
 	}
 	PG_CATCH();
 	{
@@ -336,18 +369,48 @@ check_deferred(const List *views)
 	}
 }
 
-/* with everything selected: lock, open, feed */
+/* with everything selected: lock, open, feed; only: these views (of Oid), NIL: all */
 static int64
-replay_letters(Oid stream, Datum ids)
+replay_letters(Oid stream, Datum ids, List *only)
 {
 	List	   *views;
 
 	LockRelationOid(stream, AccessShareLock);
 	mr_dead_letter_lock_stream(stream);
-	views = lock_views(mr_dead_letter_views(stream, ids));
+	views = lock_views(mr_dead_letter_views(stream, ids), only);
 	check_deferred(views);
 	MR_FAILPOINT("replay-locked");
-	return views == NIL ? 0 : replay_into(stream, views, ids);
+	return views == NIL ? 0 : replay_into(stream, views, ids, only == NIL);
+}
+
+/* the stream that a view reads */
+static Oid
+stream_of(const MrView *view)
+{
+	List	   *feeds = mr_catalog_streams_of_view(view->view);
+
+	if (feeds == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("continuous %s \"%s\" reads no topic", view->kind, get_rel_name(view->target)),
+				 errdetail("Only messages of a topic can become dead letters.")));
+	if (list_length(feeds) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("continuous %s \"%s\" reads several streams", view->kind, get_rel_name(view->target)),
+				 errhint("Give one of the streams, and a filter over the columns view and missed of millrace.dead_letters.")));
+	return ((const MrFeed *) linitial(feeds))->stream;
+}
+
+static List *
+oids_of(const List *views)
+{
+	List	   *result = NIL;
+	ListCell   *lc;
+
+	foreach(lc, views)
+		result = lappend_oid(result, ((const MrView *) lfirst(lc))->view);
+	return result;
 }
 
 Datum
@@ -356,16 +419,12 @@ mr_replay(PG_FUNCTION_ARGS)
 	Oid			relid = mr_target_relation(fcinfo);
 	bool		is_stream;
 	char	   *filter = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	List	   *views = mr_target_views(relid, &is_stream);
+	Oid			stream;
 	Datum		ids;
 
-	(void) mr_target_views(relid, &is_stream);
-	if (!is_stream)
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("\"%s\" is not a stream", get_rel_name(relid)),
-				 errhint("For one view's dead letters, give its stream and the filter view = '%s'::regclass.",
-						 get_rel_name(relid))));
 	mr_target_require_owner(relid);
+	stream = is_stream ? relid : stream_of(linitial(views));
 	PreventCommandIfReadOnly("millrace.replay()");
 	if (mr_ingest_is_open())
 		ereport(ERROR,
@@ -374,6 +433,7 @@ mr_replay(PG_FUNCTION_ARGS)
 				 errdetail("millrace.replay() was called by a trigger of a transform's target, or by a function in a view's query.")));
 	if (filter != NULL)
 		check_filter(filter);
-	ids = select_letters(relid, filter);
-	PG_RETURN_INT64(DatumGetPointer(ids) == NULL ? 0 : replay_letters(relid, ids));
+	ids = select_letters(stream, is_stream ? InvalidOid : relid, filter);
+	PG_RETURN_INT64(DatumGetPointer(ids) == NULL ? 0 :
+					replay_letters(stream, ids, is_stream ? NIL : oids_of(views)));
 }
