@@ -171,12 +171,12 @@ like(sql(q{SELECT string_agg(error, ' ') FROM millrace.dead_letters WHERE octet_
 
 # Longer than what librdkafka queues by default, from a session
 sql(qq{CREATE SERVER large FOREIGN DATA WRAPPER millrace OPTIONS ("bootstrap.servers" '@{[bootstrap()]}',
-	"message.max.bytes" '80000000', "compression.type" 'lz4')});
-create_stream($node, 'large', 'id bigint, t text', server => 'large', config => { 'max.message.bytes' => 80_000_000 });
+	"message.max.bytes" '110000000', "compression.type" 'lz4')});
+create_stream($node, 'large', 'id bigint, t text', server => 'large', config => { 'max.message.bytes' => 110_000_000 });
 sql(q{SELECT millrace.create_continuous_view('lengths', 'SELECT id, length(t) AS length FROM large')});
-sql(q{INSERT INTO large SELECT 1, repeat('x', 70000000)});
+sql(q{INSERT INTO large SELECT 1, repeat('x', 100000000)});
 wait_latest($node, 'lengths');
-is(sql('SELECT * FROM lengths'), '1|70000000', 'a message of 70 MB');
+is(sql('SELECT * FROM lengths'), '1|100000000', 'a message of 100 MB');
 sql(q{ALTER SERVER large OPTIONS (ADD "queue.buffering.max.kbytes" '1000')});
 my ($rc, $out, $err) = $node->psql('postgres', q{INSERT INTO large SELECT 2, repeat('x', 2000000)});
 like($err, qr/larger than the producer's queue.*queue\.buffering\.max\.kbytes/s, 'one that does not fit the queue is an error');
