@@ -21,7 +21,8 @@ DATA_built = millrace--0.1.sql
 PGFILEDESC = "millrace - continuous views over Kafka topics"
 
 # The extension's script is made of these, in this order.
-SCRIPT = extension/core.sql extension/tables.sql extension/ordered.sql extension/aggregates.sql extension/sketches.sql
+SCRIPT = extension/core.sql extension/tables.sql extension/ordered.sql extension/aggregates.sql extension/sketches.sql \
+	extension/privileges.sql
 
 OBJS := $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/*/*.c))) \
 	$(patsubst %.cpp,%.o,$(sort $(wildcard src/*/*.cpp)))

@@ -628,7 +628,3 @@ CREATE VIEW millrace.gaps WITH (security_barrier) AS
   FROM millrace.gap
   WHERE pg_catalog.has_table_privilege(stream, 'SELECT');
 COMMENT ON VIEW millrace.gaps IS 'ranges of offsets that the broker no longer had; to_offset is the first one not lost; passed: ingest has gone on after it';
-
-GRANT USAGE ON SCHEMA millrace TO PUBLIC;
-GRANT SELECT ON millrace.workers, millrace.views, millrace.streams, millrace.partitions,
-                millrace.dead_letters, millrace.gaps TO PUBLIC;

@@ -9,10 +9,7 @@
  */
 #include "millrace.h"
 
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/objectaddress.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -29,8 +26,8 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
 
+#include "view/access_list.h"
 #include "view/change_table.h"
 #include "view/relations.h"
 #include "view/target.h"
@@ -94,6 +91,7 @@ mr_change_table_create(const MrView *view)
 	mr_owner_enter(&scope);
 	address = DefineRelation(stmt, RELKIND_RELATION, InvalidOid, NULL, NULL);
 	CommandCounterIncrement();
+	mr_access_list_clear(address.objectId);
 	NewRelationCreateToastTable(address.objectId, (Datum) 0);
 	create_key(name, namespace, address.objectId);
 	mr_owner_leave(&scope);
@@ -123,47 +121,11 @@ mr_change_table_check(Relation rel)
 
 /* ---------- following the view ---------- */
 
-/* let the new owner stand in the access list where the former one does */
-static void
-replace_in_acl(Oid table, Oid former, Oid owner)
-{
-	Relation	class = table_open(RelationRelationId, RowExclusiveLock);
-	HeapTuple	tuple;
-	Datum		acl;
-	bool		isnull;
-
-	/* VACUUM writes into the row without making another version of it */
-	LockRelationOid(table, ShareUpdateExclusiveLock);
-	tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(table));
-	acl = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
-	if (!isnull)
-	{
-		Datum		values[Natts_pg_class] = {0};
-		bool		nulls[Natts_pg_class] = {0};
-		bool		replace[Natts_pg_class] = {0};
-		Acl		   *before = DatumGetAclPCopy(acl);
-		Acl		   *after = aclnewowner(before, former, owner);
-		Oid		   *old_members;
-		Oid		   *new_members;
-		int			nold = aclmembers(before, &old_members);
-		int			nnew = aclmembers(after, &new_members);
-
-		replace[Anum_pg_class_relacl - 1] = true;
-		values[Anum_pg_class_relacl - 1] = PointerGetDatum(after);
-		tuple = heap_modify_tuple(tuple, RelationGetDescr(class), values, nulls, replace);
-		CatalogTupleUpdate(class, &tuple->t_self, tuple);
-		updateAclDependencies(RelationRelationId, table, 0, mr_relation_owner(table),
-							  nold, old_members, nnew, new_members);
-		CommandCounterIncrement();
-	}
-	table_close(class, RowExclusiveLock);
-}
-
 void
 mr_change_table_follow_owner(Oid table, Oid former, Oid owner)
 {
 	if (former != owner)
-		replace_in_acl(table, former, owner);
+		mr_access_list_replace(table, former, owner);
 	if (pg_class_aclcheck(table, owner, ACL_SELECT) != ACLCHECK_OK)
 		mr_relations_grant_select(table, owner, true, true);
 }

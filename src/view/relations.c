@@ -8,10 +8,11 @@
  *	<view>		the reader: a view over <view>_mrel
  *
  * The matrel belongs to the extension's owner, so that nobody writes or drops it by
- * accident; the view's owner may read it.  It depends on the foreign-data wrapper, or
- * DROP EXTENSION would leave it behind.  It does not depend on the view, since the view
- * depends on it and pg_dump could not order the two; the event trigger drops it instead.
- * The definition does, internally: it goes with the view and cannot be dropped alone.
+ * accident; the view's owner may read it, and nobody else, whatever default privileges
+ * say.  It depends on the foreign-data wrapper, or DROP EXTENSION would leave it behind.  It
+ * does not depend on the view, since the view depends on it and pg_dump could not order the
+ * two; the event trigger drops it instead.  The definition does, internally: it goes with the
+ * view and cannot be dropped alone.
  *
  * Only what needs the extension owner's rights is done with them.
  */
@@ -48,6 +49,7 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "view/access_list.h"
 #include "view/relations.h"
 #include "view/swap.h"
 
@@ -367,6 +369,7 @@ mr_relations_create_matrel(const char *view, Oid namespace, const MrViewAnalysis
 	mr_owner_enter(&scope);
 	address = DefineRelation(stmt, RELKIND_RELATION, InvalidOid, NULL, NULL);
 	CommandCounterIncrement();
+	mr_access_list_clear(address.objectId);
 	NewRelationCreateToastTable(address.objectId, (Datum) 0);
 	if (analysis->nkeys > 0)
 		create_key_index(view, namespace, address.objectId, analysis);
@@ -421,6 +424,7 @@ create_like(const char *name, Relation matrel)
 		stmt->tablespacename = get_tablespace_name(matrel->rd_rel->reltablespace);
 	address = DefineRelation(stmt, RELKIND_RELATION, InvalidOid, NULL, NULL);
 	CommandCounterIncrement();
+	mr_access_list_clear(address.objectId);
 	NewRelationCreateToastTable(address.objectId, (Datum) 0);
 	limit_analyze(address.objectId);
 	return address.objectId;
