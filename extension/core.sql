@@ -385,7 +385,7 @@ COMMENT ON FUNCTION millrace.on_ddl_start() IS 'refuses CREATE OR REPLACE VIEW a
 
 CREATE FUNCTION millrace.on_ddl_end() RETURNS event_trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'mr_on_ddl_end';
-COMMENT ON FUNCTION millrace.on_ddl_end() IS 'lets a view''s parts follow its name, schema and owner';
+COMMENT ON FUNCTION millrace.on_ddl_end() IS 'lets a view''s parts follow its name, schema and owner, refuses triggers on them';
 
 CREATE FUNCTION millrace.refuse_write() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'mr_refuse_write';
@@ -399,7 +399,7 @@ CREATE EVENT TRIGGER millrace_on_ddl_start ON ddl_command_start
   EXECUTE FUNCTION millrace.on_ddl_start();
 CREATE EVENT TRIGGER millrace_on_ddl_end ON ddl_command_end
   WHEN TAG IN ('ALTER VIEW', 'ALTER TABLE', 'ALTER FOREIGN TABLE', 'ALTER TYPE', 'ALTER SCHEMA', 'ALTER TRIGGER',
-               'CREATE TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA')
+               'CREATE TABLE', 'CREATE FOREIGN TABLE', 'CREATE SCHEMA', 'CREATE TRIGGER', 'CREATE RULE')
   EXECUTE FUNCTION millrace.on_ddl_end();
 -- also for sessions with session_replication_role = replica
 ALTER EVENT TRIGGER millrace_on_drop ENABLE ALWAYS;

@@ -26,6 +26,7 @@
 #include "catalog/namespace.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "planted.h"
 #include "shmem.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -105,9 +106,12 @@ mr_catalog_run(const char *sql, bool read_only, int nargs, const Oid *types,
 			   const Datum *values, const char *nulls)
 {
 	SPIPlanPtr	plan = cached_plan(sql, nargs, types);
-	Snapshot	snapshot = GetLatestSnapshot();
+	Snapshot	snapshot;
 	int			rc;
 
+	if (!read_only)
+		mr_planted_check_plan(plan);
+	snapshot = GetLatestSnapshot();
 	rc = SPI_execute_snapshot(plan, unconstify(Datum *, values), nulls, snapshot,
 							  InvalidSnapshot, read_only, true, 0);
 	if (rc < 0)

@@ -30,11 +30,112 @@ sub refused
 
 sub is_superuser { return sql("SELECT rolsuper FROM pg_roles WHERE rolname = 'app'") }
 
+# How many messages each k of a view has.
+sub contents { return sql("SELECT string_agg(k || '|' || n, ' ' ORDER BY k) FROM $_[0]") }
+
 my $trap = q{CREATE FUNCTION trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ALTER ROLE app SUPERUSER; RETURN NULL; END $$};
 my $query = 'SELECT k, count(*) AS n FROM clicks GROUP BY k';
 
 sql(q{CREATE ROLE app; CREATE ROLE other; GRANT CREATE, USAGE ON SCHEMA public TO app, other; GRANT SELECT ON clicks TO app});
-sql("SET ROLE app; $trap");
+sql("SET ROLE app; $trap; SELECT millrace.create_continuous_view('v', '$query', changes => true)");
+produce($topic, 0, map { event($_) } 1 .. 10);
+wait_latest($node, 'v');
+
+# --- a grant that nobody thought about ------------------------------------------
+
+my $ours = qr/cannot create a trigger on table .*, which belongs to extension millrace.*rights of the extension's owner.*HINT/s;
+my $referred = qr/cannot create a foreign key that refers to table .*, which belongs to extension millrace/;
+sql('GRANT ALL ON ALL TABLES IN SCHEMA public, millrace TO app');
+foreach my $table ('v_mrel', 'v_changes', 'millrace.continuous_view', 'millrace.feed_offset', 'millrace.dead_letter')
+{
+	refused("SET ROLE app; CREATE TRIGGER t BEFORE TRUNCATE ON $table EXECUTE FUNCTION trap()", $ours, "a trigger on $table");
+	refused("SET ROLE app; CREATE CONSTRAINT TRIGGER t AFTER INSERT OR DELETE ON $table DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION trap()",
+		$ours, "a constraint trigger on $table");
+	refused("CREATE TRIGGER t AFTER INSERT ON $table EXECUTE FUNCTION trap()", $ours, "a superuser's on $table");
+	refused("CREATE RULE r AS ON DELETE TO $table DO ALSO SELECT 1", qr/cannot (replace "v_|create a rule of table)/, "a rule of $table");
+}
+foreach my $reference ('k integer REFERENCES v_mrel (k) ON DELETE CASCADE', 'id bigint REFERENCES v_changes ON DELETE CASCADE',
+	'id bigint REFERENCES millrace.dead_letter ON DELETE CASCADE', 'view regclass, FOREIGN KEY (view) REFERENCES millrace.continuous_view ON DELETE CASCADE')
+{
+	refused("SET ROLE app; CREATE TABLE child ($reference)", $referred, "a foreign key: $reference");
+	refused("SET ROLE app; CREATE SCHEMA AUTHORIZATION app CREATE TABLE child ($reference)", qr/permission denied for database|$referred/,
+		"a foreign key in a new schema: $reference");
+}
+sql('SET ROLE app; CREATE TABLE child (k integer)');
+refused('SET ROLE app; ALTER TABLE child ADD FOREIGN KEY (k) REFERENCES v_mrel (k) ON DELETE CASCADE', $referred, 'a foreign key that is added');
+refused('SET ROLE app; ALTER TABLE child ADD COLUMN l integer REFERENCES v_mrel (k)', $referred, 'one with its column');
+refused(q{BEGIN; SELECT millrace.rebuild('v'); GRANT ALL ON ALL TABLES IN SCHEMA millrace TO app;
+	SELECT format('SET ROLE app; CREATE TRIGGER t BEFORE TRUNCATE ON %s EXECUTE FUNCTION trap()', view) FROM millrace.continuous_view
+	WHERE rebuilds IS NOT NULL \gexec}, $ours, 'a trigger on a shadow');
+sql(q{SET ROLE app; SELECT millrace.truncate_continuous_view('v')});
+is(is_superuser(), 'f', 'app is what it was');
+sql('SET ROLE app; CREATE TABLE own (id integer PRIMARY KEY);
+	CREATE TABLE own_child (id integer REFERENCES own);
+	CREATE TRIGGER t BEFORE TRUNCATE ON own EXECUTE FUNCTION trap()');
+pass('tables of its own are its own affair');
+
+# --- where nothing refused it ------------------------------------------------------
+
+# Event triggers can be disabled.  Then it is not run, or is an error.
+my @planted = ('CREATE TRIGGER t BEFORE TRUNCATE ON v_mrel EXECUTE FUNCTION trap()',
+	'ALTER TABLE child ADD CONSTRAINT t FOREIGN KEY (k) REFERENCES v_mrel (k) ON DELETE CASCADE NOT VALID');
+my @mended = ('DROP TRIGGER t ON v_mrel', 'ALTER TABLE child DROP CONSTRAINT t');
+my $found = qr/table "\w+" of extension millrace has a trigger, a rule, or a foreign key that refers to it/;
+foreach my $i (0 .. 1)
+{
+	produce($topic, 0, map { event($_) } 1 .. 7);
+	wait_latest($node, 'v');
+	my $before = contents('v');
+	sql("ALTER EVENT TRIGGER millrace_on_ddl_end DISABLE; SET ROLE app; $planted[$i]; RESET ROLE;
+		ALTER EVENT TRIGGER millrace_on_ddl_end ENABLE ALWAYS");
+	refused(q{SET ROLE app; SELECT millrace.truncate_continuous_view('v')}, $found, "truncate: $planted[$i]");
+	produce($topic, 0, map { event($_) } 1 .. 7);
+	wait_state($node, 'view', 'v', 'failed');
+	like(sql(q{SELECT last_error FROM millrace.views WHERE view = 'v'::regclass}), qr/$found.*HINT: .*Drop it/s, 'the view takes no more');
+	is(contents('v'), $before, 'and stays as it is');
+	sql("$mended[$i]; SET ROLE app; SELECT millrace.activate('v')");
+	wait_latest($node, 'v');
+	isnt(contents('v'), $before, 'once it is gone, the view goes on');
+}
+is(is_superuser(), 'f', 'app is what it was');
+
+# Rows that leave by age leave no trace that a trigger could see.
+sql(q{SET ROLE app; SELECT millrace.create_continuous_view('aged',
+	'SELECT date_trunc(''second'', at) AS second, count(*) AS n FROM clicks GROUP BY 1', 'latest', changes => true);
+	CREATE TABLE aged_child (second timestamptz)});
+sql('GRANT ALL ON aged_mrel, aged_changes TO app');
+produce($topic, 0, event(1));
+wait_latest($node, 'aged');
+sql(q{ALTER EVENT TRIGGER millrace_on_ddl_end DISABLE; SET ROLE app;
+	CREATE TRIGGER a BEFORE DELETE ON aged_mrel FOR EACH ROW EXECUTE FUNCTION trap();
+	CREATE CONSTRAINT TRIGGER b AFTER DELETE ON aged_mrel DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION trap();
+	CREATE TRIGGER c AFTER DELETE ON aged_mrel EXECUTE FUNCTION trap();
+	CREATE TRIGGER a BEFORE DELETE ON aged_changes FOR EACH ROW EXECUTE FUNCTION trap();
+	RESET ROLE; ALTER EVENT TRIGGER millrace_on_ddl_end ENABLE ALWAYS});
+sql('DROP TRIGGER a ON aged_changes');
+sql(q{SET ROLE app; SELECT millrace.set_retention('aged', '1 second', 'second')});
+wait_for($node, 'SELECT count(*) = 0 FROM aged_mrel');
+is(sql('SELECT count(*) FROM aged_changes WHERE new IS NULL'), '1', 'the row that left is told of');
+is(is_superuser(), 'f', 'and app is what it was');
+sql('ALTER EVENT TRIGGER millrace_on_ddl_end DISABLE; SET ROLE app;
+	CREATE TRIGGER a BEFORE DELETE ON aged_changes FOR EACH ROW EXECUTE FUNCTION trap(); RESET ROLE;
+	ALTER EVENT TRIGGER millrace_on_ddl_end ENABLE ALWAYS');
+sql(q{SET ROLE app; SELECT millrace.set_changes_retention('aged', '0')});
+wait_for($node, 'SELECT count(*) = 0 FROM aged_changes');
+is(is_superuser(), 'f', 'so do changes that are too old');
+sql('SET ROLE app; DROP VIEW aged');
+
+# The catalog.
+sql('ALTER EVENT TRIGGER millrace_on_ddl_end DISABLE; SET ROLE app;
+	CREATE TRIGGER t AFTER INSERT ON millrace.continuous_view EXECUTE FUNCTION trap(); RESET ROLE;
+	ALTER EVENT TRIGGER millrace_on_ddl_end ENABLE ALWAYS');
+refused("SET ROLE app; SELECT millrace.create_continuous_view('w', '$query')", $found, 'nothing is written into a table with a trigger');
+refused(q{SET ROLE app; SELECT millrace.deactivate('v')}, $found, 'nor changed there');
+refused('SET ROLE app; DROP VIEW v', $found, 'nor removed');
+sql('DROP TRIGGER t ON millrace.continuous_view');
+sql(q{SET ROLE app; SELECT millrace.deactivate('v'); SELECT millrace.activate('v')});
+is(is_superuser(), 'f', 'app is what it was');
+sql('REVOKE ALL ON ALL TABLES IN SCHEMA public, millrace FROM app; GRANT SELECT ON clicks TO app');
 
 # --- default privileges -----------------------------------------------------------
 

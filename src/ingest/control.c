@@ -31,6 +31,7 @@
 #include "fmgr.h"
 #include "ingest/dead_letter.h"
 #include "miscadmin.h"
+#include "planted.h"
 #include "shmem.h"
 #include "storage/lmgr.h"
 #include "stream/local_rows.h"
@@ -195,6 +196,7 @@ truncate_matrel(Oid matrel)
 	MrOwnerScope scope;
 
 	CheckTableNotInUse(rel, "TRUNCATE");
+	mr_planted_check(rel);
 	mr_owner_enter(&scope);
 	mr_compat_truncate(list_make1(rel), list_make1_oid(matrel), logged);
 	mr_owner_leave(&scope);

@@ -14,6 +14,8 @@
  */
 #include "millrace.h"
 
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "failpoint.h"
@@ -39,7 +41,6 @@
 #include "view/expiry.h"
 #include "view/guise.h"
 #include "view/plan.h"
-#include "view/shown.h"
 
 #define REMOVE_ROWS		5000	/* most in one transaction */
 #define REMOVE_MS		100		/* then messages come first again */
@@ -113,13 +114,13 @@ relations_walker(Node *node, List **relids)
 }
 
 /*
- * A DELETE, analyzed: sql has the table's name wherever it says %s, and a parameter of the type
+ * A SELECT, analyzed: sql has the table's name wherever it says %s, and a parameter of the type
  * given.  It runs with the extension owner's rights, so it must be the table that the name
- * means: the schema's owner can make it mean a table with triggers of his own.  Nothing after
+ * means: the schema's owner can make it mean a view with functions of his own.  Nothing after
  * this goes by name.
  */
 static Query *
-analyze_delete(Oid relid, const char *sql, Oid type)
+analyze_select(Oid relid, const char *sql, Oid type)
 {
 	RawStmt    *raw = linitial_node(RawStmt, raw_parser(sql, RAW_PARSE_DEFAULT));
 	Query	   *query = parse_analyze_fixedparams(raw, sql, &type, 1, NULL);
@@ -143,69 +144,88 @@ qualified_name(Oid relid)
 									  get_rel_name(relid));
 }
 
-/* run such a DELETE; what it returns goes to dest.  Returns how many rows are gone. */
-static uint64
-run_delete(Oid relid, const char *sql, Oid type, Datum value, DestReceiver *dest)
+/* the ctids that such a SELECT gives, as a tuplestore of one column */
+static Tuplestorestate *
+find_rows(Oid relid, const char *sql, Oid type, Datum value)
 {
+	Tuplestorestate *result = tuplestore_begin_heap(false, false, work_mem);
+	DestReceiver *dest = CreateDestReceiver(DestTuplestore);
 	ParamListInfo params = makeParamList(1);
 	MrCatalogScope scope;
 	Query	   *query;
-	PlannedStmt *plan;
-	uint64		result;
 
 	params->params[0].value = value;
 	params->params[0].isnull = false;
 	params->params[0].pflags = PARAM_FLAG_CONST;
 	params->params[0].ptype = type;
+	SetTuplestoreDestReceiverParams(dest, result, CurrentMemoryContext, false, NULL, NULL);
 	mr_catalog_begin(&scope);
-	query = analyze_delete(relid, sql, type);
-	plan = pg_plan_query(linitial_node(Query, QueryRewrite(query)), "retention", 0, params);
-	result = mr_plan_run(plan, dest, params);
-	CommandCounterIncrement();
+	query = analyze_select(relid, sql, type);
+	(void) mr_plan_run(pg_plan_query(linitial_node(Query, QueryRewrite(query)), "retention", 0, params),
+					   dest, params);
 	mr_catalog_end(&scope);
+	dest->rDestroy(dest);
 	return result;
 }
 
-/* tell the change feed of rows of the matrel that are gone */
-static void
-tell_removed(const MrIngestView *view, Tuplestorestate *removed)
+/* not by a DELETE, which would fire triggers; a row that somebody removed by hand is gone */
+static bool
+delete_row(Relation rel, ItemPointer tid, Snapshot snapshot)
 {
-	MrGuise		guise;
-	TupleTableSlot *row;
+	TM_FailureData failure;
 
-	mr_guise_begin(&guise, view->owner, view->view->settings);
-	row = MakeSingleTupleTableSlot(mr_matrel_desc(view->analysis), &TTSOpsMinimalTuple);
-	mr_changes_begin(view->changes, work_mem);
-	while (tuplestore_gettupleslot(removed, true, false, row))
-		mr_changes_note(view->changes, row, NULL);
-	mr_changes_write(view->changes, NULL);
-	ExecDropSingleTupleTableSlot(row);
-	mr_guise_end(&guise);
+	return table_tuple_delete(rel, tid, GetCurrentCommandId(true), snapshot, InvalidSnapshot, true,
+							  &failure, false) == TM_Ok;
 }
 
-/* delete rows whose column is less than a bound; returns how many */
+/* remove rows with these ctids, and tell the change feed, if there is one; how many there were */
 static uint64
-delete_rows(const MrIngestView *view, const char *column, Oid type, Datum horizon)
+delete_rows(Oid relid, Tuplestorestate *ctids, MrChanges *changes)
+{
+	Relation	rel = table_open(relid, RowExclusiveLock);
+	TupleDesc	desc = CreateTemplateTupleDesc(1);
+	TupleTableSlot *row = table_slot_create(rel, NULL);
+	TupleTableSlot *ctid;
+	uint64		result = 0;
+
+	TupleDescInitEntry(desc, 1, "ctid", TIDOID, -1, 0);
+	ctid = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	while (tuplestore_gettupleslot(ctids, true, false, ctid))
+	{
+		bool		isnull;
+		ItemPointer tid = (ItemPointer) DatumGetPointer(slot_getattr(ctid, 1, &isnull));
+
+		result++;
+		if (changes && table_tuple_fetch_row_version(rel, tid, GetActiveSnapshot(), row))
+			mr_changes_note(changes, row, NULL);
+		(void) delete_row(rel, tid, GetActiveSnapshot());
+	}
+	ExecDropSingleTupleTableSlot(ctid);
+	ExecDropSingleTupleTableSlot(row);
+	table_close(rel, NoLock);
+	tuplestore_end(ctids);
+	CommandCounterIncrement();
+	return result;
+}
+
+/* delete rows of the matrel whose column is less than a bound; returns how many */
+static uint64
+delete_groups(const MrIngestView *view, const char *column, Oid type, Datum horizon)
 {
 	Oid			matrel = view->view->matrel;
-	char	   *name = qualified_name(matrel);
-	char	   *sql = psprintf("DELETE FROM %s WHERE ctid = ANY (ARRAY"
-							   "(SELECT ctid FROM %s WHERE %s < $1 LIMIT %d))%s",
-							   name, name, quote_identifier(column), REMOVE_ROWS,
-							   view->changes ? " RETURNING *" : "");
-	Tuplestorestate *removed;
-	DestReceiver *dest;
+	Tuplestorestate *ctids = find_rows(matrel, psprintf("SELECT ctid FROM %s WHERE %s < $1 LIMIT %d",
+														qualified_name(matrel), quote_identifier(column), REMOVE_ROWS),
+									   type, horizon);
+	MrGuise		guise;
 	uint64		result;
 
-	if (view->changes == NULL)
-		return run_delete(matrel, sql, type, horizon, None_Receiver);
-	removed = tuplestore_begin_heap(false, false, work_mem);
-	dest = CreateDestReceiver(DestTuplestore);
-	SetTuplestoreDestReceiverParams(dest, removed, CurrentMemoryContext, true, NULL, NULL);
-	result = run_delete(matrel, sql, type, horizon, dest);
-	dest->rDestroy(dest);
-	tell_removed(view, removed);
-	tuplestore_end(removed);
+	mr_guise_begin(&guise, view->owner, view->view->settings);
+	if (view->changes)
+		mr_changes_begin(view->changes, work_mem);
+	result = delete_rows(matrel, ctids, view->changes);
+	if (view->changes)
+		mr_changes_write(view->changes, NULL);
+	mr_guise_end(&guise);
 	return result;
 }
 
@@ -242,7 +262,7 @@ remove_some(const MrIngest *ingest, const MrIngestView *view, const MrBound *bou
 		/* with the lock, a snapshot that shows what others have merged */
 		PushActiveSnapshot(GetLatestSnapshot());
 		MR_FAILPOINT("retention-locked");
-		removed = delete_rows(view, column->name, type, value);
+		removed = delete_groups(view, column->name, type, value);
 		MR_FAILPOINT("retention-removed");
 		PopActiveSnapshot();
 	}
@@ -268,18 +288,17 @@ remove_changes(const MrIngest *ingest, const MrIngestView *view)
 	if (feed != NULL && feed->retention != NULL &&
 		ConditionalLockRelationOid(table, RowExclusiveLock) && !mr_ingest_is_stale(ingest))
 	{
-		char	   *name = qualified_name(table);
-
 		/*
 		 * the oldest are the first; what is gone already is passed over by
 		 * the index
 		 */
-		removed = run_delete(table,
-							 psprintf("DELETE FROM %s WHERE id = ANY (ARRAY(SELECT id FROM"
-									  " (SELECT id, changed_at FROM %s ORDER BY id LIMIT %d) o"
-									  " WHERE changed_at < pg_catalog.now() - $1))",
-									  name, name, REMOVE_ROWS),
-							 INTERVALOID, IntervalPGetDatum(feed->retention), None_Receiver);
+		removed = delete_rows(table,
+							  find_rows(table,
+										psprintf("SELECT ctid FROM (SELECT ctid, changed_at FROM %s ORDER BY id LIMIT %d) o"
+												 " WHERE changed_at < pg_catalog.now() - $1",
+												 qualified_name(table), REMOVE_ROWS),
+										INTERVALOID, IntervalPGetDatum(feed->retention)),
+							  NULL);
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();

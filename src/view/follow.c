@@ -40,6 +40,7 @@
 
 #include "view/attach.h"
 #include "view/change_table.h"
+#include "view/guard.h"
 #include "view/relations.h"
 #include "view/split.h"
 #include "view/window.h"
@@ -544,6 +545,7 @@ mr_on_ddl_end(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	parsetree = ((EventTriggerData *) fcinfo->context)->parsetree;
 	check_schema_renamed(parsetree);
+	mr_guard_check(((EventTriggerData *) fcinfo->context)->tag);
 	if (renames_column(parsetree))
 		mr_catalog_columns_renamed();
 	altered = touched_relations("SELECT DISTINCT objid, command_tag"

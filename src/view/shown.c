@@ -229,8 +229,9 @@ timeless_reader(const MrViewAnalysis *analysis, Oid matrel)
 
 /* ---------- showing ---------- */
 
-TupleDesc
-mr_matrel_desc(const MrViewAnalysis *analysis)
+/* what rows of the matrel are */
+static TupleDesc
+matrel_desc(const MrViewAnalysis *analysis)
 {
 	TupleDesc	desc = CreateTemplateTupleDesc(list_length(analysis->columns));
 	ListCell   *lc;
@@ -283,7 +284,7 @@ mr_shown_create(const MrViewAnalysis *analysis, Oid matrel)
 									NULL);
 	find_unseen(shown, analysis);
 	shown->econtext = CreateStandaloneExprContext();
-	shown->row = MakeSingleTupleTableSlot(mr_matrel_desc(analysis), &TTSOpsVirtual);
+	shown->row = MakeSingleTupleTableSlot(matrel_desc(analysis), &TTSOpsVirtual);
 	shown->econtext->ecxt_scantuple = shown->row;
 	return shown;
 }

@@ -18,9 +18,6 @@ typedef struct MrShown MrShown;
  */
 extern MrShown *mr_shown_create(const MrViewAnalysis *analysis, Oid matrel);
 
-/* what rows of the matrel are */
-extern TupleDesc mr_matrel_desc(const MrViewAnalysis *analysis);
-
 /* how many columns the view has */
 extern int	mr_shown_columns(const MrShown *shown);
 

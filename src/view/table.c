@@ -2,8 +2,9 @@
  * view/table.c
  *		A table of ours, open to be written a batch of rows.
  *
- * Rows are inserted many at a time, as COPY does it.  The tables have neither triggers nor
- * constraints but their unique indexes, so nothing but those is looked at.
+ * Rows are inserted many at a time, as COPY does it.  The tables have neither triggers, which is
+ * made sure of (planted.c), nor constraints but their unique indexes, so nothing but those is
+ * looked at.
  */
 #include "millrace.h"
 
@@ -13,6 +14,7 @@
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "nodes/makefuncs.h"
+#include "planted.h"
 #include "utils/rel.h"
 
 #include "view/table.h"
@@ -39,6 +41,7 @@ mr_table_open(Oid relid)
 
 	table->context = CurrentMemoryContext;
 	table->rel = table_open(relid, RowExclusiveLock);
+	mr_planted_check(table->rel);
 	table->estate = CreateExecutorState();
 	mr_compat_init_range_table(table->estate, make_rte(table->rel));
 	table->estate->es_output_cid = GetCurrentCommandId(true);
