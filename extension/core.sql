@@ -3,6 +3,19 @@
 -- complain if the script is sourced in psql rather than by CREATE EXTENSION
 \echo Use "CREATE EXTENSION millrace" to load this file. \quit
 
+-- Whoever owns the schema, if it was there, can put functions of his own beside those that the
+-- extension calls.
+DO LANGUAGE plpgsql $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner
+             WHERE n.nspname = 'millrace' AND NOT r.rolsuper) THEN
+    RAISE EXCEPTION USING ERRCODE = 'object_not_in_prerequisite_state',
+      MESSAGE = 'schema "millrace" exists and does not belong to a superuser',
+      HINT = 'Drop it, or rename it.';
+  END IF;
+END
+$$;
+
 ------------------------------------------------------------------------------
 -- Streams
 ------------------------------------------------------------------------------

@@ -196,4 +196,13 @@ is(is_superuser(), 'f', 'app is what it was');
 sql('DROP OWNED BY "Odd ""Name"""; DROP ROLE "Odd ""Name"""', 'early');
 pass('a role that was given nothing can be dropped');
 
+# --- the schema -----------------------------------------------------------------------
+
+sql('CREATE DATABASE squatted');
+sql('GRANT CREATE ON DATABASE squatted TO app; SET ROLE app; CREATE SCHEMA millrace', 'squatted');
+refused('CREATE EXTENSION millrace', qr/schema "millrace" exists and does not belong to a superuser.*HINT/s, "the extension does not move into somebody's schema",
+	'squatted');
+sql('DROP SCHEMA millrace; CREATE SCHEMA millrace; CREATE EXTENSION millrace', 'squatted');
+pass("a superuser's is fine");
+
 done_testing();
