@@ -227,7 +227,7 @@ SELECT millrace.create_continuous_view('live.o_rows', 'SELECT id, n / f AS q FRO
 RESET ROLE;
 INSERT INTO live.raw_own VALUES ('1', '10'), ('2', '"x"'), ('3', '30'), ('4', '[]');
 SELECT millrace.wait_for_latest(v, tools.patience()) FROM unnest('{live.o_count,live.o_rows}'::regclass[]) v;
-CREATE VIEW tools.own AS SELECT view, message_offset AS off, sqlstate, missed
+CREATE VIEW tools.own AS SELECT view, message_offset AS off, sqlstate, (SELECT string_agg(m::text, ' ' ORDER BY m::text) FROM unnest(missed) m) AS missed
   FROM millrace.dead_letters WHERE stream = 'live.own'::regclass ORDER BY message_offset, view::text;
 TABLE own;
 SET ROLE regress_letters_owner;
