@@ -322,6 +322,15 @@ typedef bool MrUpdateIndexes;
 	((void) ExecCheckRTPerms((query)->rtable, true))
 #endif
 
+/* of an ExecutorCheckPerms_hook, which gets the range table as rtable; needs executor/executor.h */
+#if PG_VERSION_NUM >= 160000
+#define MR_CHECK_PERMISSIONS_PARAMETERS	List *rtable, List *permissions, bool violation
+#define MR_CHECK_PERMISSIONS_ARGUMENTS	rtable, permissions, violation
+#else
+#define MR_CHECK_PERMISSIONS_PARAMETERS	List *rtable, bool violation
+#define MR_CHECK_PERMISSIONS_ARGUMENTS	rtable, violation
+#endif
+
 /* EXECUTE on a function; needs utils/acl.h and catalog/pg_proc.h */
 #if PG_VERSION_NUM >= 160000
 #define mr_function_execute(funcid, userid) \

@@ -24,6 +24,7 @@
 #include "utils/guc.h"
 #include "view/combine.h"
 #include "view/ddl.h"
+#include "view/guise.h"
 
 PG_MODULE_MAGIC;
 
@@ -237,6 +238,7 @@ void
 _PG_init(void)
 {
 	preloaded = process_shared_preload_libraries_in_progress;
+	mr_guise_init();
 	define_settings();
 	mr_combine_init();
 	mr_local_init();

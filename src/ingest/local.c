@@ -44,7 +44,6 @@
 #include "stream/local_rows.h"
 #include "stream/local_stream.h"
 #include "stream/produce.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/resowner.h"
@@ -325,40 +324,14 @@ clean_up(void)
 	mr_local_view_forget_all();
 }
 
-/*
- * The session's settings are anybody's.  What a view's guise does not set, but changes what
- * functions of its owner mean, or lets reading fail.
- */
-static int
-begin_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"standard_conforming_strings", "on"},
-		{"restrict_nonsystem_relation_kind", ""},	/* from minor releases on */
-	};
-	int			result = NewGUCNestLevel();
-
-	for (int i = 0; i < lengthof(settings); i++)
-	{
-		const char *now = GetConfigOption(settings[i][0], true, false);
-
-		if (now != NULL && strcmp(now, settings[i][1]) != 0)
-			(void) set_config_option(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
-	}
-	return result;
-}
-
 static void
 flush(void)
 {
 	ResourceOwner owner = CurrentResourceOwner;
-	int			settings;
 
 	if (!mr_local_rows_pending())
 		return;
 	CurrentResourceOwner = TopTransactionResourceOwner;
-	settings = begin_settings();
 	mr_local_stream_set_flushing(true);
 	PG_TRY();
 	{
@@ -373,7 +346,6 @@ flush(void)
 	}
 	PG_END_TRY();
 	mr_local_stream_set_flushing(false);
-	AtEOXact_GUC(false, settings);
 	CurrentResourceOwner = owner;
 }
 
@@ -451,7 +423,6 @@ fill(const MrView *view, bool from_rows)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	const MrView *registered = mr_catalog_view(view->view);
 	MrLocalView *local;
-	int			settings = begin_settings();
 	ListCell   *lc;
 
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -468,7 +439,6 @@ fill(const MrView *view, bool from_rows)
 		take_contents(local);
 		PopActiveSnapshot();
 	}
-	AtEOXact_GUC(false, settings);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(context);
 }
