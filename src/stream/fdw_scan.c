@@ -150,6 +150,9 @@ begin_scan(ForeignScanState *node, int eflags)
 	else
 		begin_topic_scan(node, state, wanted, eflags & EXEC_FLAG_EXPLAIN_ONLY);
 
+	/* rows are not always fetched by the executor, which sets it for each */
+	slot->tts_tableOid = RelationGetRelid(node->ss.ss_currentRelation);
+
 	/* what is not read stays null */
 	memset(slot->tts_values, 0, slot->tts_tupleDescriptor->natts * sizeof(Datum));
 	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
