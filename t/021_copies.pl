@@ -190,6 +190,12 @@ all_exact($node, 'a database', 'same');
 system_or_bail('pg_dump', '-d', $node->connstr('same'), '-Fc', '-f', "$dir/same");
 {
 	my ($out, $err);
+	my $ok = IPC::Run::run([ 'pg_restore', '--clean', '--if-exists', '-1', '-d', $node->connstr('same'), "$dir/same" ],
+		'<', \undef, '>', \$out, '2>', \$err);
+	ok(!$ok, 'over a database that has views');
+	like($err, qr/cannot replace "\S.*" because continuous view ".*" requires it\nHINT:  .*empty database.*DROP EXTENSION millrace CASCADE/,
+		'nothing is restored, which it says');
+	all_exact($node, 'and nothing is changed', 'same');
 	sql('DROP SCHEMA odd CASCADE; DROP EXTENSION millrace CASCADE; DROP SCHEMA millrace; DROP TABLE sunk_rows; DROP TYPE level', 'same');
 	IPC::Run::run([ 'pg_restore', '-d', $node->connstr('same'), "$dir/same" ], '<', \undef, '>', \$out, '2>', \$err);
 	is($err, '', 'is restored in its own place');

@@ -579,8 +579,32 @@ is_placeholder(Oid relid)
 	return query != NULL && query->jointree->fromlist == NIL && query->setOperations == NULL;
 }
 
+/*
+ * Does the statement make such a placeholder of a view?  Restoring with --clean does, to drop what is in the loop.
+ */
+static bool
+makes_placeholder(const Node *stmt)
+{
+	const SelectStmt *query;
+	ListCell   *lc;
+
+	if (!IsA(stmt, ViewStmt) || !IsA(((const ViewStmt *) stmt)->query, SelectStmt))
+		return false;
+	query = (const SelectStmt *) ((const ViewStmt *) stmt)->query;
+	foreach(lc, query->targetList)
+	{
+		const Node *value = lfirst_node(ResTarget, lc)->val;
+
+		while (IsA(value, TypeCast) || IsA(value, CollateClause))
+			value = IsA(value, TypeCast) ? ((const TypeCast *) value)->arg : ((const CollateClause *) value)->arg;
+		if (!IsA(value, A_Const) || !((const A_Const *) value)->isnull)
+			return false;
+	}
+	return query->targetList != NIL && query->fromClause == NIL;
+}
+
 static void
-check_replaced(Oid relid)
+check_replaced(Oid relid, const Node *stmt)
 {
 	Oid			view;
 
@@ -593,6 +617,8 @@ check_replaced(Oid relid)
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("cannot replace \"%s\" because continuous view \"%s\" requires it",
 				   get_rel_name(relid), get_rel_name(view)),
+			makes_placeholder(stmt) ?
+			errhint("A dump is restored into an empty database; to restore over this one, use DROP EXTENSION %s CASCADE first.", MR_EXTENSION) :
 			errhint("Drop the continuous view and create it again, or create one with another name and rename the two."));
 }
 
@@ -657,7 +683,7 @@ mr_on_ddl_start(PG_FUNCTION_ARGS)
 	data = (EventTriggerData *) fcinfo->context;
 	if (!OidIsValid(mr_catalog_owner()))
 		PG_RETURN_NULL();
-	check_replaced(replaced_relation(data->parsetree));
+	check_replaced(replaced_relation(data->parsetree), data->parsetree);
 	if (IsA(data->parsetree, DropStmt) || IsA(data->parsetree, DropOwnedStmt))
 		depend_loose();
 	if (renames_column(data->parsetree))
