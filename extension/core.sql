@@ -56,6 +56,7 @@ CREATE TABLE millrace.feed (
   log         integer NOT NULL DEFAULT 1,     -- changes when the topic's log is found to be another
   stopped     boolean NOT NULL DEFAULT false, -- by on_error or on_gap = stop, or another cluster
   last_error  text,                           -- why; not stopped: a view has left others to try again by itself
+  blamed      regclass,                       -- the view whose error made it stop, if it was one's
   generation  bigint NOT NULL DEFAULT 1,      -- changes with the set of views
   home_cluster bigint NOT NULL,               -- where it is fed: system identifier,
   home_database oid NOT NULL,                 -- database and extension; a copy is not
@@ -167,7 +168,8 @@ COMMENT ON TABLE millrace.view_changes IS 'views that keep a table of their chan
 CREATE TABLE millrace.stream_status (
   stream      regclass PRIMARY KEY,
   last_error  text,
-  last_error_at timestamptz
+  last_error_at timestamptz,
+  blamed      regclass                        -- the view whose error it was, if one's
 );
 COMMENT ON TABLE millrace.stream_status IS 'the last error that stopped each stream';
 
@@ -428,6 +430,11 @@ LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_is_home';
 COMMENT ON FUNCTION millrace.is_home(bigint, oid, oid)
   IS 'are these the system identifier of this cluster, and the OIDs of this database and extension';
 
+CREATE FUNCTION millrace.readable_error(error text, view regclass) RETURNS text
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'mr_readable_error';
+COMMENT ON FUNCTION millrace.readable_error(text, regclass)
+  IS 'the error of a view, for those who may read the view; null: not one''s';
+
 CREATE FUNCTION millrace.worker_slots(
   OUT pid integer, OUT stream regclass, OUT feed bigint, OUT shard integer, OUT state text,
   OUT last_error text, OUT last_error_at timestamptz, OUT batches bigint, OUT messages bigint,
@@ -481,7 +488,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
          CASE WHEN v.failed THEN v.last_error
               WHEN n.stream IS NOT NULL THEN NULL
               WHEN f.away THEN 'the database was restored or copied; millrace.activate() starts ingest here'
-              WHEN f.stopped THEN f.last_error
+              WHEN f.stopped THEN millrace.readable_error(f.last_error, f.blamed)
               WHEN w.retrying THEN w.last_error
               WHEN w.state IS NULL AND h.shortage IS NOT NULL AND v.active THEN h.shortage
               WHEN b.failed THEN 'rebuild failed: ' || b.last_error
@@ -499,7 +506,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
   FROM millrace.continuous_view v
   LEFT JOIN pg_catalog.pg_class c ON c.oid = v.matrel
   LEFT JOIN LATERAL
-    (SELECT s.stream, s.feed, f.live, f.apart, f.stopped, f.last_error,
+    (SELECT s.stream, s.feed, f.live, f.apart, f.stopped, f.last_error, f.blamed,
             NOT millrace.is_home(f.home_cluster, f.home_database, f.home_extension) AS away
      FROM millrace.view_stream s JOIN millrace.feed f ON f.id = s.feed
      WHERE s.view = v.view ORDER BY away DESC, f.stopped DESC, f.live, s.stream::oid LIMIT 1) f ON true
@@ -545,8 +552,7 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
          CASE WHEN n.running = 0 AND n.failed > 0 THEN n.last_error
               WHEN n.running = 0 AND n.away > 0 THEN 'the database was restored or copied; millrace.activate() starts ingest here'
               WHEN n.running > 0 AND w.state IS NULL AND h.shortage IS NOT NULL THEN h.shortage
-              WHEN w.last_error IS NULL THEN t.last_error
-              WHEN t.last_error_at > w.last_error_at THEN t.last_error
+              WHEN w.last_error IS NULL OR t.last_error_at > w.last_error_at THEN millrace.readable_error(t.last_error, t.blamed)
               ELSE w.last_error END AS last_error,
          greatest(t.last_error_at, w.last_error_at,
                              CASE WHEN n.running = 0 THEN n.last_error_at END) AS last_error_at,
@@ -570,7 +576,9 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
             pg_catalog.count(*) FILTER (WHERE v.active AND NOT v.failed AND a.home) AS running,
             pg_catalog.count(*) FILTER (WHERE v.active AND NOT v.failed AND NOT a.home) AS away,
             pg_catalog.count(*) FILTER (WHERE v.failed) AS failed,
-            pg_catalog.max(v.last_error) FILTER (WHERE v.failed) AS last_error,
+            (pg_catalog.array_agg(millrace.readable_error(v.last_error, v.view)
+                                  ORDER BY pg_catalog.has_table_privilege(v.view, 'SELECT') DESC, v.last_error_at DESC)
+               FILTER (WHERE v.failed))[1] AS last_error,
             pg_catalog.max(v.last_error_at) FILTER (WHERE v.failed) AS last_error_at
      FROM millrace.view_stream x JOIN millrace.continuous_view v USING (view)
      JOIN millrace.feed f ON f.id = x.feed,
@@ -629,8 +637,8 @@ CREATE VIEW millrace.partitions WITH (security_barrier) AS
 COMMENT ON VIEW millrace.partitions IS 'how far each view is in each partition; asks the broker';
 
 CREATE VIEW millrace.dead_letters WITH (security_barrier) AS
-  SELECT id, stream, view, partition, message_offset, message_timestamp, key, value, headers, sqlstate, error, failed_at,
-         missed
+  SELECT id, stream, view, partition, message_offset, message_timestamp, key, value, headers, sqlstate,
+         millrace.readable_error(error, view) AS error, failed_at, missed
   FROM millrace.dead_letter d
   WHERE NOT EXISTS (SELECT FROM millrace.continuous_view c WHERE c.view = d.view AND c.rebuilds IS NOT NULL)
     AND pg_catalog.has_table_privilege(stream, 'SELECT');

@@ -64,27 +64,29 @@ mr_catalog_delete_stream(Oid stream)
 }
 
 char *
-mr_catalog_feed_error(int64 feed)
+mr_catalog_feed_error(int64 feed, Oid *blamed)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
 
-	return mr_catalog_string("SELECT last_error FROM millrace.feed WHERE id = $1",
+	*blamed = mr_catalog_oid("SELECT coalesce(blamed::oid, 0) FROM millrace.feed WHERE id = $1", 1, types, values);
+	return mr_catalog_string("SELECT last_error FROM millrace.feed WHERE id = $1 AND stopped",
 							 1, types, values);
 }
 
 void
-mr_catalog_stop_feed(const MrFeed *feed, const char *error)
+mr_catalog_stop_feed(const MrFeed *feed, const char *error, Oid blamed)
 {
-	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(feed->id), CStringGetTextDatum(error)};
+	Oid			types[] = {INT8OID, TEXTOID, OIDOID};
+	Datum		values[] = {Int64GetDatum(feed->id), CStringGetTextDatum(error), ObjectIdGetDatum(blamed)};
+	const char *nulls = OidIsValid(blamed) ? NULL : "  n";
 
-	mr_catalog_run_alone("UPDATE millrace.feed SET stopped = true, last_error = $2, generation = generation + 1"
-						 " WHERE id = $1", 2, types, values, NULL);
-	mr_catalog_run_alone("INSERT INTO millrace.stream_status AS s (stream, last_error, last_error_at)"
-						 " SELECT stream, $2, clock_timestamp() FROM millrace.feed WHERE id = $1"
+	mr_catalog_run_alone("UPDATE millrace.feed SET stopped = true, last_error = $2, blamed = $3, generation = generation + 1"
+						 " WHERE id = $1", 3, types, values, nulls);
+	mr_catalog_run_alone("INSERT INTO millrace.stream_status AS s (stream, last_error, last_error_at, blamed)"
+						 " SELECT stream, $2, clock_timestamp(), $3 FROM millrace.feed WHERE id = $1"
 						 " ON CONFLICT (stream) DO UPDATE SET last_error = excluded.last_error,"
-						 " last_error_at = excluded.last_error_at", 2, types, values, NULL);
+						 " last_error_at = excluded.last_error_at, blamed = excluded.blamed", 3, types, values, nulls);
 }
 
 void
@@ -93,7 +95,7 @@ mr_catalog_restart_feed(int64 feed)
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
 
-	mr_catalog_run_alone("UPDATE millrace.feed SET stopped = false, last_error = NULL, generation = generation + 1"
+	mr_catalog_run_alone("UPDATE millrace.feed SET stopped = false, last_error = NULL, blamed = NULL, generation = generation + 1"
 						 " WHERE id = $1", 1, types, values, NULL);
 }
 

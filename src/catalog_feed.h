@@ -48,11 +48,12 @@ extern void mr_catalog_delete_stream(Oid stream);
 
 /*
  * A feed stops (on_error, on_gap) and is started again.  Stopped, it keeps its place and its
- * being live; feeds behind it go on until they have reached it.
+ * being live; feeds behind it go on until they have reached it.  blamed: the view whose error it
+ * is that made it stop, or InvalidOid.  _feed_error: NULL when it has not stopped.
  */
-extern void mr_catalog_stop_feed(const MrFeed *feed, const char *error);
+extern void mr_catalog_stop_feed(const MrFeed *feed, const char *error, Oid blamed);
 extern void mr_catalog_restart_feed(int64 feed);
-extern char *mr_catalog_feed_error(int64 feed); /* or NULL */
+extern char *mr_catalog_feed_error(int64 feed, Oid *blamed);
 
 /*
  * Feeds that are away, because the database was restored or copied, become this database's:

@@ -210,6 +210,7 @@ mr_shmem_set_error(MrWorkerSlot *slot, const char *error, TimestampTz at)
 
 	memcpy(slot->last_error, error, len);
 	slot->last_error[len] = '\0';
+	slot->blamed = InvalidOid;
 	slot->last_error_at = at;
 }
 

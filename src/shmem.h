@@ -52,6 +52,7 @@ typedef struct MrWorkerSlot
 	int			exit_code;
 	TimestampTz not_before;		/* supervisor: do not start again before */
 	char		last_error[MR_ERROR_LENGTH];	/* empty: none */
+	Oid			blamed;			/* the view whose error it is, or InvalidOid */
 	TimestampTz last_error_at;
 	/* counters */
 	int64		batches;
@@ -149,7 +150,7 @@ extern bool mr_shmem_is_crowded(void);
 /* waiting for what a stream's workers do: positions, states */
 extern ConditionVariable *mr_shmem_progress(Oid stream);
 
-/* an error into a slot, cut where a character ends; the caller holds the lock if others see the slot */
+/* an error into a slot, no view's, cut where a character ends; the caller holds the lock if others see the slot */
 extern void mr_shmem_set_error(MrWorkerSlot *slot, const char *error, TimestampTz at);
 
 /*

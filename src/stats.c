@@ -5,15 +5,14 @@
 #include "millrace.h"
 
 #include "access/htup_details.h"
+#include "blame.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lock_wait.h"
 #include "miscadmin.h"
 #include "shmem.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/syscache.h"
 
 #define WORKER_COLUMNS 14
 
@@ -43,13 +42,6 @@ state_name(const MrWorkerSlot *slot)
 }
 
 /* errors show the beginning of values: for those who may read the relation anyway */
-static bool
-may_see(Oid relid)
-{
-	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)) &&
-		pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
-}
-
 static void
 fill_row(const MrWorkerSlot *slot, Datum *values, bool *nulls)
 {
@@ -60,8 +52,8 @@ fill_row(const MrWorkerSlot *slot, Datum *values, bool *nulls)
 	values[2] = Int64GetDatum(slot->feed);
 	values[3] = Int32GetDatum(slot->shard);
 	values[4] = CStringGetTextDatum(state_name(slot));
-	values[5] = CStringGetTextDatum(slot->last_error);
-	nulls[5] = slot->last_error[0] == '\0' || !may_see(slot->stream);
+	values[5] = CStringGetTextDatum(mr_blame_text(slot->last_error, slot->blamed));
+	nulls[5] = slot->last_error[0] == '\0' || !mr_blame_may_read(slot->stream);
 	values[6] = TimestampTzGetDatum(slot->last_error_at);
 	nulls[6] = nulls[5];
 	values[7] = Int64GetDatum(slot->batches);
@@ -89,7 +81,7 @@ look_for_lock(MrWorkerSlot *slot)
 
 /*
  * millrace.worker_slots(): ingest processes of this database, times in ms since the start of
- * each, errors of streams that the caller may read; no rows when the library is not preloaded.
+ * each, errors of streams and views that the caller may read; no rows when the library is not preloaded.
  */
 Datum
 mr_worker_slots(PG_FUNCTION_ARGS)
@@ -128,7 +120,7 @@ mr_view_counters(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	if (may_see(PG_GETARG_OID(0)) && mr_shmem_counters(PG_GETARG_OID(0), &counters))
+	if (mr_blame_may_read(PG_GETARG_OID(0)) && mr_shmem_counters(PG_GETARG_OID(0), &counters))
 	{
 		values[0] = Int64GetDatum(counters.rows_in);
 		values[1] = Int64GetDatum(counters.rows_out);

@@ -48,6 +48,7 @@ stop_before(MrIngest *ingest, const MrIsolation *isolation)
 								  isolation->view->view->kind, isolation->view->name, batch->messages[message].partition,
 								  (long long) batch->messages[message].offset,
 								  refused->reject.text);
+	ingest->stop_view = isolation->view->view->target;
 	return message;
 }
 

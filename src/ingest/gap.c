@@ -162,7 +162,8 @@ stop_feed(const MrIngest *ingest, const Gap *gap)
 						 psprintf("partition %d: offset %lld is not available: %s; millrace.activate() goes on at offset %lld",
 								  gap->position->partition,
 								  (long long) gap->position->next_offset, gap->reason,
-								  (long long) gap->go_on));
+								  (long long) gap->go_on),
+						 InvalidOid);
 	mr_catalog_changed();
 }
 
@@ -395,7 +396,8 @@ stop_at_cluster(MrIngest *ingest, const char *id)
 	{
 		mr_catalog_stop_feed(ingest->feed,
 							 psprintf("the brokers at this address belong to another Kafka cluster: its id is \"%s\", that of the stored offsets \"%s\"; check \"bootstrap.servers\", then call millrace.activate(), which also accepts the new cluster",
-									  id, ingest->cluster->id));
+									  id, ingest->cluster->id),
+							 InvalidOid);
 		mr_catalog_set_other_cluster(ingest->feed->id, id);
 		mr_catalog_changed();
 	}

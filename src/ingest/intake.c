@@ -191,7 +191,7 @@ stop_before(MrIngest *ingest, const MrMessage *message, int at, const char *what
 	ListCell   *lc;
 
 	mr_intake_stop(ingest, psprintf("%spartition %d, offset %lld: %s", what, message->partition,
-									(long long) message->offset, reject->text));
+									(long long) message->offset, reject->text), InvalidOid);
 	foreach(lc, ingest->profiles)
 	{
 		MrBatch    *batch = ((MrProfile *) lfirst(lc))->batch;
@@ -289,9 +289,9 @@ mr_intake_record(MrIngest *ingest, const MrIngestView *view, const MrMessage *me
 }
 
 void
-mr_intake_stop(MrIngest *ingest, const char *error)
+mr_intake_stop(MrIngest *ingest, const char *error, Oid blamed)
 {
-	mr_catalog_stop_feed(ingest->feed, error);
+	mr_catalog_stop_feed(ingest->feed, error, blamed);
 	mr_catalog_changed();
 }
 

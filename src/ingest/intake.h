@@ -30,8 +30,8 @@ extern bool mr_intake_append(MrIngest *ingest, MrMessage *messages, int n);
 extern void mr_intake_record(MrIngest *ingest, const MrIngestView *view,
 							 const MrMessage *message, const MrReject *reject);
 
-/* the feed stops in this transaction, for this reason */
-extern void mr_intake_stop(MrIngest *ingest, const char *error);
+/* the feed stops in this transaction, for this reason; blamed: the view whose error it is, or InvalidOid */
+extern void mr_intake_stop(MrIngest *ingest, const char *error, Oid blamed);
 
 extern bool mr_intake_has_rows(const MrIngest *ingest);
 

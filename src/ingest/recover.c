@@ -74,23 +74,23 @@ mr_recover_success(MrRecovery *recovery)
 }
 
 static void
-wait_and_retry(MrRecovery *recovery, MrWorkerSlot *slot, const char *error)
+wait_and_retry(MrRecovery *recovery, MrWorkerSlot *slot, Oid view, const char *error)
 {
 	long		wait = FIRST_RETRY_MS << Min(recovery->failures++, 16);
 
-	mr_slot_set_state(slot, MR_WORKER_RETRYING, error);
+	mr_slot_set_trouble(slot, view, error);
 	mr_slot_nap(slot, Min(wait, mr_retry_max_interval));
 }
 
 /* others that come and go are no reason to begin earlier */
 static void
-rest(MrWorkerSlot *slot, const char *error)
+rest(MrWorkerSlot *slot, Oid view, const char *error)
 {
 	instr_time	began;
 	long		ms = Min(REST_MS, mr_retry_max_interval);
 
 	INSTR_TIME_SET_CURRENT(began);
-	mr_slot_set_state(slot, MR_WORKER_RETRYING, error);
+	mr_slot_set_trouble(slot, view, error);
 	while (mr_ms_since(began) < ms)
 		mr_slot_nap(slot, ms - (long) mr_ms_since(began));
 }
@@ -103,19 +103,25 @@ void
 mr_recover_rest(MrWorkerSlot *slot)
 {
 	MemoryContext context = CurrentMemoryContext;
+	List	   *views = NIL;
+	Oid			view;
 	char	   *trouble;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	trouble = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_take_trouble(slot->feed) : NULL;
 	if (trouble != NULL)
+	{
 		trouble = MemoryContextStrdup(context, trouble);
+		views = mr_catalog_views_of_feed(slot->feed);
+	}
+	view = views == NIL ? InvalidOid : ((MrView *) linitial(views))->view;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	if (trouble == NULL)
 		return;
-	rest(slot, trouble);
+	rest(slot, view, trouble);
 	pfree(trouble);
 }
 
@@ -167,7 +173,7 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 	else if (fault == MR_FAULT_PASSING && again && nviews > 1)
 		part_with_view(slot, view, text, false);
 	else
-		wait_and_retry(recovery, slot, text);
+		wait_and_retry(recovery, slot, view, text);
 }
 
 /*
@@ -187,7 +193,7 @@ part_with_slow_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid vi
 	}
 	/* steps of fewer messages, one of which comes to an end some time */
 	recovery->careful = CAREFUL_STEPS;
-	rest(slot, text);
+	rest(slot, view, text);
 }
 
 void
@@ -201,5 +207,5 @@ mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 	else if (OidIsValid(view))
 		judge_view(recovery, slot, nviews, view, error, phase);
 	else
-		wait_and_retry(recovery, slot, error->message);
+		wait_and_retry(recovery, slot, InvalidOid, error->message);
 }

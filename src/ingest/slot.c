@@ -65,8 +65,8 @@ mr_slot_attach(int index)
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
 }
 
-void
-mr_slot_set_state(MrWorkerSlot *slot, MrWorkerState state, const char *error)
+static void
+set_state(MrWorkerSlot *slot, MrWorkerState state, const char *error, Oid blamed)
 {
 	bool		changed;
 
@@ -74,10 +74,25 @@ mr_slot_set_state(MrWorkerSlot *slot, MrWorkerState state, const char *error)
 	changed = slot->state != state || (error && strcmp(slot->last_error, error) != 0);
 	slot->state = state;
 	if (error)
+	{
 		mr_shmem_set_error(slot, error, GetCurrentTimestamp());
+		slot->blamed = blamed;
+	}
 	LWLockRelease(mr_shared->lock);
 	if (changed)
 		ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
+}
+
+void
+mr_slot_set_state(MrWorkerSlot *slot, MrWorkerState state, const char *error)
+{
+	set_state(slot, state, error, InvalidOid);
+}
+
+void
+mr_slot_set_trouble(MrWorkerSlot *slot, Oid view, const char *error)
+{
+	set_state(slot, MR_WORKER_RETRYING, error, view);
 }
 
 MrWorkerState

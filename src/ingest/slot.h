@@ -13,6 +13,9 @@ extern void mr_slot_attach(int index);
 /* what others see; error NULL: the last one stays */
 extern void mr_slot_set_state(MrWorkerSlot *slot, MrWorkerState state, const char *error);
 
+/* retrying, for an error; view: the one whose error it is, or InvalidOid */
+extern void mr_slot_set_trouble(MrWorkerSlot *slot, Oid view, const char *error);
+
 /* the state that it has when nothing is wrong */
 extern MrWorkerState mr_slot_running_state(const MrWorkerSlot *slot);
 

@@ -593,7 +593,7 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 	*stopped = mr_intake_append(ingest, messages, n);
 	if (ingest->stop_error != NULL && !*stopped)
 	{
-		mr_intake_stop(ingest, ingest->stop_error);
+		mr_intake_stop(ingest, ingest->stop_error, ingest->stop_view);
 		*stopped = true;
 	}
 	while (!joins && !cut && !*stopped && !ingest->careful && ingest->sink == NULL && !mr_intake_full(ingest) &&

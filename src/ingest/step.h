@@ -66,6 +66,7 @@ typedef struct MrIngest
 	const bool *valid;			/* of no feed: still as it was opened? */
 	char	   *stop_error;		/* the step ends before a message that stops
 								 * the stream for this reason; NULL: none */
+	Oid			stop_view;		/* the view that refused it */
 	MrFeedOffset *live;			/* catching up: the live feed's offsets, as of
 								 * the step's beginning; NULL: there is none */
 	int			nlive;

@@ -16,6 +16,7 @@
 #include "millrace.h"
 
 #include "access/xact.h"
+#include "blame.h"
 #include "catalog_rebuild.h"
 #include "catalog_table.h"
 #include "fmgr.h"
@@ -217,7 +218,8 @@ check_view_runs(Oid relid, Oid stream)
 	MrView	   *view = shadow ? shadow : mr_catalog_view(relid);
 	int64		feed = mr_catalog_feed_of(view ? view->view : relid, stream);
 	MrFeed	   *place = mr_catalog_feed(feed);
-	const char *error = mr_catalog_feed_error(feed);
+	Oid			blamed;
+	const char *error = mr_catalog_feed_error(feed, &blamed);
 
 	if (view == NULL)
 		ereport(ERROR,
@@ -230,7 +232,8 @@ check_view_runs(Oid relid, Oid stream)
 	if (place != NULL && place->away)
 		refuse(view, "is not active", "The database was restored or copied.");
 	if (error != NULL)
-		refuse(view, psprintf("waits for stream \"%s\", which has stopped", get_rel_name(stream)), error);
+		refuse(view, psprintf("waits for stream \"%s\", which has stopped", get_rel_name(stream)),
+			   mr_blame_text(error, blamed));
 	if (!mr_enabled)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
