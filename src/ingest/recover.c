@@ -42,6 +42,20 @@ part_with_view(MrWorkerSlot *slot, Oid view, const char *error, bool failed)
 	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
 }
 
+/* one that follows tables has none to leave for: whoever changes the table waits for it */
+static bool
+has_feed(Oid view)
+{
+	bool		result;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	result = mr_catalog_streams_of_view(view) != NIL;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return result;
+}
+
 /* errors of this view since the last success, this one included */
 static int
 count_blame(MrRecovery *recovery, Oid view)
@@ -170,7 +184,7 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 		return;
 	if (fault != MR_FAULT_PASSING && (again || fault != MR_FAULT_INTERNAL))
 		part_with_view(slot, view, text, true);
-	else if (fault == MR_FAULT_PASSING && again && nviews > 1)
+	else if (fault == MR_FAULT_PASSING && again && nviews > 1 && has_feed(view))
 		part_with_view(slot, view, text, false);
 	else
 		wait_and_retry(recovery, slot, view, text);
@@ -186,14 +200,16 @@ part_with_slow_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid vi
 	char	   *text = psprintf("takes longer than %d ms for a batch, and others wait for it\n"
 								"HINT:  Mend the view's query, or raise millrace.view_timeout.", mr_view_timeout);
 
-	if (nviews > 1 || !slot->catch_up)
-	{
+	if (!has_feed(view))
+		part_with_view(slot, view, text, true);
+	else if (nviews > 1 || !slot->catch_up)
 		part_with_view(slot, view, text, false);
-		return;
+	else
+	{
+		/* steps of fewer messages, one of which comes to an end some time */
+		recovery->careful = CAREFUL_STEPS;
+		rest(slot, view, text);
 	}
-	/* steps of fewer messages, one of which comes to an end some time */
-	recovery->careful = CAREFUL_STEPS;
-	rest(slot, view, text);
 }
 
 void
