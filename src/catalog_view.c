@@ -198,13 +198,46 @@ mr_catalog_insert_view(const MrView *view, const char *start_at)
 }
 
 void
+mr_catalog_lock_letters(Oid stream, LOCKMODE mode)
+{
+	LockDatabaseObject(get_relname_relid("dead_letter", mr_catalog_schema_oid()), stream, 0, mode);
+}
+
+void
+mr_catalog_lock_letters_of_views(const List *views)
+{
+	List	   *streams = NIL;
+	ListCell   *lc;
+
+	foreach(lc, views)
+	{
+		ListCell   *lc2;
+
+		foreach(lc2, mr_catalog_streams_of_view(lfirst_oid(lc)))
+			streams = list_append_unique_oid(streams, ((MrFeed *) lfirst(lc2))->stream);
+	}
+	list_sort(streams, list_oid_cmp);
+	foreach(lc, streams)
+		mr_catalog_lock_letters(lfirst_oid(lc), ExclusiveLock);
+}
+
+void
 mr_catalog_delete_view(Oid view)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view)};
+	ListCell   *lc;
 
 	mr_catalog_lock_feed_rows(list_make1_oid(view));
+	mr_catalog_lock_letters_of_views(list_make1_oid(view));
 	mr_catalog_tables_of_view_changed(view);
+
+	/*
+	 * whatever its feed is, other feeds of its streams need not look at its
+	 * columns any more
+	 */
+	foreach(lc, mr_catalog_streams_of_view(view))
+		mr_catalog_table_changed(((MrFeed *) lfirst(lc))->stream);
 	mr_catalog_run_alone("WITH s AS (DELETE FROM millrace.view_stream WHERE view = $1 RETURNING feed),"
 						 " o AS (DELETE FROM millrace.view_start WHERE view = $1),"
 						 " d AS (DELETE FROM millrace.dead_letter WHERE view = $1),"

@@ -57,6 +57,16 @@ extern void mr_catalog_columns_renamed(void);
 extern void mr_catalog_insert_view_start(Oid view, Oid stream, int32 partition, int64 offset);
 extern MrFeedOffset *mr_catalog_view_start(Oid view, Oid stream, int *n);
 
+/*
+ * Dead letters of a stream.  A feed that takes what others have taken adds its views to letters that
+ * are there, in the order in which it meets them; who takes views out of letters, or replays,
+ * does so in another.  So these exclude each other: the former with ShareLock, before any contents, the
+ * latter with ExclusiveLock; both behind the feeds' rows.  The second locks those of all streams
+ * of some views (of Oid).
+ */
+extern void mr_catalog_lock_letters(Oid stream, LOCKMODE mode);
+extern void mr_catalog_lock_letters_of_views(const List *views);
+
 /* let nobody else change the contents of a view's matrel until the transaction ends */
 extern void mr_catalog_lock_contents(Oid view);
 extern void mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error);

@@ -222,6 +222,7 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 		mr_local_rows_skip(lfirst_oid(lc), relid);
 	/* rows of feeds come before dead letters */
 	(void) mr_shadow_drop(view->view);	/* or all would come back */
+	mr_catalog_lock_letters_of_views(list_make1_oid(relid));
 	mr_dead_letter_forget(relid);
 	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);
 	analysis = mr_view_reanalyze(view);

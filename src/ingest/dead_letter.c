@@ -223,13 +223,6 @@ mr_dead_letter_lock(Oid stream, Datum ids, int64 after, int max, MrLetter *lette
 
 /* ---------- replayed letters ---------- */
 
-void
-mr_dead_letter_lock_stream(Oid stream)
-{
-	LockDatabaseObject(get_relname_relid("dead_letter", mr_catalog_schema_oid()), stream, 0,
-					   ExclusiveLock);
-}
-
 static void
 run_alone(const char *sql, int nargs, const Oid *types, const Datum *values)
 {
@@ -275,16 +268,27 @@ mr_dead_letter_delete(int64 id)
 	run_alone("DELETE FROM millrace.dead_letter WHERE id = $1", 1, types, values);
 }
 
+/* to whom a letter is missing still */
+#define STILL_MISSED \
+	"FROM unnest(missed) m WHERE m <> ALL ($2::regclass[])" \
+	" AND EXISTS (SELECT FROM millrace.continuous_view v WHERE v.view = m)"
+
 void
 mr_dead_letter_fed(int64 id, const List *views)
 {
 	Oid			types[] = {INT8OID, OIDARRAYOID};
 	Datum		values[] = {Int64GetDatum(id), oid_array(views)};
+	MrCatalogScope scope;
+	bool		deleted;
 
-	run_alone("UPDATE millrace.dead_letter"
-			  " SET missed = ARRAY(SELECT unnest(missed) EXCEPT SELECT unnest($2::regclass[]))"
-			  " WHERE id = $1", 2, types, values);
-	run_alone("DELETE FROM millrace.dead_letter WHERE id = $1 AND missed = '{}'", 1, types, values);
+	mr_catalog_begin(&scope);
+	mr_catalog_run("DELETE FROM millrace.dead_letter WHERE id = $1 AND NOT EXISTS (SELECT " STILL_MISSED ")",
+				   false, 2, types, values, NULL);
+	deleted = SPI_processed > 0;
+	mr_catalog_end(&scope);
+	if (!deleted)
+		run_alone("UPDATE millrace.dead_letter SET missed = ARRAY(SELECT m " STILL_MISSED ") WHERE id = $1",
+				  2, types, values);
 }
 
 void

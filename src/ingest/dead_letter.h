@@ -34,15 +34,15 @@ extern List *mr_dead_letter_views(Oid stream, Datum ids);
  */
 extern int	mr_dead_letter_lock(Oid stream, Datum ids, int64 after, int max, MrLetter *letters);
 
-/* let one replay of a stream's letters run at a time, until the end of the transaction */
-extern void mr_dead_letter_lock_stream(Oid stream);
-
 /* a letter failed again; the same, only one view could not take a letter that none had */
 extern void mr_dead_letter_update(int64 id, const MrReject *reject);
 extern void mr_dead_letter_narrow(int64 id, Oid view, const MrReject *reject);
 extern void mr_dead_letter_delete(int64 id);
 
-/* a letter of no view in particular is not missing to these (of Oid) any more; to nobody: it goes */
+/*
+ * A letter of no view in particular is not missing to these (of Oid) any more, nor to views that are
+ * gone; to nobody: it goes.
+ */
 extern void mr_dead_letter_fed(int64 id, const List *views);
 
 /* a view begins anew: nothing that it has missed is missing any more */

@@ -26,7 +26,8 @@ mr_intake_begin(MrIngest *ingest)
 {
 	ListCell   *lc;
 
-	ingest->excess = mr_shmem_excess(ingest->stream->relid, ingest->excess);
+	if (mr_ingest_counts_for_stream(ingest))
+		ingest->excess = mr_shmem_excess(ingest->stream->relid, ingest->excess);
 	ingest->new_excess = ingest->excess;
 	foreach(lc, ingest->profiles)
 	{
@@ -308,6 +309,8 @@ mr_intake_append(MrIngest *ingest, MrMessage *messages, int n)
 		ingest->new_excess = Max(ingest->new_excess - n, 0);
 	else
 	{
+		if (!mr_ingest_counts_for_stream(ingest))
+			mr_catalog_lock_letters(ingest->stream->relid, ShareLock);
 		stopped = stop_at_reject(ingest, messages, &n, rejects);
 		for (int i = 0; i < n; i++)
 			if (rejects[i] != NULL)

@@ -55,7 +55,6 @@ PG_FUNCTION_INFO_V1(mr_replay);
 typedef struct Replay
 {
 	MrIngest   *ingest;
-	bool		all;			/* are all views fed that miss a letter? */
 	int			n;
 	MrLetter	letters[LETTERS_AT_A_TIME];
 	bool		wanted[LETTERS_AT_A_TIME];	/* by a view that is still there */
@@ -258,14 +257,17 @@ feed_view(Replay *replay, MrIngestView *view)
 	view->rows_out = 0;
 }
 
-/* a letter that has been fed */
+/*
+ * A letter that has been fed.  One of no view in particular stays for others: such as are not meant,
+ * and one that has caught up as far since we looked who misses it.
+ */
 static void
 forget_letter(Replay *replay, const MrLetter *letter)
 {
 	List	   *fed = NIL;
 	ListCell   *lc;
 
-	if (replay->all || OidIsValid(letter->view))
+	if (OidIsValid(letter->view))
 		mr_dead_letter_delete(letter->id);
 	else
 	{
@@ -306,7 +308,7 @@ replay_in_hand(Replay *replay)
 }
 
 static int64
-replay_all(MrIngest *ingest, Datum ids, bool all)
+replay_all(MrIngest *ingest, Datum ids)
 {
 	MemoryContext batch = AllocSetContextCreate(CurrentMemoryContext, "millrace replay",
 												ALLOCSET_DEFAULT_SIZES);
@@ -315,7 +317,6 @@ replay_all(MrIngest *ingest, Datum ids, bool all)
 	int64		after = 0;
 
 	replay->ingest = ingest;
-	replay->all = all;
 	while ((replay->n = mr_dead_letter_lock(ingest->stream->relid, ids, after, LETTERS_AT_A_TIME,
 											replay->letters)) > 0)
 	{
@@ -330,13 +331,13 @@ replay_all(MrIngest *ingest, Datum ids, bool all)
 
 /* whatever happens, nothing that is opened here may be used afterwards */
 static int64
-replay_into(Oid stream, List *views, Datum ids, bool all)
+replay_into(Oid stream, List *views, Datum ids)
 {
 	volatile int64 result = 0;
 
 	PG_TRY();
 	{
-		result = replay_all(mr_ingest_open_views(stream, views), ids, all);
+		result = replay_all(mr_ingest_open_views(stream, views), ids);
 	}
 	PG_CATCH();
 	{
@@ -376,11 +377,11 @@ replay_letters(Oid stream, Datum ids, List *only)
 	List	   *views;
 
 	LockRelationOid(stream, AccessShareLock);
-	mr_dead_letter_lock_stream(stream);
+	mr_catalog_lock_letters(stream, ExclusiveLock);
 	views = lock_views(mr_dead_letter_views(stream, ids), only);
 	check_deferred(views);
 	MR_FAILPOINT("replay-locked");
-	return views == NIL ? 0 : replay_into(stream, views, ids, only == NIL);
+	return views == NIL ? 0 : replay_into(stream, views, ids);
 }
 
 /* the stream that a view reads */

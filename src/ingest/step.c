@@ -167,6 +167,12 @@ mr_ingest_close(void)
 }
 
 bool
+mr_ingest_counts_for_stream(const MrIngest *ingest)
+{
+	return ingest->feed != NULL && ingest->feed->live;
+}
+
+bool
 mr_ingest_is_open(void)
 {
 	return opened != NULL;
@@ -561,7 +567,7 @@ count_rows(MrIngest *ingest)
 {
 	ListCell   *lc;
 
-	if (ingest->new_excess != ingest->excess)
+	if (ingest->new_excess != ingest->excess && mr_ingest_counts_for_stream(ingest))
 		mr_shmem_count_rows(ingest->stream->relid, 0, 0, ingest->new_excess - ingest->excess);
 	ingest->excess = ingest->new_excess;
 	foreach(lc, ingest->views)

@@ -140,6 +140,12 @@ extern MrIngest *mr_ingest_open_views(Oid stream, List *views);
 /* what was opened is about to be thrown away */
 extern void mr_ingest_close(void);
 
+/*
+ * Is it the live feed's, which takes each message of the stream once?  Others take messages that
+ * have been taken before.
+ */
+extern bool mr_ingest_counts_for_stream(const MrIngest *ingest);
+
 /* is anything open in this process? */
 extern bool mr_ingest_is_open(void);
 

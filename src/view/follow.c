@@ -177,8 +177,10 @@ lock_feed_rows(const List *dropped)
 		if ((shadow = mr_catalog_shadow_of(touched->relid)) != NULL)
 			views = lappend_oid(views, shadow->view);
 	}
-	if (views != NIL)
-		mr_catalog_lock_feed_rows(views);
+	if (views == NIL)
+		return;
+	mr_catalog_lock_feed_rows(views);
+	mr_catalog_lock_letters_of_views(views);
 }
 
 /* on_drop(): event trigger for sql_drop */
