@@ -18,6 +18,8 @@ $node->safe_psql('postgres', qq{
 	CREATE TABLE names (i integer, name text);
 	INSERT INTO names SELECT k, repeat('name ', k) || k FROM generate_series(0, 40) k;
 	CREATE COLLATION nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+	CREATE DOMAIN whole AS bigint CHECK (VALUE >= 0);
+	CREATE DOMAIN word AS text CHECK (VALUE <> 'k99');
 	CREATE FUNCTION keep_max(anyelement, anyelement) RETURNS anyelement LANGUAGE sql IMMUTABLE STRICT
 		AS 'SELECT CASE WHEN \$1 > \$2 THEN \$1 ELSE \$2 END';
 	CREATE AGGREGATE largest(anyelement) (SFUNC = keep_max, STYPE = anyelement, COMBINEFUNC = keep_max);
@@ -44,6 +46,7 @@ my %queries = (
 	integers => 'SELECT i, s, b, count(*) AS n, count(t) AS nt, sum(i) AS si, sum(s) AS ss, sum(id) AS sid, avg(i) AS ai, avg(id) AS aid FROM %s GROUP BY i, s, b',
 	texts => 'SELECT t, v, ct, count(*) AS n, min(t) AS lo, max(v) AS hi, sum(n) AS sn, avg(n) AS an, stddev(n) AS dn FROM %s GROUP BY t, v, ct',
 	by_function => 'SELECT c, n, iv, count(*) AS n1, bool_and(b) AS ba, every(b) AS eb, bit_or(i) AS bo FROM %s GROUP BY c, n, iv',
+	domains => 'SELECT (id %% 97)::whole AS w, t::word AS wd, i::money AS m, count(*) AS n, max(id) AS last FROM %s GROUP BY 1, 2, 3',
 	floats => 'SELECT f, count(*) AS n, min(r) AS lo, max(r) AS hi, sum(r) AS sr FROM %s GROUP BY f',
 	others => 'SELECT u, j, a, d, count(*) AS n, max(ts) AS last, min(tz) AS first FROM %s GROUP BY u, j, a, d',
 	folded => 'SELECT lower(ct) COLLATE nocase AS k, count(*) AS n FROM %s GROUP BY 1',
