@@ -112,12 +112,12 @@ fix_settings(void)
 
 	for (int i = 0; i < lengthof(settings); i++)
 		set(settings[i][0], settings[i][1]);
-	set_search_path(namespace_search_path);
 }
 
 static void
 apply_settings(const List *settings)
 {
+	const char *path = namespace_search_path;
 	ListCell   *lc;
 
 	foreach(lc, settings)
@@ -129,11 +129,12 @@ apply_settings(const List *settings)
 			continue;
 		*equals = '\0';
 		if (strcmp(setting, SEARCH_PATH) == 0)
-			set_search_path(equals + 1);
+			path = strchr(lfirst(lc), '=') + 1;
 		else
 			set(setting, equals + 1);
 		pfree(setting);
 	}
+	set_search_path(path);
 }
 
 /* ---------- beginning and end ---------- */
