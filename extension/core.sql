@@ -456,7 +456,7 @@ COMMENT ON FUNCTION millrace.view_counters(regclass)
 CREATE FUNCTION millrace.watermarks(stream regclass, OUT partition integer, OUT low_watermark bigint, OUT high_watermark bigint)
 RETURNS SETOF record LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'mr_watermarks';
 COMMENT ON FUNCTION millrace.watermarks(regclass)
-  IS 'asks the broker for the first and the end offset of each partition; no rows when it does not answer';
+  IS 'asks the broker for the first and the end offset of each partition; no rows, and a warning, when it does not answer';
 
 -- Views that everybody may read; each shows what its reader may SELECT from anyway.  They are
 -- security barriers, so that no function of his sees other rows first.
@@ -620,7 +620,8 @@ CREATE VIEW millrace.partitions WITH (security_barrier) AS
      SELECT f.stream, o.partition FROM millrace.feed f JOIN millrace.feed_offset o ON o.feed = f.id)
   SELECT v.view, v.stream, p.partition, o.next_offset, w.low_watermark, w.high_watermark,
          w.high_watermark - coalesce(o.next_offset, w.low_watermark) AS lag,
-         CASE WHEN w.high_watermark = coalesce(o.next_offset, w.low_watermark) THEN 0
+         CASE WHEN w.high_watermark IS NULL THEN NULL
+              WHEN w.high_watermark = coalesce(o.next_offset, w.low_watermark) THEN 0
               ELSE pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - o."timestamp")
          END AS lag_seconds,
          r.next_offset AS rebuild_next_offset

@@ -141,6 +141,40 @@ $node->reload;
 wait_for($node, "SELECT sum(n) = $n + 1 - 10 FROM per_k");
 pass('ingest goes on by itself');
 
+# --- what cannot be told ----------------------------------------------------------
+
+# A server that becomes unusable in one way after the other takes nothing from others.
+$node->safe_psql('postgres', qq{
+	CREATE ROLE reader;
+	CREATE SERVER fragile FOREIGN DATA WRAPPER millrace OPTIONS ("bootstrap.servers" '@{[bootstrap()]}');
+	CREATE FOREIGN TABLE broken (id bigint) SERVER fragile OPTIONS (topic '$topic');
+	SELECT millrace.create_continuous_view('of_broken', 'SELECT count(*) AS n FROM broken');
+	GRANT SELECT ON of_broken TO reader});
+wait_latest($node, 'of_broken');
+my $watermarks = q{SELECT view, bool_and(high_watermark IS NULL), bool_and(low_watermark IS NULL), bool_and(lag IS NULL), bool_and(lag_seconds IS NULL)
+	FROM millrace.partitions WHERE view IN ('of_broken'::regclass, 'per_k'::regclass) GROUP BY view ORDER BY view::text};
+is($node->safe_psql('postgres', $watermarks), "of_broken|f|f|f|f\nper_k|f|f|f|f", 'lag is known of both');
+foreach my $ruin (
+	[ q{ADD "security.protocol" 'SASL_PLAINTEXT', ADD "sasl.mechanisms" 'PLAIN'}, qr/could not create a Kafka client/, 'no credentials',
+		'DROP "security.protocol", DROP "sasl.mechanisms"' ],
+	[ q{ADD "security.protocol" 'SSL', ADD "ssl.ca.location" '/nonexistent'}, qr/ssl\.ca\.location/, 'no CA file',
+		'DROP "security.protocol", DROP "ssl.ca.location"' ],
+	[ q{DROP "bootstrap.servers"}, qr/has no option "bootstrap\.servers"/, 'no brokers', q{ADD "bootstrap.servers" '127.0.0.1:1'} ],
+	[ q{SET "bootstrap.servers" '127.0.0.1:1'}, qr/could not read topic/, 'no answer', q{SET "bootstrap.servers" '127.0.0.1:1'} ])
+{
+	my ($options, $reason, $name, $undo) = @$ruin;
+	$node->safe_psql('postgres', "ALTER SERVER fragile OPTIONS ($options)");
+	my ($rc, $out, $err) = $node->psql('postgres', $watermarks);
+	is("$rc $out", "0 of_broken|t|t|t|t\nper_k|f|f|f|f", "$name: unknown of that stream alone");
+	like($err, qr/WARNING:\s+could not get the watermarks of stream "broken": .*$reason/, "$name: a warning says why");
+	wait_state($node, 'view', 'of_broken', 'retrying');
+	$node->safe_psql('postgres', "ALTER SERVER fragile OPTIONS ($undo)");
+}
+my ($rc, $out, $err) = $node->psql('postgres', "SET statement_timeout = '300ms'; $watermarks");
+like($err, qr/canceling statement due to statement timeout/, 'but a cancel is one');
+isnt($rc, 0, 'and fails the statement');
+$node->safe_psql('postgres', 'DROP VIEW of_broken');
+
 # settings are there, with their defaults and contexts
 is($node->safe_psql('postgres', q{SELECT string_agg(format('%s=%s%s (%s)', name, boot_val, unit, context), ', ' ORDER BY name)
 	FROM pg_settings WHERE name LIKE 'millrace.%' AND name IN ('millrace.enabled', 'millrace.commit_interval',
