@@ -17,6 +17,7 @@
 #include "utils/syscache.h"
 
 #define WITHHELD	"withheld for want of privilege SELECT on the view"
+#define STREAM_WITHHELD	"withheld for want of privilege SELECT on the stream"
 
 PG_FUNCTION_INFO_V1(mr_readable_error);
 
@@ -43,6 +44,12 @@ const char *
 mr_blame_text(const char *error, Oid view)
 {
 	return !OidIsValid(view) || may_read_view(view) ? error : WITHHELD;
+}
+
+const char *
+mr_blame_stream_text(const char *error, Oid stream, Oid view)
+{
+	return mr_blame_may_read(stream) ? mr_blame_text(error, view) : STREAM_WITHHELD;
 }
 
 /* millrace.readable_error(error, view); null for null, and the error itself where view is null */

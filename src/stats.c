@@ -41,7 +41,7 @@ state_name(const MrWorkerSlot *slot)
 	return NULL;
 }
 
-/* errors show the beginning of values: for those who may read the relation anyway */
+/* errors show the beginning of values: others are told that there is one */
 static void
 fill_row(const MrWorkerSlot *slot, Datum *values, bool *nulls)
 {
@@ -52,8 +52,8 @@ fill_row(const MrWorkerSlot *slot, Datum *values, bool *nulls)
 	values[2] = Int64GetDatum(slot->feed);
 	values[3] = Int32GetDatum(slot->shard);
 	values[4] = CStringGetTextDatum(state_name(slot));
-	values[5] = CStringGetTextDatum(mr_blame_text(slot->last_error, slot->blamed));
-	nulls[5] = slot->last_error[0] == '\0' || !mr_blame_may_read(slot->stream);
+	values[5] = CStringGetTextDatum(mr_blame_stream_text(slot->last_error, slot->stream, slot->blamed));
+	nulls[5] = slot->last_error[0] == '\0';
 	values[6] = TimestampTzGetDatum(slot->last_error_at);
 	nulls[6] = nulls[5];
 	values[7] = Int64GetDatum(slot->batches);
@@ -81,7 +81,7 @@ look_for_lock(MrWorkerSlot *slot)
 
 /*
  * millrace.worker_slots(): ingest processes of this database, times in ms since the start of
- * each, errors of streams and views that the caller may read; no rows when the library is not preloaded.
+ * each, errors as the caller may read them; no rows when the library is not preloaded.
  */
 Datum
 mr_worker_slots(PG_FUNCTION_ARGS)

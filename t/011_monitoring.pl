@@ -143,6 +143,15 @@ pass('ingest goes on by itself');
 
 # --- what cannot be told ----------------------------------------------------------
 
+# Failed and retrying always say why, to whoever sees it.
+sub states_say_why
+{
+	my ($role, $name) = @_;
+	is($node->safe_psql('postgres', "SET ROLE $role; " . join(' UNION ALL ', map {
+		"SELECT '$_', to_jsonb(v) - 'query' FROM millrace.$_ v WHERE state IN ('failed', 'retrying') AND last_error IS NULL" }
+		'views', 'streams', 'workers')), '', "$name: a state that needs it has its error");
+}
+
 # A server that becomes unusable in one way after the other takes nothing from others.
 $node->safe_psql('postgres', qq{
 	CREATE ROLE reader;
@@ -168,6 +177,13 @@ foreach my $ruin (
 	is("$rc $out", "0 of_broken|t|t|t|t\nper_k|f|f|f|f", "$name: unknown of that stream alone");
 	like($err, qr/WARNING:\s+could not get the watermarks of stream "broken": .*$reason/, "$name: a warning says why");
 	wait_state($node, 'view', 'of_broken', 'retrying');
+	states_say_why($_, $name) foreach 'reader', 'postgres';
+	my $seen = '';
+	my $until = time + patience(60);
+	# its worker may just be starting again
+	$seen = $node->safe_psql('postgres', q{SET ROLE reader; SELECT state, last_error FROM millrace.views WHERE view = 'of_broken'::regclass})
+	  while $seen !~ /^retrying/ && time < $until;
+	is($seen, 'retrying|withheld for want of privilege SELECT on the stream', "$name: nothing of the stream's errors for whoever may not read it");
 	$node->safe_psql('postgres', "ALTER SERVER fragile OPTIONS ($undo)");
 }
 my ($rc, $out, $err) = $node->psql('postgres', "SET statement_timeout = '300ms'; $watermarks");
