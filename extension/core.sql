@@ -543,7 +543,7 @@ COMMENT ON VIEW millrace.views IS 'continuous views and transforms, and what the
 
 CREATE VIEW millrace.streams WITH (security_barrier) AS
   SELECT s.stream, s.topic, s.format,
-         CASE WHEN l.stopped THEN 'stopped'
+         CASE WHEN l.stopped OR l.id IS NULL AND n.running > 0 AND n.fed = 0 THEN 'stopped'
               WHEN n.views = 0 OR NOT pg_catalog.current_setting('millrace.enabled', true)::boolean THEN 'stopped'
               WHEN n.running = 0 AND n.failed > 0 THEN 'failed'
               WHEN n.running = 0 THEN 'paused'
@@ -574,6 +574,7 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
   LEFT JOIN LATERAL
     (SELECT pg_catalog.count(*) AS views,
             pg_catalog.count(*) FILTER (WHERE v.active AND NOT v.failed AND a.home) AS running,
+            pg_catalog.count(*) FILTER (WHERE v.active AND NOT v.failed AND a.home AND NOT f.stopped) AS fed,
             pg_catalog.count(*) FILTER (WHERE v.active AND NOT v.failed AND NOT a.home) AS away,
             pg_catalog.count(*) FILTER (WHERE v.failed) AS failed,
             (pg_catalog.array_agg(millrace.readable_error(v.last_error, v.view)
@@ -601,10 +602,18 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
   WHERE pg_catalog.has_table_privilege(s.stream, 'SELECT')
   UNION ALL
   SELECT t.relation, NULL, 'table',
-         CASE WHEN n.running > 0 THEN 'running' WHEN n.views > 0 THEN 'paused' ELSE 'stopped' END,
-         NULL, NULL, NULL, NULL, 0, 0, 0
+         CASE WHEN n.running > 0 THEN 'running' WHEN n.failed > 0 THEN 'failed' WHEN n.views > 0 THEN 'paused' ELSE 'stopped' END,
+         CASE WHEN n.running = 0 THEN n.last_error END,
+         CASE WHEN n.running = 0 THEN n.last_error_at END,
+         NULL, NULL, 0, 0, 0
   FROM millrace.table_stream t,
-       LATERAL (SELECT pg_catalog.count(*) AS views, pg_catalog.count(*) FILTER (WHERE v.active) AS running
+       LATERAL (SELECT pg_catalog.count(*) AS views,
+                       pg_catalog.count(*) FILTER (WHERE v.active AND NOT v.failed) AS running,
+                       pg_catalog.count(*) FILTER (WHERE v.failed) AS failed,
+                       (pg_catalog.array_agg(millrace.readable_error(v.last_error, v.view)
+                                             ORDER BY pg_catalog.has_table_privilege(v.view, 'SELECT') DESC, v.last_error_at DESC)
+                          FILTER (WHERE v.failed))[1] AS last_error,
+                       pg_catalog.max(v.last_error_at) FILTER (WHERE v.failed) AS last_error_at
                 FROM millrace.view_stream x JOIN millrace.continuous_view v USING (view)
                 WHERE x.stream = t.relation AND x.feed = 0) n
   WHERE pg_catalog.has_table_privilege(t.relation, 'SELECT');

@@ -191,6 +191,35 @@ like($err, qr/canceling statement due to statement timeout/, 'but a cancel is on
 isnt($rc, 0, 'and fails the statement');
 $node->safe_psql('postgres', 'DROP VIEW of_broken');
 
+# A stream that only a transform into another follows stops with it.
+create_stream($node, 'copied', 'id bigint', partitions => 1);
+my $junk = create_stream($node, 'stopping', 'id bigint', options => { on_error => 'stop' });
+$node->safe_psql('postgres', q{SELECT millrace.create_continuous_transform('copying', 'SELECT id FROM stopping', target => 'copied')});
+produce($junk, 0, '{"id": 1}', '{"id": "junk"}');
+wait_state($node, 'view', 'copying', 'stopped');
+wait_state($node, 'stream', 'stopping', 'stopped');
+like($node->safe_psql('postgres', q{SELECT last_error FROM millrace.streams WHERE stream = 'stopping'::regclass}), qr/"id"/, 'and says why');
+$node->safe_psql('postgres', 'DROP VIEW copying');
+
+# A table's state is that of its views, as a topic's is.
+$node->safe_psql('postgres', q{
+	SELECT millrace.create_continuous_view('changing', 'SELECT k, count(*) AS n FROM clicks GROUP BY k', changes => true, start_at => 'latest');
+	SELECT millrace.attach_table('changing_changes');
+	SELECT millrace.create_continuous_view('sound', 'SELECT count(*) AS n FROM changing_changes');
+	SELECT millrace.create_continuous_view('divides', 'SELECT sum(1 / ((new).k - 100)) AS s FROM changing_changes');
+	GRANT SELECT ON changing_changes TO reader});
+my $of_table = q{SELECT state, last_error, last_error_at IS NOT NULL FROM millrace.streams WHERE stream = 'changing_changes'::regclass};
+is($node->safe_psql('postgres', $of_table), 'running||f', 'a table whose views are well');
+produce($topic, 0, '{"id": 1, "k": 100}');
+wait_state($node, 'view', 'divides', 'failed');
+is($node->safe_psql('postgres', $of_table), 'running||f', 'one of two is well');
+$node->safe_psql('postgres', 'DROP VIEW sound');
+is($node->safe_psql('postgres', $of_table), 'failed|division by zero|t', 'none is well');
+is($node->safe_psql('postgres', "SET ROLE reader; $of_table"), 'failed|withheld for want of privilege SELECT on the view|t', 'others do not read it');
+states_say_why($_, 'a failed view of a table') foreach 'reader', 'postgres';
+$node->safe_psql('postgres', 'DROP VIEW divides');
+is($node->safe_psql('postgres', $of_table), 'stopped||f', 'a table without a view');
+
 # settings are there, with their defaults and contexts
 is($node->safe_psql('postgres', q{SELECT string_agg(format('%s=%s%s (%s)', name, boot_val, unit, context), ', ' ORDER BY name)
 	FROM pg_settings WHERE name LIKE 'millrace.%' AND name IN ('millrace.enabled', 'millrace.commit_interval',
