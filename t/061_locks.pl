@@ -15,16 +15,33 @@ my %topic = map { $_ => create_stream($node, $_, event_columns(), partitions => 
 my %query = (
 	per_k => 'SELECT k, count(*) AS n, sum(id) AS ids FROM %s e GROUP BY k',
 	joined => 'SELECT name, count(*) AS n FROM %s e JOIN names USING (k) GROUP BY name',
+	told => 'SELECT id %% 100 AS g, count(*) AS n FROM %s e GROUP BY 1',
 	total => 'SELECT count(*) AS n, sum(v) AS v FROM %s e');
 $node->safe_psql('postgres', q{CREATE TABLE names (k integer PRIMARY KEY, name text);
-	INSERT INTO names SELECT i, 'name ' || i % 3 FROM generate_series(0, 6) i});
+	INSERT INTO names SELECT i, 'name ' || i % 3 FROM generate_series(0, 6) i;
+	CREATE TABLE labels (g bigint PRIMARY KEY, label text);
+	INSERT INTO labels SELECT i, 'label ' || i % 7 FROM generate_series(0, 99) i;
+	CREATE VIEW all_labels AS SELECT * FROM labels});
 sub create
 {
-	my ($view, $sql) = @_;
-	$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('$view', \$\$$sql\$\$)");
+	my ($view, $sql, $more) = @_;
+	$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('$view', \$\$$sql\$\$@{[$more // '']})");
 }
-create($_, sprintf $query{$_}, 'clicks') foreach sort keys %query;
+create($_, (sprintf $query{$_}, 'clicks'), $_ eq 'told' ? ', changes => true' : '') foreach sort keys %query;
 create('other_total', sprintf $query{total}, 'others');
+
+# Views that follow what another view tells, and each other
+my %follows = (
+	labelled => 'SELECT label, sum(coalesce((new).n, 0) - coalesce((old).n, 0)) AS n FROM told_changes JOIN all_labels ON g = (coalesce(new, old)).g GROUP BY label',
+	in_all => 'SELECT sum(coalesce((new).n, 0) - coalesce((old).n, 0)) AS n FROM labelled_changes');
+sub follow
+{
+	$node->safe_psql('postgres', q{SELECT millrace.attach_table('told_changes')});
+	create('labelled', $follows{labelled}, ', changes => true');
+	$node->safe_psql('postgres', q{SELECT millrace.attach_table('labelled_changes')});
+	create('in_all', $follows{in_all});
+}
+follow();
 my $load = start_traffic($topic{clicks}, partitions => 2);
 my $other_load = start_traffic($topic{others}, partitions => 2);
 wait_latest($node, $_) foreach keys %query, 'other_total';
@@ -41,7 +58,10 @@ sub goes_on
 
 # A view whose lock somebody has leaves the others, waits alone, and comes back.
 foreach my $case ([ per_k => 'LOCK TABLE per_k_mrel IN ACCESS EXCLUSIVE MODE', 'per_k_mrel', 'a lock on a matrel' ],
-	[ joined => 'ALTER TABLE names ADD more text', 'names', 'an ALTER TABLE of a joined table that is not committed' ])
+	[ joined => 'ALTER TABLE names ADD more text', 'names', 'an ALTER TABLE of a joined table that is not committed' ],
+	[ told => 'LOCK TABLE labelled_mrel IN ACCESS EXCLUSIVE MODE', 'labelled_mrel', 'a lock on the matrel of a view that follows' ],
+	[ told => 'DROP VIEW in_all', 'in_all', 'a DROP VIEW, not committed, of one that follows that' ],
+	[ told => 'ALTER TABLE labels ADD more text', 'labels', 'an ALTER TABLE of a table that a view that follows joins' ])
 {
 	my ($view, $sql, $relation, $what) = @$case;
 	my $session = open_transaction($node, $sql);
@@ -85,6 +105,36 @@ wait_state($node, 'stream', 'clicks', 'running');
 	goes_on('joined', 'after the lock');
 }
 
+# Whoever drops views that follow each other waits for a step, and a step for him, but not both.
+foreach my $round (1 .. 5)
+{
+	$load->wait_more(20);
+	wait_for($node, 'SELECT n > 0 FROM in_all');
+	my ($failed, $out, $err) = $node->psql('postgres', 'DROP VIEW in_all, labelled, told', on_error_stop => 1);
+	is($failed, 0, "round $round: DROP VIEW of a view and those that follow it, under load") or diag $err;
+	create('told', (sprintf $query{told}, 'clicks'), ', changes => true');
+	follow();
+}
+SKIP:
+{
+	my ($without) = $node->psql('postgres', q{CREATE FUNCTION failpoint_arm(text, text, text, integer) RETURNS void LANGUAGE C AS 'millrace', 'mr_failpoint_arm';
+		CREATE FUNCTION failpoint_waiting() RETURNS integer LANGUAGE C AS 'millrace', 'mr_failpoint_waiting'}, on_error_stop => 1);
+	skip 'no failpoints', 1 if $without;
+	wait_latest($node, 'told');
+	wait_state($node, 'view', 'told', 'running');
+	wait_for($node, q{SELECT count(DISTINCT feed) FROM millrace.view_stream WHERE stream = 'clicks'::regclass}, '1');
+	$node->safe_psql('postgres', q{SELECT failpoint_arm('step-fed', 'wait', '00000', 1)});
+	wait_for($node, 'SELECT failpoint_waiting() = 2');	# the workers of both streams
+	my $drop = background($node, 'DROP VIEW in_all, labelled, told');
+	wait_for($node, q{SELECT count(*) FROM pg_stat_activity WHERE query ~ '^DROP VIEW in_all' AND wait_event_type = 'Lock'}, '1');
+	$node->safe_psql('postgres', q{SELECT failpoint_arm('', 'error', '00000', 0); DROP FUNCTION failpoint_arm, failpoint_waiting});
+	my ($ok, $out, $err) = $drop->finish;
+	ok($ok, 'DROP VIEW of a view and those that follow it, before a step commits') or diag $err;
+	create('told', (sprintf $query{told}, 'clicks'), ', changes => true');
+	follow();
+}
+unlike(slurp_file($node->logfile), qr/deadlock detected/, 'nobody met in a deadlock');
+
 # Long readers do not hold up ingest, nor does it hold up them.
 my $reader = open_transaction($node, 'SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM per_k');
 goes_on($_, 'a long reader') foreach sort keys %query;
@@ -125,6 +175,7 @@ foreach my $view (sort keys %query)
 	is_same($node, $view, sprintf($query{$view}, events($n)));
 	wait_state($node, 'view', $view, 'running');
 }
+is_same($node, $_, $follows{$_}) foreach sort keys %follows;
 my $others = $other_load->stop;
 is_same($node, 'other_total', sprintf($query{total}, events($others)));
 is($node->safe_psql('postgres', 'SELECT count(*) FROM millrace.dead_letters'), 0, 'no dead letters');

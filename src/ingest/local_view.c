@@ -14,12 +14,14 @@
 #include "catalog_table.h"
 #include "ingest/local_view.h"
 #include "ingest/take.h"
+#include "ingest/view_limit.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "view/ddl.h"
 #include "view/guise.h"
@@ -118,8 +120,11 @@ read_followers(Followers *entry)
 
 	entry->built = false;
 	entry->valid = true;
+	/* as it is with the table locked, and not when the transaction began */
+	PushActiveSnapshot(GetLatestSnapshot());
 	/* the extension may have been dropped in this transaction */
 	views = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_views_of_stream(entry->table) : NIL;
+	PopActiveSnapshot();
 	if (entry->views != NULL)
 		pfree(entry->views);
 	entry->views = MemoryContextAlloc(CacheMemoryContext, sizeof(Oid) * (list_length(views) + 1));
@@ -211,6 +216,18 @@ mr_local_view_open_once(const MrView *view)
 	return local;
 }
 
+/* with the view locked: as the catalog has it now; NULL when it is gone, or takes no rows */
+static MrView *
+read_view(Oid relid)
+{
+	MrView	   *view;
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	view = mr_catalog_view(relid);
+	PopActiveSnapshot();
+	return view == NULL || !view->active || view->failed || get_rel_name(relid) == NULL ? NULL : view;
+}
+
 /* below CacheMemoryContext once it is complete */
 static MrLocalView *
 open_view(Oid relid)
@@ -218,10 +235,10 @@ open_view(Oid relid)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "millrace local view",
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	MrView	   *view = mr_catalog_view(relid);
+	MrView	   *view = read_view(relid);
 	MrLocalView *local;
 
-	if (view == NULL || !view->active || view->failed || get_rel_name(relid) == NULL)
+	if (view == NULL)
 	{
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(context);
@@ -242,6 +259,7 @@ close_view(MrLocalView *local)
 	MemoryContextDelete(local->context);
 }
 
+/* NULL: it is not open, or must not be used again, and is closed */
 static MrLocalView *
 find_view(Oid relid)
 {
@@ -251,8 +269,12 @@ find_view(Oid relid)
 	{
 		MrLocalView *local = lfirst(lc);
 
-		if (local->relid == relid)
+		if (local->relid != relid)
+			continue;
+		if (local->valid)
 			return local;
+		close_view(local);
+		return NULL;
 	}
 	return NULL;
 }
@@ -276,11 +298,6 @@ mr_local_view_open(Oid relid)
 	for (;;)
 	{
 		local = find_view(relid);
-		if (local != NULL && !local->valid)
-		{
-			close_view(local);
-			local = NULL;
-		}
 		if (local == NULL)
 		{
 			LockRelationOid(relid, AccessShareLock);
@@ -292,6 +309,86 @@ mr_local_view_open(Oid relid)
 		if (local->valid)
 			return local;
 	}
+}
+
+/* which relations a plan reads is known once there was one */
+static bool
+is_planned(const MrIngestView *view)
+{
+	return view->plan != NULL || view->relations != NIL;
+}
+
+static void
+plan_first(MrIngestView *view)
+{
+	MrGuise		guise;
+
+	mr_guise_begin(&guise, view->owner, view->view->settings);
+	mr_take_plan(view);
+	mr_guise_end(&guise);
+}
+
+/* what is read while a view is opened is locked before; *local NULL: as mr_local_view_open */
+static bool
+try_open(Oid relid, MrLocalView **local, MrBusy *busy)
+{
+	MrView	   *view;
+
+	if (!mr_try_lock(relid, AccessShareLock, busy))
+		return false;
+	if (*local == NULL)
+	{
+		view = read_view(relid);
+		if (view == NULL)
+			return true;
+		if (!mr_try_lock_to_open(view, busy))
+			return false;
+		*local = open_view(relid);
+	}
+	if (*local != NULL && !is_planned((*local)->view))
+		plan_first((*local)->view);
+	return true;
+}
+
+/* an error is the view's, and so is the time that it takes */
+static bool
+try_open_blamed(Oid relid, MrLocalView **local, MrBusy *busy)
+{
+	bool		result;
+
+	mr_take_blame(relid);
+	mr_view_limit_begin();
+	PushActiveSnapshot(GetLatestSnapshot());
+	result = try_open(relid, local, busy);
+	PopActiveSnapshot();
+	mr_take_blame(InvalidOid);
+	return result;
+}
+
+bool
+mr_local_view_try_open(Oid relid, MrLocalView **result, MrBusy *busy)
+{
+	MrLocalView *local;
+
+	watch_invalidations();
+	*result = NULL;
+	for (;;)
+	{
+		local = find_view(relid);
+		if (local == NULL || !is_planned(local->view))
+		{
+			if (!try_open_blamed(relid, &local, busy))
+				return false;
+			if (local == NULL)
+				return true;
+		}
+		if (!mr_try_lock_to_take(local->view, busy))
+			return false;
+		if (local->valid)
+			break;
+	}
+	*result = local;
+	return true;
 }
 
 void

@@ -5,6 +5,7 @@
 #ifndef MR_INGEST_LOCAL_VIEW_H
 #define MR_INGEST_LOCAL_VIEW_H
 
+#include "ingest/lock.h"
 #include "ingest/step.h"
 
 /* one view; what take.c wants to know of a feed is there for it alone */
@@ -29,6 +30,12 @@ extern List *mr_local_views_of(Oid table);
  * when it is gone, or takes no rows.
  */
 extern MrLocalView *mr_local_view_open(Oid view);
+
+/*
+ * The same without waiting, and with all that its plan reads: false, and *busy, when somebody is
+ * in the way.  *result is what mr_local_view_open would return.
+ */
+extern bool mr_local_view_try_open(Oid view, MrLocalView **result, MrBusy *busy);
 
 /* open it for the current transaction, in the current context */
 extern MrLocalView *mr_local_view_open_once(const MrView *view);

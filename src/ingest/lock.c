@@ -9,11 +9,17 @@
  * A lock that one view needs, and the others do not (on its matrel, or on a table that it
  * joins), is an error of that view after a while, and one that may pass: when it comes again
  * the view gets a feed and a worker of its own, which waits, and the others go on.
+ *
+ * Views that follow what a view tells take their rows when the step commits (local.c), with all its
+ * locks in hand.  So they are locked beforehand, too.  They have no feed that they could leave:
+ * a lock that is needed for them is needed by the view that they follow.
  */
 #include "millrace.h"
 
 #include "access/relation.h"
 #include "access/xact.h"
+#include "catalog_table.h"
+#include "ingest/local_view.h"
 #include "ingest/lock.h"
 #include "ingest/take.h"
 #include "lock_wait.h"
@@ -21,6 +27,7 @@
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 
 /* so long all views wait for a lock that one of them needs, three times */
@@ -54,11 +61,11 @@ collect_relations(Node *node, List **relids)
 	return expression_tree_walker(node, collect_relations, relids);
 }
 
-/* with the definition locked; it may have been dropped before */
+/* with the view locked; it may have been dropped before */
 static List *
-relations_read(Oid definition)
+relations_read(Oid view)
 {
-	Relation	rel = try_relation_open(definition, NoLock);
+	Relation	rel = try_relation_open(view, NoLock);
 	List	   *result = NIL;
 
 	if (rel == NULL)
@@ -79,6 +86,25 @@ try_lock_relations(const List *relids, MrBusy *busy)
 	return true;
 }
 
+/* what a locked definition reads, and what is behind views among that */
+static bool
+try_lock_read(Oid definition, MrBusy *busy)
+{
+	List	   *relids = relations_read(definition);
+
+	/* the list grows */
+	for (int i = 0; i < list_length(relids); i++)
+	{
+		Oid			relid = list_nth_oid(relids, i);
+
+		if (!mr_try_lock(relid, AccessShareLock, busy))
+			return false;
+		if (get_rel_relkind(relid) == RELKIND_VIEW)
+			relids = list_concat_unique_oid(relids, relations_read(relid));
+	}
+	return true;
+}
+
 /* the matrel, or a transform's sink, whose lock to write comes with the plan */
 static bool
 try_lock_contents(const MrView *view, LOCKMODE mode, MrBusy *busy)
@@ -93,7 +119,7 @@ mr_try_lock_to_open(const MrView *view, MrBusy *busy)
 	if (mr_try_lock(view->target, AccessShareLock, busy) &&
 		mr_try_lock(view->definition, AccessShareLock, busy) &&
 		try_lock_contents(view, AccessShareLock, busy) &&
-		try_lock_relations(relations_read(view->definition), busy))
+		try_lock_read(view->definition, busy))
 		return true;
 	busy->view = view->view;
 	return false;
@@ -111,6 +137,47 @@ mr_try_lock_to_take(const MrIngestView *view, MrBusy *busy)
 		return true;
 	busy->view = view->view->view;
 	return false;
+}
+
+/* the stream inside of this database that the view adds rows to; InvalidOid: none */
+static Oid
+followed_table(const MrIngestView *view)
+{
+	Oid			sink = view->view->sink;
+
+	if (view->changes)
+		return mr_changes_table(view->changes);
+	return OidIsValid(sink) && get_rel_relkind(sink) != RELKIND_FOREIGN_TABLE ?
+		mr_catalog_root_table(sink) : InvalidOid;
+}
+
+static List *
+followers_of(const MrIngestView *view)
+{
+	Oid			table = followed_table(view);
+
+	return OidIsValid(table) ? mr_local_views_of(table) : NIL;
+}
+
+bool
+mr_try_lock_followers(const MrIngestView *view, MrBusy *busy)
+{
+	List	   *followers = followers_of(view);
+
+	/* the list grows by those who follow them */
+	for (int i = 0; i < list_length(followers); i++)
+	{
+		MrLocalView *local;
+
+		if (!mr_local_view_try_open(list_nth_oid(followers, i), &local, busy))
+		{
+			busy->view = view->view->view;
+			return false;
+		}
+		if (local != NULL)
+			followers = list_concat_unique_oid(followers, followers_of(local->view));
+	}
+	return true;
 }
 
 /* a timeout is an error that says what was waited for */

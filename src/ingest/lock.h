@@ -26,6 +26,12 @@ extern bool mr_try_lock_to_open(const MrView *view, MrBusy *busy);
 extern bool mr_try_lock_to_take(const MrIngestView *view, MrBusy *busy);
 
 /*
+ * What the views need that will take rows from it at the commit, and those that follow them; with
+ * the view locked.
+ */
+extern bool mr_try_lock_followers(const MrIngestView *view, MrBusy *busy);
+
+/*
  * Wait until nobody is in the way, with empty hands: outside of transactions.  Unless the view
  * that needs the lock is the only one, ERROR when that takes long, and the view is to blame.
  */

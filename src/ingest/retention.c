@@ -9,7 +9,7 @@
  * rows.
  *
  * Locking: as a merge, a removal holds the view's heavyweight lock, so that no row is updated
- * and removed at the same time.  The view is locked against set_retention(), whose new value
+ * and removed at the same time.  Relations are only tried: next time will do.  The view is locked against set_retention(), whose new value
  * a worker that has the lock has heard of.
  */
 #include "millrace.h"
@@ -19,6 +19,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "failpoint.h"
+#include "ingest/lock.h"
 #include "ingest/retention.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -229,14 +230,17 @@ delete_groups(const MrIngestView *view, const char *column, Oid type, Datum hori
 	return result;
 }
 
-/* is the view still there, and as it was opened?  Locks it. */
+/* is the view still there, and as it was opened?  Locks it, and who will take its changes */
 static bool
-lock_view(const MrIngest *ingest, const MrView *view)
+lock_view(const MrIngest *ingest, const MrIngestView *ingest_view)
 {
+	const MrView *view = ingest_view->view;
+	MrBusy		busy;
+
 	if (!ConditionalLockRelationOid(view->target, AccessShareLock) ||
 		!ConditionalLockRelationOid(view->matrel, RowExclusiveLock) ||
 		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view->matrel)) ||
-		mr_ingest_is_stale(ingest))
+		mr_ingest_is_stale(ingest) || !mr_try_lock_followers(ingest_view, &busy))
 		return false;
 	mr_catalog_lock_contents(view->view);
 	return true;
@@ -253,7 +257,7 @@ remove_some(const MrIngest *ingest, const MrIngestView *view, const MrBound *bou
 	SetCurrentStatementStartTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (lock_view(ingest, view->view))
+	if (lock_view(ingest, view))
 	{
 		Timestamp	horizon = mr_bound_horizon(bound, GetCurrentTransactionStartTimestamp());
 		Oid			type;

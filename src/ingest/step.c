@@ -475,7 +475,7 @@ try_lock_all(MrIngest *ingest, MrBusy *busy)
 	if (!mr_try_lock(ingest->stream->relid, AccessShareLock, busy))
 		return false;
 	foreach(lc, ingest->views)
-		if (!mr_try_lock_to_take(lfirst(lc), busy))
+		if (!mr_try_lock_to_take(lfirst(lc), busy) || !mr_try_lock_followers(lfirst(lc), busy))
 		return false;
 	return true;
 }
