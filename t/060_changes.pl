@@ -148,6 +148,23 @@ all_exact('replayed');
 is(sql(q{SELECT count(*) FROM (SELECT batch FROM divided_changes GROUP BY batch HAVING bool_or((new).k = 3)) b}), '1',
 	'a replay is one batch');
 
+# Rows of a view over a table that are too old go, also when one that follows cannot take that.
+sql(q{CREATE TABLE hits (at timestamptz, k integer); SELECT millrace.attach_table('hits')});
+sql(q{SELECT millrace.create_continuous_view('aged', 'SELECT at, count(*) AS n FROM hits GROUP BY at',
+	retention => '10 seconds', retention_column => 'at', changes => true)});
+sql(q{SELECT millrace.attach_table('aged_changes')});
+sql(q{SELECT millrace.create_continuous_view('takes', 'SELECT count(*) AS n, count((new).at) AS came FROM aged_changes')});
+sql(q{SELECT millrace.create_continuous_view('cannot', 'SELECT sum(1 / coalesce((new).n, 0)) AS n FROM aged_changes')});
+sql(q{INSERT INTO hits VALUES (now(), 1)});
+is(sql('SELECT came FROM takes'), '1', 'views follow the changes of a view over a table');
+wait_state($node, 'view', 'cannot', 'failed');
+like(sql(q{SELECT last_error FROM millrace.views WHERE view = 'cannot'::regclass}), qr/division by zero/,
+	'the one that cannot take a removal has failed');
+wait_for($node, 'SELECT count(*) FROM aged_mrel', '0');
+is_told($node, 'aged', 'the row is gone, and that is told');
+is(sql('SELECT n, came FROM takes'), '2|1', 'to who can take it');
+sql('DROP VIEW takes, cannot, aged; DROP TABLE hits');
+
 # --- logical decoding ---------------------------------------------------------
 
 my $changes = 'FROM pg_logical_slot_peek_changes(%s, NULL, NULL)';

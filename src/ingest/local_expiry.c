@@ -10,9 +10,11 @@
 
 #include "access/xact.h"
 #include "catalog_expiry.h"
+#include "ingest/fault.h"
 #include "ingest/local_expiry.h"
 #include "ingest/local_view.h"
 #include "ingest/retention.h"
+#include "ingest/take.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -37,24 +39,43 @@ read_views(void)
 	return result;
 }
 
-/* as it is now, in a transaction of its own; NULL when it is gone, or paused */
+/*
+ * As it is now, in a transaction of its own; NULL when it is gone, or paused, or somebody has
+ * locked it: the supervisor must not wait for anybody.
+ */
 static MrLocalView *
 open_view(Oid relid)
 {
 	MemoryContext context = CurrentMemoryContext;
 	MrLocalView *result;
+	MrBusy		busy;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
-	result = mr_local_view_open(relid);
+	if (!mr_local_view_try_open(relid, &result, &busy))
+		result = NULL;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	return result;
 }
 
-/* an error is the view's own, and is tried again next time */
+/* in a transaction of its own: a view has failed, and takes no more rows */
+static void
+fail(Oid view, const char *error)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	mr_ingest_fail_view(view, error);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/*
+ * An error is the view's own, and is tried again next time, or that of one that follows it and
+ * cannot take what is removed.
+ */
 static void
 expire_view(Oid relid)
 {
@@ -69,11 +90,19 @@ expire_view(Oid relid)
 	}
 	PG_CATCH();
 	{
+		ErrorData  *error;
+		Oid			follower = mr_take_blamed();	/* or the view itself,
+													 * when it could not be
+													 * opened */
+
 		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
 		EmitErrorReport();
 		AbortCurrentTransaction();
 		FlushErrorState();
 		mr_local_view_forget_all();
+		if (OidIsValid(follower) && follower != relid && mr_fault(error->sqlerrcode) != MR_FAULT_PASSING)
+			fail(follower, error->message);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
