@@ -388,6 +388,25 @@ lock_feed_row(int64 feed)
 	mr_catalog_run_alone("SELECT FROM millrace.feed WHERE id = $1 FOR UPDATE", 1, types, values, NULL);
 }
 
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return (x > y) - (x < y);
+}
+
+/* sorts them: all lock rows in the order of their ids */
+static void
+lock_rows(int64 *feeds, int n)
+{
+	qsort(feeds, n, sizeof(int64), compare_ids);
+	for (int i = 0; i < n; i++)
+		if (i == 0 || feeds[i] != feeds[i - 1])
+			lock_feed_row(feeds[i]);
+}
+
 /* from two columns; of all NULL, none */
 static MrRecord
 record_value(uint64 row, int col)
@@ -517,8 +536,9 @@ mr_catalog_take_trouble(int64 feed)
 void
 mr_catalog_lock_join(int64 from, int64 into)
 {
-	lock_feed_row(Min(from, into));
-	lock_feed_row(Max(from, into));
+	int64		both[] = {from, into};
+
+	lock_rows(both, lengthof(both));
 }
 
 void
@@ -568,38 +588,6 @@ delete_unused_feeds(void)
 	}
 }
 
-void
-mr_catalog_tidy_feeds(void)
-{
-	MrCatalogScope scope;
-
-	delete_unused_feeds();
-	mr_catalog_begin(&scope);
-	mr_catalog_run("UPDATE millrace.feed f SET live = false, generation = generation + 1"
-				   " WHERE live AND NOT " AT_HOME, false, 0, NULL, NULL, NULL);
-	mr_catalog_run("UPDATE millrace.feed f SET live = true, generation = generation + 1 WHERE id IN"
-				   " (SELECT min(s.feed) FROM millrace.view_stream s"
-				   " JOIN millrace.feed f ON f.id = s.feed"
-				   " JOIN millrace.continuous_view v USING (view)"
-				   " WHERE " AT_HOME " AND NOT f.apart AND v.active AND NOT v.failed AND (v.rebuilds IS NULL OR s.reached) AND NOT EXISTS"
-				   " (SELECT FROM millrace.feed l WHERE l.stream = s.stream AND l.live)"
-				   " GROUP BY s.stream)", false, 0, NULL, NULL, NULL);
-	mr_catalog_end(&scope);
-}
-
-/* feeds that wait, and pairs of (from, into) among them */
-#define WAITING_FEEDS \
-	"SELECT f.id FROM millrace.feed f WHERE NOT f.live AND NOT f.apart AND NOT f.id = ANY ($1) AND " AT_HOME " ORDER BY f.id"
-#define WAITING_PAIRS \
-	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT o.partition || ':' || o.next_offset" \
-	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place," \
-	" f.cluster, f.last_error IS NULL AS well" \
-	" FROM millrace.feed f WHERE f.id = ANY ($1) AND NOT f.stopped" \
-	" AND (SELECT bool_and(v.active AND NOT v.failed) FROM millrace.view_stream s" \
-	" JOIN millrace.continuous_view v USING (view) WHERE s.feed = f.id)), " \
-	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, cluster, place, well) AS into FROM w)" \
-	" SELECT id, \"into\" FROM g WHERE id <> \"into\""
-
 static Datum
 int8_array(const int64 *values, int n)
 {
@@ -623,6 +611,56 @@ int8_rows(const MrCatalogScope *scope, int ncolumns, int *nrows)
 			result[i * ncolumns + c] = DatumGetInt64(mr_catalog_value(i, c + 1));
 	return result;
 }
+
+/* feeds that are live elsewhere, and those that are to be live here because none is, by stream */
+#define LIVE_AWAY \
+	"SELECT f.id FROM millrace.feed f WHERE f.live AND NOT " AT_HOME
+#define ELECTED \
+	"SELECT min(s.feed) FROM millrace.view_stream s" \
+	" JOIN millrace.feed f ON f.id = s.feed" \
+	" JOIN millrace.continuous_view v USING (view)" \
+	" WHERE " AT_HOME " AND NOT f.apart AND v.active AND NOT v.failed AND (v.rebuilds IS NULL OR s.reached) AND NOT EXISTS" \
+	" (SELECT FROM millrace.feed l WHERE l.stream = s.stream AND l.live AND " MR_CATALOG_AT_HOME("l") ")" \
+	" GROUP BY s.stream"
+
+/* what has become of them by the time we have their rows counts; others have time until the next round */
+void
+mr_catalog_tidy_feeds(void)
+{
+	Oid			types[] = {INT8ARRAYOID};
+	Datum		ids;
+	MrCatalogScope scope;
+	int64	   *feeds;
+	int			n;
+
+	delete_unused_feeds();
+	mr_catalog_begin(&scope);
+	mr_catalog_run(LIVE_AWAY " UNION " ELECTED, false, 0, NULL, NULL, NULL);
+	feeds = int8_rows(&scope, 1, &n);
+	if (n > 0)
+	{
+		lock_rows(feeds, n);
+		ids = int8_array(feeds, n);
+		mr_catalog_run("UPDATE millrace.feed SET live = false, generation = generation + 1"
+					   " WHERE id = ANY ($1) AND id IN (" LIVE_AWAY ")", false, 1, types, &ids, NULL);
+		mr_catalog_run("UPDATE millrace.feed SET live = true, generation = generation + 1"
+					   " WHERE id = ANY ($1) AND id IN (" ELECTED ")", false, 1, types, &ids, NULL);
+	}
+	mr_catalog_end(&scope);
+}
+
+/* feeds that wait, and pairs of (from, into) among them */
+#define WAITING_FEEDS \
+	"SELECT f.id FROM millrace.feed f WHERE NOT f.live AND NOT f.apart AND NOT f.id = ANY ($1) AND " AT_HOME " ORDER BY f.id"
+#define WAITING_PAIRS \
+	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT o.partition || ':' || o.next_offset" \
+	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place," \
+	" f.cluster, f.last_error IS NULL AS well" \
+	" FROM millrace.feed f WHERE f.id = ANY ($1) AND NOT f.stopped" \
+	" AND (SELECT bool_and(v.active AND NOT v.failed) FROM millrace.view_stream s" \
+	" JOIN millrace.continuous_view v USING (view) WHERE s.feed = f.id)), " \
+	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, cluster, place, well) AS into FROM w)" \
+	" SELECT id, \"into\" FROM g WHERE id <> \"into\""
 
 /* ---------- rows of several feeds ---------- */
 
@@ -661,8 +699,7 @@ mr_catalog_lock_feed_rows(const List *views)
 	{
 		feeds = now;
 		n = nnow;
-		for (int i = 0; i < n; i++)
-			lock_feed_row(feeds[i]);
+		lock_rows(feeds, n);
 		now = feeds_of_views(array, &nnow);
 	} while (nnow != n || memcmp(now, feeds, sizeof(int64) * n) != 0);
 }
@@ -675,6 +712,7 @@ mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 	MrCatalogScope scope;
 	int64	   *waiting;
 	int64	   *pairs;
+	int64	   *all;
 	int			n;
 	int			nlocked = 0;
 
@@ -690,6 +728,9 @@ mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 	mr_catalog_run(WAITING_PAIRS, true, 1, types, values, NULL);
 	pairs = int8_rows(&scope, 2, &n);
 	mr_catalog_end(&scope);
+	all = palloc(sizeof(int64) * (2 * n + 1));
+	memcpy(all, pairs, sizeof(int64) * 2 * n);
+	lock_rows(all, 2 * n);
 	for (int i = 0; i < n; i++)
 		mr_catalog_join_feeds(pairs[2 * i], pairs[2 * i + 1]);
 }
