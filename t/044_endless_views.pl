@@ -69,6 +69,18 @@ wait_for($node, "SELECT EXISTS ($busy)");
 query('DROP VIEW first');
 pass('who drops it waits, and then it is gone');
 
+# One that is alone, and is followed
+my $told = create_stream($node, 'told', 'id bigint');
+query(q{SELECT millrace.create_continuous_view('followed', 'SELECT sum(endless(id)) AS s FROM told', changes => true)});
+query(q{SELECT millrace.attach_table('followed_changes')});
+create('follows', 'SELECT count(*) AS n FROM followed_changes');
+wait_latest($node, 'followed');
+send_some($told, 3);
+wait_for($node, "SELECT EXISTS ($live)");
+query('DROP VIEW follows');
+pass('who drops the one that follows waits, and then it is gone');
+query('DROP VIEW followed');
+
 # Those that catch up take the places of no others for ever.
 foreach my $n (1, 2)
 {

@@ -160,22 +160,23 @@ followers_of(const MrIngestView *view)
 }
 
 bool
-mr_try_lock_followers(const MrIngestView *view, MrBusy *busy)
+mr_try_lock_followers(const MrIngestView *view, List **followers, MrBusy *busy)
 {
-	List	   *followers = followers_of(view);
+	int			i = list_length(*followers);
 
+	*followers = list_concat_unique_oid(*followers, followers_of(view));
 	/* the list grows by those who follow them */
-	for (int i = 0; i < list_length(followers); i++)
+	for (; i < list_length(*followers); i++)
 	{
 		MrLocalView *local;
 
-		if (!mr_local_view_try_open(list_nth_oid(followers, i), &local, busy))
+		if (!mr_local_view_try_open(list_nth_oid(*followers, i), &local, busy))
 		{
 			busy->view = view->view->view;
 			return false;
 		}
 		if (local != NULL)
-			followers = list_concat_unique_oid(followers, followers_of(local->view));
+			*followers = list_concat_unique_oid(*followers, followers_of(local->view));
 	}
 	return true;
 }

@@ -27,9 +27,9 @@ extern bool mr_try_lock_to_take(const MrIngestView *view, MrBusy *busy);
 
 /*
  * What the views need that will take rows from it at the commit, and those that follow them; with
- * the view locked.
+ * the view locked.  Appends them to *followers (of Oid); what is in it is locked already.
  */
-extern bool mr_try_lock_followers(const MrIngestView *view, MrBusy *busy);
+extern bool mr_try_lock_followers(const MrIngestView *view, List **followers, MrBusy *busy);
 
 /*
  * Wait until nobody is in the way, with empty hands: outside of transactions.  Unless the view

@@ -235,12 +235,13 @@ static bool
 lock_view(const MrIngest *ingest, const MrIngestView *ingest_view)
 {
 	const MrView *view = ingest_view->view;
+	List	   *followers = NIL;
 	MrBusy		busy;
 
 	if (!ConditionalLockRelationOid(view->target, AccessShareLock) ||
 		!ConditionalLockRelationOid(view->matrel, RowExclusiveLock) ||
 		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view->matrel)) ||
-		mr_ingest_is_stale(ingest) || !mr_try_lock_followers(ingest_view, &busy))
+		mr_ingest_is_stale(ingest) || !mr_try_lock_followers(ingest_view, &followers, &busy))
 		return false;
 	mr_catalog_lock_contents(view->view);
 	return true;

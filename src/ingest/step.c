@@ -467,16 +467,33 @@ count_ends(MrIngest *ingest, const MrPartitionOffset *ends, int nends)
 	}
 }
 
+/* a timeout's handler may look at them at any moment (view_limit.c) */
+static void
+set_followers(MrIngest *ingest, const List *followers)
+{
+	List	   *former = ingest->followers;
+	MemoryContext old;
+
+	if (equal(former, followers))
+		return;
+	old = MemoryContextSwitchTo(ingest->context);
+	ingest->followers = list_copy(followers);
+	MemoryContextSwitchTo(old);
+	list_free(former);
+}
+
 static bool
 try_lock_all(MrIngest *ingest, MrBusy *busy)
 {
+	List	   *followers = NIL;
 	ListCell   *lc;
 
 	if (!mr_try_lock(ingest->stream->relid, AccessShareLock, busy))
 		return false;
 	foreach(lc, ingest->views)
-		if (!mr_try_lock_to_take(lfirst(lc), busy) || !mr_try_lock_followers(lfirst(lc), busy))
+		if (!mr_try_lock_to_take(lfirst(lc), busy) || !mr_try_lock_followers(lfirst(lc), &followers, busy))
 		return false;
+	set_followers(ingest, followers);
 	return true;
 }
 

@@ -58,6 +58,8 @@ typedef struct MrIngest
 	MrOffsets  *offsets;
 	List	   *views;			/* of MrIngestView *, by oid: all workers
 								 * merge in this order */
+	List	   *followers;		/* of Oid: views over what those tell, locked
+								 * by the step at hand */
 	List	   *profiles;		/* of MrProfile * */
 	int64		excess;			/* messages that could not be decoded, in
 								 * excess of the others */

@@ -36,7 +36,7 @@ locks_relation(const MrIngest *ingest, Oid relid)
 {
 	ListCell   *lc;
 
-	if (relid == ingest->stream->relid)
+	if (relid == ingest->stream->relid || list_member_oid(ingest->followers, relid))
 		return true;
 	foreach(lc, ingest->views)
 	{
