@@ -345,7 +345,7 @@ try_open(Oid relid, MrLocalView **local, MrBusy *busy)
 			return false;
 		*local = open_view(relid);
 	}
-	if (*local != NULL && !is_planned((*local)->view))
+	if (*local != NULL && (*local)->valid && !is_planned((*local)->view))
 		plan_first((*local)->view);
 	return true;
 }

@@ -139,14 +139,14 @@ mr_try_lock_to_take(const MrIngestView *view, MrBusy *busy)
 	return false;
 }
 
-/* the stream inside of this database that the view adds rows to; InvalidOid: none */
+/* the stream inside of this database that the view adds rows to; InvalidOid: none, as of a shadow's changes */
 static Oid
 followed_table(const MrIngestView *view)
 {
 	Oid			sink = view->view->sink;
 
 	if (view->changes)
-		return mr_changes_table(view->changes);
+		return view->view->target == view->view->view ? mr_changes_table(view->changes) : InvalidOid;
 	return OidIsValid(sink) && get_rel_relkind(sink) != RELKIND_FOREIGN_TABLE ?
 		mr_catalog_root_table(sink) : InvalidOid;
 }

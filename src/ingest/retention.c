@@ -241,7 +241,8 @@ lock_view(const MrIngest *ingest, const MrIngestView *ingest_view)
 	if (!ConditionalLockRelationOid(view->target, AccessShareLock) ||
 		!ConditionalLockRelationOid(view->matrel, RowExclusiveLock) ||
 		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view->matrel)) ||
-		mr_ingest_is_stale(ingest) || !mr_try_lock_followers(ingest_view, &followers, &busy))
+		(ingest_view->changes && !ConditionalLockRelationOid(mr_changes_table(ingest_view->changes), RowExclusiveLock)) ||
+		!mr_try_lock_followers(ingest_view, &followers, &busy) || mr_ingest_is_stale(ingest))
 		return false;
 	mr_catalog_lock_contents(view->view);
 	return true;
