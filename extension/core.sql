@@ -586,11 +586,15 @@ CREATE VIEW millrace.streams WITH (security_barrier) AS
      LATERAL millrace.is_home(f.home_cluster, f.home_database, f.home_extension) a(home)
      WHERE x.stream = s.stream AND v.rebuilds IS NULL) n ON true
   LEFT JOIN LATERAL
-    (SELECT pg_catalog.sum(o.messages)::bigint AS messages, pg_catalog.sum(o.bytes)::bigint AS bytes,
-            pg_catalog.sum(o.tombstones)::bigint AS tombstones, pg_catalog.sum(o.skipped)::bigint AS skipped
-     FROM millrace.feed f JOIN millrace.feed_offset o ON o.feed = f.id
-     WHERE f.id = (SELECT x.id FROM millrace.feed x WHERE x.stream = s.stream AND (x.live OR x.apart)
-                   ORDER BY x.live DESC, x.id LIMIT 1)) o ON true
+    (SELECT pg_catalog.sum(p.messages)::bigint AS messages, pg_catalog.sum(p.bytes)::bigint AS bytes,
+            pg_catalog.sum(p.tombstones)::bigint AS tombstones, pg_catalog.sum(p.skipped)::bigint AS skipped
+     FROM (SELECT pg_catalog.max(o.messages) AS messages, pg_catalog.max(o.bytes) AS bytes,
+                  pg_catalog.max(o.tombstones) AS tombstones, pg_catalog.max(o.skipped) AS skipped
+           FROM millrace.feed f JOIN millrace.feed_offset o ON o.feed = f.id
+           WHERE f.stream = s.stream
+             AND (f.live OR EXISTS (SELECT FROM millrace.view_stream x JOIN millrace.continuous_view v USING (view)
+                                    WHERE x.feed = f.id AND v.rebuilds IS NULL))
+           GROUP BY o.partition) p) o ON true
   LEFT JOIN LATERAL
     (SELECT pg_catalog.bool_or(w.state = 'retrying') AS retrying, pg_catalog.min(w.state) AS state,
             pg_catalog.min(w.state) FILTER (WHERE f.live) AS live_state,

@@ -7,6 +7,11 @@
  * here, too, since that is what parting and joining are; everything else about views is
  * catalog_view.c's.
  *
+ * Counters: those of a feed are how many messages of the partition ingest has taken from the
+ * topic up to the feed's position, through whichever feeds it came there.  So they are copied
+ * with a position, the larger ones stay where two feeds become one, and the stream's, which
+ * must not fall, are the largest.
+ *
  * Locking: whoever changes which views follow a feed, or copies its position, holds the feed's
  * heavyweight lock exclusively; a worker that moves its offsets has it in share mode.  After
  * that, rows of feeds are locked before rows that belong to views, in the order of their ids;
@@ -250,7 +255,11 @@ mr_catalog_insert_feed_offset(int64 feed, int32 partition, int64 next_offset)
 	Oid			types[] = {INT8OID, INT4OID, INT8OID};
 	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(partition), Int64GetDatum(next_offset)};
 
-	mr_catalog_run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset) VALUES ($1, $2, $3)",
+	mr_catalog_run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset, messages, bytes, tombstones, skipped)"
+						 " SELECT $1, $2, $3, coalesce(max(o.messages), 0), coalesce(max(o.bytes), 0),"
+						 " coalesce(max(o.tombstones), 0), coalesce(max(o.skipped), 0)"
+						 " FROM millrace.feed f JOIN millrace.feed x ON x.stream = f.stream JOIN millrace.feed_offset o ON o.feed = x.id"
+						 " WHERE f.id = $1 AND o.partition = $2 AND o.next_offset <= $3",
 						 3, types, values, NULL);
 }
 
@@ -497,9 +506,9 @@ mr_catalog_split_view(Oid view, Oid stream, int64 feed)
 						 " apart = o.apart, log = o.log FROM millrace.feed o WHERE f.id = $1 AND o.id = $2",
 						 2, copy_types, copy_values, NULL);
 	mr_catalog_run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset, \"timestamp\", last_offset,"
-						 " last_checksum, anchor_offset, anchor_checksum, resume_offset)"
+						 " last_checksum, anchor_offset, anchor_checksum, resume_offset, messages, bytes, tombstones, skipped)"
 						 " SELECT $1, partition, next_offset, \"timestamp\", last_offset,"
-						 " last_checksum, anchor_offset, anchor_checksum, resume_offset"
+						 " last_checksum, anchor_offset, anchor_checksum, resume_offset, messages, bytes, tombstones, skipped"
 						 " FROM millrace.feed_offset WHERE feed = $2",
 						 2, copy_types, copy_values, NULL);
 	MR_FAILPOINT("deactivate-offsets-copied");
@@ -542,6 +551,20 @@ mr_catalog_lock_join(int64 from, int64 into)
 }
 
 void
+mr_catalog_carry_counters(int64 from, int64 into)
+{
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(from), Int64GetDatum(into)};
+
+	mr_catalog_run_alone("UPDATE millrace.feed_offset i SET messages = greatest(i.messages, o.messages),"
+						 " bytes = greatest(i.bytes, o.bytes), tombstones = greatest(i.tombstones, o.tombstones),"
+						 " skipped = greatest(i.skipped, o.skipped) FROM millrace.feed_offset o"
+						 " WHERE i.feed = $2 AND o.feed = $1 AND o.partition = i.partition"
+						 " AND (o.messages > i.messages OR o.bytes > i.bytes OR o.tombstones > i.tombstones OR o.skipped > i.skipped)",
+						 2, types, values, NULL);
+}
+
+void
 mr_catalog_join_feeds(int64 from, int64 into)
 {
 	Oid			types[] = {INT8OID, INT8OID};
@@ -552,6 +575,7 @@ mr_catalog_join_feeds(int64 from, int64 into)
 						 " reached = (SELECT live FROM millrace.feed WHERE id = $2) WHERE feed = $1",
 						 2, types, values, NULL);
 	MR_FAILPOINT("catchup-views-moved");
+	mr_catalog_carry_counters(from, into);
 	mr_catalog_run_alone(DELETE_FEEDS("f.id = $1"), 1, types, values, NULL);
 	mr_catalog_bump_feed(into);
 }

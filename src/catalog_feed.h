@@ -134,6 +134,9 @@ extern int64 mr_catalog_split_view(Oid view, Oid stream, int64 feed);
 extern void mr_catalog_set_trouble(int64 feed, const char *error);
 extern char *mr_catalog_take_trouble(int64 feed);
 
+/* what one feed has counted in each partition, where another that takes its place has less */
+extern void mr_catalog_carry_counters(int64 from, int64 into);
+
 /*
  * Move all views of one feed to another that stands there, too, and forget the first.  Whoever
  * writes other rows before that calls _lock first.

@@ -129,6 +129,22 @@ mr_catalog_ready_shadows(void)
 						" ORDER BY c.view::oid", 0, NULL, NULL);
 }
 
+/* what a view's feed has counted is not to go with it */
+static void
+carry_counters(const MrView *shadow)
+{
+	ListCell   *lc;
+
+	foreach(lc, mr_catalog_streams_of_view(shadow->target))
+	{
+		const MrFeed *feed = lfirst(lc);
+		int64		into = mr_catalog_feed_of(shadow->view, feed->stream);
+
+		if (into != 0 && into != feed->id)
+			mr_catalog_carry_counters(feed->id, into);
+	}
+}
+
 void
 mr_catalog_adopt_shadow(const MrView *shadow)
 {
@@ -136,6 +152,7 @@ mr_catalog_adopt_shadow(const MrView *shadow)
 	Datum		values[] = {ObjectIdGetDatum(shadow->target), ObjectIdGetDatum(shadow->view)};
 
 	mr_catalog_lock_feed_rows(list_make2_oid(shadow->target, shadow->view));
+	carry_counters(shadow);
 	run("UPDATE millrace.feed SET generation = generation + 1 WHERE id IN"
 		" (SELECT feed FROM millrace.view_stream WHERE view IN ($1, $2))", 2, types, values, NULL);
 	run("DELETE FROM millrace.view_stream WHERE view = $1 AND view <> $2", 2, types, values, NULL);

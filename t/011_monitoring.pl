@@ -220,6 +220,87 @@ states_say_why($_, 'a failed view of a table') foreach 'reader', 'postgres';
 $node->safe_psql('postgres', 'DROP VIEW divides');
 is($node->safe_psql('postgres', $of_table), 'stopped||f', 'a table without a view');
 
+# --- totals of a stream ------------------------------------------------------------
+
+# Each message counts once, whichever views come, go, fail and are rebuilt.
+my $counted = create_stream($node, 'counted', 'id bigint, k integer', partitions => 2);
+my ($total, $size) = (0, 0);
+
+sub more
+{
+	my ($n) = @_;
+	foreach my $i (1 .. $n)
+	{
+		my $message = sprintf '{"id": %d, "k": %d}', ++$total, $total % 3;
+		$size += length $message;
+		produce($counted, $total % 2, $message);
+	}
+}
+
+sub totals
+{
+	my ($name) = @_;
+	is($node->safe_psql('postgres', q{SELECT messages, bytes FROM millrace.streams WHERE stream = 'counted'::regclass}), "$total|$size", "totals: $name");
+}
+
+$node->safe_psql('postgres', q{
+	CREATE ROLE app; CREATE SCHEMA app AUTHORIZATION app;
+	CREATE TABLE labels (k integer); INSERT INTO labels VALUES (0), (1), (2);
+	GRANT SELECT ON counted, labels TO app;
+	SET ROLE app;
+	SELECT millrace.create_continuous_view('app.labeled', 'SELECT k, count(*) AS n FROM public.counted JOIN public.labels USING (k) GROUP BY k')});
+more(20);
+wait_latest($node, 'app.labeled');
+totals('one view');
+$node->safe_psql('postgres', q{SELECT millrace.deactivate('counted')});
+wait_for($node, q{SELECT count(*) = 1 FROM millrace.feed WHERE stream = 'counted'::regclass});
+totals('deactivated');
+$node->safe_psql('postgres', q{SELECT millrace.activate('counted')});
+wait_state($node, 'stream', 'counted', 'running');
+totals('activated');
+more(5);
+wait_latest($node, 'app.labeled');
+totals('and goes on');
+$node->safe_psql('postgres', q{SELECT millrace.create_continuous_view('all_of_them', 'SELECT count(*) AS n FROM counted')});
+wait_latest($node, 'all_of_them');
+wait_for($node, q{SELECT count(*) = 2 FROM millrace.views WHERE stream = 'counted'::regclass AND live});
+totals('a view that has caught up');
+$node->safe_psql('postgres', q{SELECT millrace.deactivate('all_of_them')});
+more(5);
+wait_latest($node, 'app.labeled');
+$node->safe_psql('postgres', q{SELECT millrace.activate('all_of_them')});
+wait_latest($node, 'all_of_them');
+totals('a view that has caught up again');
+$node->safe_psql('postgres', 'DROP VIEW all_of_them; REVOKE SELECT ON labels FROM app');
+produce($counted, 0, '{}');
+wait_state($node, 'view', 'app.labeled', 'failed');
+wait_for($node, q{SELECT count(*) = 1 FROM millrace.feed WHERE stream = 'counted'::regclass});
+totals('failed');
+$node->safe_psql('postgres', q{GRANT SELECT ON labels TO app; SELECT millrace.activate('app.labeled')});
+wait_latest($node, 'app.labeled');
+$total++;
+$size += 2;
+totals('activated after a failure');
+$node->safe_psql('postgres', q{SELECT millrace.rebuild('app.labeled')});
+wait_for($node, q{SELECT rebuild IS NULL FROM millrace.views WHERE view = 'app.labeled'::regclass});
+totals('rebuilt');
+$node->safe_psql('postgres', q{SELECT millrace.rebuild('app.labeled', start_at => 'latest')});
+wait_for($node, q{SELECT rebuild IS NULL FROM millrace.views WHERE view = 'app.labeled'::regclass});
+totals('rebuilt from the end');
+$node->safe_psql('postgres', q{SELECT millrace.deactivate('app.labeled');
+	SELECT millrace.rebuild('app.labeled', start_at => 'latest')});
+wait_for($node, q{SELECT rebuild IS NULL FROM millrace.views WHERE view = 'app.labeled'::regclass});
+totals('rebuilt from the end while it stands still');
+$node->safe_psql('postgres', q{SELECT millrace.deactivate('app.labeled');
+	SELECT millrace.create_continuous_view('newest', 'SELECT count(*) AS n FROM counted', start_at => 'latest')});
+more(5);
+wait_latest($node, 'newest');
+totals('a view from the end while the other stands still');
+$node->safe_psql('postgres', q{SELECT millrace.activate('app.labeled')});
+wait_latest($node, 'app.labeled');
+wait_for($node, q{SELECT count(*) = 2 FROM millrace.views WHERE stream = 'counted'::regclass AND live});
+totals('both');
+
 # settings are there, with their defaults and contexts
 is($node->safe_psql('postgres', q{SELECT string_agg(format('%s=%s%s (%s)', name, boot_val, unit, context), ', ' ORDER BY name)
 	FROM pg_settings WHERE name LIKE 'millrace.%' AND name IN ('millrace.enabled', 'millrace.commit_interval',

@@ -673,10 +673,9 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 		return false;
 	}
 	MR_FAILPOINT("step-fed");
+	mr_offsets_store(ingest->offsets);
 	if (joins)
 		mr_catchup_join(ingest);
-	else
-		mr_offsets_store(ingest->offsets);
 	MR_FAILPOINT("step-stored");
 	mr_step_over_deliver(ingest);
 	PopActiveSnapshot();
