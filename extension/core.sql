@@ -430,10 +430,10 @@ LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'mr_is_home';
 COMMENT ON FUNCTION millrace.is_home(bigint, oid, oid)
   IS 'are these the system identifier of this cluster, and the OIDs of this database and extension';
 
-CREATE FUNCTION millrace.readable_error(error text, view regclass) RETURNS text
+CREATE FUNCTION millrace.readable_error(error text, relation regclass) RETURNS text
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'mr_readable_error';
 COMMENT ON FUNCTION millrace.readable_error(text, regclass)
-  IS 'the error of a view, for those who may read the view; null: not one''s';
+  IS 'the error of a view or a stream, for those who may read it; null: of neither';
 
 CREATE FUNCTION millrace.worker_slots(
   OUT pid integer, OUT stream regclass, OUT feed bigint, OUT shard integer, OUT state text,
@@ -488,7 +488,7 @@ CREATE VIEW millrace.views WITH (security_barrier) AS
          CASE WHEN v.failed THEN v.last_error
               WHEN n.stream IS NOT NULL THEN NULL
               WHEN f.away THEN 'the database was restored or copied; millrace.activate() starts ingest here'
-              WHEN f.stopped THEN millrace.readable_error(f.last_error, f.blamed)
+              WHEN f.stopped THEN millrace.readable_error(f.last_error, coalesce(f.blamed, f.stream))
               WHEN w.retrying THEN w.last_error
               WHEN w.state IS NULL AND h.shortage IS NOT NULL AND v.active THEN h.shortage
               WHEN b.failed THEN 'rebuild failed: ' || b.last_error

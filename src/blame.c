@@ -1,6 +1,6 @@
 /*
  * blame.c
- *		Errors that are a view's: who may read them.
+ *		Errors that are a view's, or a stream's: who may read them.
  *
  * An error shows the beginning of the value that it is about.  Where it came up in a view's query,
  * that may be one of a table which only the view's owner may read, though the error
@@ -9,11 +9,13 @@
 #include "millrace.h"
 
 #include "blame.h"
+#include "catalog/pg_class.h"
 #include "catalog_view.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
 #define WITHHELD	"withheld for want of privilege SELECT on the view"
@@ -30,7 +32,7 @@ mr_blame_may_read(Oid relid)
 
 /* of one that was dropped nobody knows who might */
 static bool
-may_read_view(Oid relid)
+may_read(Oid relid)
 {
 	const MrView *view;
 
@@ -40,25 +42,26 @@ may_read_view(Oid relid)
 	return view != NULL && view->target != relid && mr_blame_may_read(view->target);
 }
 
-const char *
-mr_blame_text(const char *error, Oid view)
+/* what others read instead, who are told whose error it is */
+static const char *
+withheld(Oid relid)
 {
-	return !OidIsValid(view) || may_read_view(view) ? error : WITHHELD;
+	return get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE ? STREAM_WITHHELD : WITHHELD;
 }
 
 const char *
-mr_blame_stream_text(const char *error, Oid stream, Oid view)
+mr_blame_text(const char *error, Oid relation)
 {
-	return mr_blame_may_read(stream) ? mr_blame_text(error, view) : STREAM_WITHHELD;
+	return !OidIsValid(relation) || may_read(relation) ? error : withheld(relation);
 }
 
-/* millrace.readable_error(error, view); null for null, and the error itself where view is null */
+/* millrace.readable_error(error, relation); null for null, and the error itself where relation is null */
 Datum
 mr_readable_error(PG_FUNCTION_ARGS)
 {
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	if (PG_ARGISNULL(1) || may_read_view(PG_GETARG_OID(1)))
+	if (PG_ARGISNULL(1) || may_read(PG_GETARG_OID(1)))
 		PG_RETURN_DATUM(PG_GETARG_DATUM(0));
-	PG_RETURN_TEXT_P(cstring_to_text(WITHHELD));
+	PG_RETURN_TEXT_P(cstring_to_text(withheld(PG_GETARG_OID(1))));
 }

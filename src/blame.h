@@ -8,15 +8,12 @@
 #include "millrace.h"
 
 /*
- * The text of an error for the current user: another one when it is the error of a view, or of
- * its shadow, that he may not read.  view InvalidOid: it is nobody's.
+ * The text of an error for the current user: another one when it is the error of a view, of
+ * its shadow, or of a stream, that he may not read.  relation InvalidOid: it is nobody's.
  */
-extern const char *mr_blame_text(const char *error, Oid view);
+extern const char *mr_blame_text(const char *error, Oid relation);
 
 /* may the current user read a relation, which is still there? */
 extern bool mr_blame_may_read(Oid relid);
-
-/* the same for one of a stream's worker: others than who may read the stream are told nothing else */
-extern const char *mr_blame_stream_text(const char *error, Oid stream, Oid view);
 
 #endif							/* MR_BLAME_H */

@@ -52,7 +52,7 @@ fill_row(const MrWorkerSlot *slot, Datum *values, bool *nulls)
 	values[2] = Int64GetDatum(slot->feed);
 	values[3] = Int32GetDatum(slot->shard);
 	values[4] = CStringGetTextDatum(state_name(slot));
-	values[5] = CStringGetTextDatum(mr_blame_stream_text(slot->last_error, slot->stream, slot->blamed));
+	values[5] = CStringGetTextDatum(mr_blame_text(slot->last_error, OidIsValid(slot->blamed) ? slot->blamed : slot->stream));
 	nulls[5] = slot->last_error[0] == '\0';
 	values[6] = TimestampTzGetDatum(slot->last_error_at);
 	nulls[6] = nulls[5];

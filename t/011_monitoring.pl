@@ -199,6 +199,9 @@ produce($junk, 0, '{"id": 1}', '{"id": "junk"}');
 wait_state($node, 'view', 'copying', 'stopped');
 wait_state($node, 'stream', 'stopping', 'stopped');
 like($node->safe_psql('postgres', q{SELECT last_error FROM millrace.streams WHERE stream = 'stopping'::regclass}), qr/"id"/, 'and says why');
+$node->safe_psql('postgres', 'GRANT SELECT ON copying TO reader');
+is($node->safe_psql('postgres', q{SET ROLE reader; SELECT state, last_error FROM millrace.views WHERE view = 'copying'::regclass}),
+	'stopped|withheld for want of privilege SELECT on the stream', 'but not to whoever may not read it');
 $node->safe_psql('postgres', 'DROP VIEW copying');
 
 # A table's state is that of its views, as a topic's is.
