@@ -305,7 +305,8 @@ inside() {
 
 	if [ -z "${MILLRACE_BOOTSTRAP:-}" ]; then
 		kafka=$S/kafka
-		if ! scripts/kafka.sh start "$kafka"; then
+		# Nobody kills it, but on a busy machine it may be silent for a while.
+		if ! KAFKA_SESSION_MS=60000 scripts/kafka.sh start "$kafka"; then
 			printf 'FAILED  kafka\n'
 			failed=$((failed + ${#regress[@]} + ${#isolation[@]} + ${#tap[@]}))
 			finish

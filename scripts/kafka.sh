@@ -16,7 +16,8 @@
 # DIR/extra.properties, where that file exists at the first start, come last in
 # the broker's configuration; @PORT@ and @CONTROLLER@ in them stand for its two
 # ports.  DIR/format.options has options for the storage tool.  The broker runs as the calling user and holds
-# none of the caller's descriptors.  KAFKA_HEAP (256m) sets its heap.
+# none of the caller's descriptors.  KAFKA_HEAP (256m) sets its heap, KAFKA_SESSION_MS (2000) how long
+# its controller hears nothing of it before it is fenced, and after a kill until it can be registered again.
 
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -95,7 +96,7 @@ write_properties() {
 		share.coordinator.state.topic.min.isr=1
 		share.coordinator.state.topic.num.partitions=1
 		group.initial.rebalance.delay.ms=0
-		broker.session.timeout.ms=2000
+		broker.session.timeout.ms=${KAFKA_SESSION_MS:-2000}
 		broker.heartbeat.interval.ms=500
 		log.cleaner.dedupe.buffer.size=2097152
 		log.cleaner.backoff.ms=500
