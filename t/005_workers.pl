@@ -39,6 +39,7 @@ foreach my $view (sort keys %queries)
 	$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('$view', \$\$"
 		  . sprintf($queries{$view}, 'clicks') . "\$\$)");
 }
+wait_joined($node, 'clicks');
 running(2);
 my $load = start_traffic($topic, partitions => 4);
 $load->wait_more(2000);

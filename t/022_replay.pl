@@ -31,6 +31,7 @@ my $topic = create_stream($node, 'sales', event_columns(), partitions => 3, opti
 create('rated_sales', sprintf $rated, 'sales');
 create('listed_sales', sprintf $listed, 'sales');
 create('plain_sales', sprintf $plain, 'sales');
+wait_joined($node, 'sales');
 
 # While messages keep coming, with workers killed in the middle of it
 my $load = start_traffic($topic, partitions => 3);
@@ -159,7 +160,7 @@ query(q{CREATE FUNCTION remote(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS
 my $far = create_stream($node, 'far', 'id bigint');
 my @far = map { "far_$_" } 1 .. 4;
 create($_, 'SELECT count(*) AS n, sum(remote(id)) AS s FROM far') foreach @far;
-wait_latest($node, $_) foreach @far;
+wait_joined($node, 'far');
 my $feeds = query('SELECT last_value FROM millrace.feed_id_seq');
 produce($far, 0, map { qq({"id": $_}) } 1 .. 10);
 wait_for($node, q{SELECT count(*) = 4 FROM millrace.views WHERE stream = 'far'::regclass AND state = 'retrying' AND last_error LIKE 'remote is down%'});

@@ -83,6 +83,7 @@ foreach my $view (@views, 'chained')
 	my ($ok, $out, $err) = $watch{$view}->finish;
 	ok($ok && $err =~ /looked [1-9]/, "the changes told what $view showed at every moment") or diag $err;
 }
+wait_joined($node, 'clicks');
 foreach (1 .. 2)
 {
 	my @old = worker_pid($node, 'clicks');

@@ -55,6 +55,7 @@ sub exact
 	is(sql('SELECT count(*) FROM millrace.dead_letters'), '0', 'no row came twice');
 }
 
+wait_joined($node, 'clicks');
 my $from = 1;
 my $n;
 foreach my $victim (shuffle('worker', 'worker', 'postmaster', 'worker', 'postmaster'))

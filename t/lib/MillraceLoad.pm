@@ -22,7 +22,7 @@ use PostgreSQL::Test::Utils;
 use MillraceTest;
 
 our @EXPORT = qw(start_traffic events event event_columns background open_transaction wait_new_worker
-  kill_server restart_server wait_state);
+  kill_server restart_server wait_state wait_joined);
 
 my $number = 0;
 
@@ -222,6 +222,17 @@ sub wait_state
 {
 	my ($node, $what, $name, $state) = @_;
 	wait_for($node, "SELECT state FROM millrace.${what}s WHERE $what = '$name'::regclass", $state);
+}
+
+# Waits until all views of a stream follow its live feed, and the workers that have brought them
+# there are gone: those that are left do not end by themselves.
+sub wait_joined
+{
+	my ($node, $stream) = @_;
+	wait_for($node, "SELECT count(*) > 0 AND bool_and(coalesce(f.live OR f.apart, false)) FROM
+		(SELECT feed FROM millrace.view_stream WHERE stream = '$stream'::regclass
+		UNION ALL SELECT feed FROM millrace.workers WHERE stream = '$stream'::regclass AND pid IS NOT NULL) s
+		LEFT JOIN millrace.feed f ON f.id = s.feed");
 }
 
 package MillraceLoad::Transaction;
