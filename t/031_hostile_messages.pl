@@ -6,6 +6,7 @@ use warnings;
 
 use lib 't/lib';
 use MillraceTest;
+use MillraceLoad;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
@@ -25,6 +26,8 @@ sql(q{SELECT millrace.create_continuous_view('all_of_them',
 		'SELECT count(*) AS n, sum(id) AS ids, max(length(t)) AS longest FROM hostile');
 	SELECT millrace.create_continuous_view('each', 'SELECT id, t, j, doc::text AS doc, a, host(ip) AS ip, nested FROM hostile');
 	CREATE TABLE good (id integer)});
+# what only the second one reads is to be junk for the first as well
+wait_joined($node, 'hostile');
 
 # What is sent is either good, by the id that it has, or bad, by its name.
 my ($good, @bad) = (0);
@@ -107,6 +110,8 @@ sub time_to_aggregate
 		SELECT millrace.create_continuous_view('${stream}_view', '" . sprintf($hashed{$view}, $stream) . q{')});
 	wait_latest($node, "${stream}_view");
 	is(sql("SELECT sum(n) = CASE count(*) WHEN 1 THEN 10000 ELSE 100000 END FROM ${stream}_view"), 't', "$stream: all are there");
+	# counters come after the commit
+	wait_for($node, "SELECT sum(messages) = 100000 FROM millrace.workers WHERE stream = '$stream'::regclass");
 	return sql("SELECT sum(aggregate_ms) FROM millrace.workers WHERE stream = '$stream'::regclass");
 }
 
