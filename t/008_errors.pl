@@ -137,7 +137,7 @@ wait_latest($node, 'healthy');
 is($node->safe_psql('postgres', 'SELECT * FROM healthy'), '100|5050', 'the other view goes on');
 like($node->safe_psql('postgres', q{SELECT last_error FROM millrace.views WHERE view = 'failing'::regclass}),
 	qr/division by zero/, 'the view says why it failed');
-is($node->safe_psql('postgres', q{SELECT state FROM millrace.views WHERE view = 'healthy'::regclass}), 'running', 'the other runs');
+wait_state($node, 'view', 'healthy', 'running');
 isnt($node->safe_psql('postgres', q{SELECT state FROM millrace.streams WHERE stream = 'divided'::regclass}), 'failed',
 	'so does the stream');
 my $began = time;

@@ -85,7 +85,8 @@ foreach my $victim ('worker', shuffle('worker', 'worker', 'postmaster', 'broker'
 	$from = $n + 1;
 	exact($node, $n, "a kill of the $victim");
 }
-like(sql(q{SELECT string_agg(state, ' ') FROM millrace.views}), qr/^(running ?)+$/, 'all run');
+wait_for($node, q{SELECT bool_and(state = 'running') FROM millrace.views});
+pass('all run');
 is(sql(q{SELECT count(*) FROM millrace.feed WHERE stream = 'clicks'::regclass}), '2', 'with a feed of its own');
 
 # --- an outage ------------------------------------------------------------------
