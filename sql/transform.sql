@@ -66,6 +66,8 @@ SELECT check_transforms();
 -- A transform is a view: its query over the topic.  It cannot be written into.
 SELECT count(*), sum(doubled) = (SELECT sum(doubled) FROM live.some_sink) AS same FROM live.some;
 INSERT INTO live.some VALUES (1, 'a', 2);
+-- counters come after the commit
+SELECT wait_until($$ (SELECT rows_in >= 111 FROM millrace.views WHERE view = 'live.some'::regclass) $$);
 SELECT view, stream, kind, state, target, matrel, groups_estimate, rows_in, rows_out, query FROM millrace.views WHERE view = 'live.some'::regclass;
 SELECT partition, lag FROM millrace.partitions WHERE view = 'live.some'::regclass;
 SELECT millrace.wait_for_offset('live.some', 0, (SELECT next_offset - 1 FROM millrace.partitions WHERE view = 'live.some'::regclass), tools.patience());

@@ -18,6 +18,8 @@ INSERT INTO plain.doubled SELECT id, 2 * n, name FROM plain.events JOIN common.n
 SELECT millrace.wait_for_latest('live.double', tools.patience());
 SELECT check_views();
 SELECT * FROM differences('live.doubled', 'plain.doubled');
+-- counters come after the commit
+SELECT wait_until($$ (SELECT rows_in >= 111 FROM millrace.views WHERE view = 'live.double'::regclass) $$);
 SELECT view, stream, kind, state, target, rows_in, rows_out FROM millrace.views WHERE view = 'live.double'::regclass;
 SELECT stream, state, messages FROM millrace.streams WHERE stream = 'live.events'::regclass;
 SELECT partition, lag FROM millrace.partitions WHERE view = 'live.double'::regclass;

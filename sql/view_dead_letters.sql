@@ -95,6 +95,7 @@ SELECT left(k, 1) AS k, count FROM live.n_keys ORDER BY 1;
 SELECT view, message_offset, convert_from(key, 'UTF8') AS key, left(convert_from(value, 'UTF8'), 40) AS value, sqlstate, left(error, 40) AS error
   FROM millrace.dead_letters WHERE stream = 'live.numbers'::regclass ORDER BY message_offset, view::text;
 SELECT view, ARRAY(SELECT unnest(missed)::text ORDER BY 1) AS missed FROM millrace.dead_letters WHERE stream = 'live.numbers'::regclass AND view IS NULL;
+SELECT wait_until($$ (SELECT bool_and(state = 'running') FROM millrace.views WHERE stream = 'live.numbers'::regclass) $$);
 SELECT view, state, last_error FROM millrace.views WHERE stream = 'live.numbers'::regclass ORDER BY view::text;
 -- The letters of a view go with it.
 DROP VIEW live.n_ratio;
