@@ -85,10 +85,10 @@ my $session = background($node, q{SET statement_timeout = '1s'; SELECT count(*) 
 (my $ok, $out, $err) = $session->finish;
 like($err, qr/statement timeout/, 'a scan can be cancelled');
 # no statement_timeout covers a commit
-my $began = time;
 $session = background($node, q{INSERT INTO clicks (id) VALUES (1)});
 my $inserting = q{FROM pg_stat_activity WHERE query LIKE 'INSERT INTO clicks%' AND state = 'active'};
 wait_for($node, "SELECT count(*) > 0 $inserting");
+my $began = time;
 $node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) $inserting");
 ($ok, $out, $err) = $session->finish;
 ok(!$ok && $err =~ /cancel/, 'so can an insert') or diag $err;

@@ -227,7 +227,7 @@ is_out('wrong', 'refused.*bootstrap.servers', 'a refused connection');
 my $asked = time;
 ($rc, $out, $err) = $node->psql('postgres', 'INSERT INTO s_wrong (id) VALUES (1)');
 like($err, qr/could not begin a Kafka transaction.*refused/, 'a refused connection: INSERT fails when it commits');
-cmp_ok(time - $asked, '<', 12, 'soon');
+cmp_ok(time - $asked, '<', patience(12), 'soon');
 $node->safe_psql('postgres', q{ALTER SERVER wrong OPTIONS (SET "bootstrap.servers" 'nowhere.invalid:9092')});
 is_out('wrong', 'resolve.*bootstrap.servers', 'a name that does not exist');
 stops_promptly('a name that does not exist');
@@ -242,7 +242,7 @@ is_out('wrong', 'bootstrap.servers|imed out', 'a broker that is paused from the 
 $asked = time;
 ($rc, $out, $err) = $node->psql('postgres', q{SET statement_timeout = '500ms'; INSERT INTO s_wrong (id) VALUES (1)});
 like($err, qr/canceling statement due to statement timeout/, 'a paused broker: statement_timeout is for the commit of an INSERT, too');
-cmp_ok(time - $asked, '<', 10, 'soon');
+cmp_ok(time - $asked, '<', patience(10), 'soon');
 my ($canceled, $gone) = ('', '');
 my $session = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), '-c', 'INSERT INTO s_wrong (id) VALUES (1)' ],
 	'<', \undef, '>', \$gone, '2>', \$canceled);

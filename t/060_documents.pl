@@ -45,6 +45,7 @@ sub run_block
 	my $bootstrap = bootstrap();
 
 	$text =~ s/localhost:9092/$bootstrap/;
+	$text =~ s/timeout => '\K\d+s/patience(60) . 's'/ge;
 	$text =~ s/(create_topic\('kafka', |topic )'(\w+)'/"$1'" . topic_name($2) . "'"/ge;
 	while ($text =~ /\G((?:(?!-->).*\n)+)((?:-->.*\n)*)/g)
 	{
