@@ -66,8 +66,8 @@ is($node->safe_psql('postgres', q{SELECT partition, next_offset, low_watermark, 
 
 # groups_estimate is about the number of groups
 $node->safe_psql('postgres', 'ANALYZE');
-cmp_ok($node->safe_psql('postgres', q{SELECT groups_estimate FROM millrace.views WHERE view = 'per_k'::regclass}),
-	'<=', 7 * 2, 'groups_estimate');
+is($node->safe_psql('postgres', q{SELECT groups_estimate BETWEEN 7 AND 7 * 2 FROM millrace.views WHERE view = 'per_k'::regclass}), 't',
+	'groups_estimate');
 
 # Lag is what is missing: of a view that stands still, exactly.
 $node->safe_psql('postgres', q{SELECT millrace.deactivate('per_k')});
@@ -84,36 +84,43 @@ $node->safe_psql('postgres', q{SELECT millrace.activate('per_k')});
 
 # Under traffic: whenever the lag is 0 in a snapshot, the view holds everything
 # that was acknowledged before; when it holds less, there is a lag.
-# The traffic leaves a worker the time to get to the end.
-my $load = start_traffic($topic, from => 144, chunk => 5, pause => patience(0.05));
-my ($zero, $wrong) = (0, 0);
-my $give_up = time + patience(60);
-while ($zero < 10 && time < $give_up)
+# The traffic leaves a worker the time to get to the end, and who looks the time to ask the
+# broker: more of it where they need more.
+my ($n, $zero, $wrong) = (143, 0, 0);
+foreach my $pause (0.05, 0.5, 5)
 {
-	my $sent = $load->sent;
-	my ($lag, $count) = split /\|/, $node->safe_psql('postgres', qq{
-		BEGIN ISOLATION LEVEL REPEATABLE READ;
-		SELECT (SELECT sum(lag) FROM millrace.partitions WHERE view = '$quoted'::regclass), count FROM $quoted; COMMIT});
-	$zero++ if $lag == 0;
-	$wrong++ if $lag == 0 && $count < 143 + $sent || $lag < 0;
+	my $load = start_traffic($topic, from => $n + 1, chunk => 5, pause => patience($pause));
+	my $give_up = time + patience(60);
+	while ($zero < 10 && time < $give_up)
+	{
+		my $sent = $load->sent;
+		my ($lag, $count) = split /\|/, $node->safe_psql('postgres', qq{
+			BEGIN ISOLATION LEVEL REPEATABLE READ;
+			SELECT (SELECT sum(lag) FROM millrace.partitions WHERE view = '$quoted'::regclass), count FROM $quoted; COMMIT});
+		$zero++ if $lag == 0;
+		$wrong++ if $lag == 0 && $count < $n + $sent || $lag < 0;
+	}
+	$n = $load->stop;
+	last if $zero > 0;
 }
 cmp_ok($zero, '>=', 1, 'seen without lag');
 is($wrong, 0, 'lag is 0 only when the view holds everything');
-my $n = $load->stop;
 wait_latest($node, 'per_k');
 is_same($node, 'per_k', "SELECT k, count(*) AS n FROM @{[events($n)]} e WHERE id > 10 GROUP BY k");
 is($node->safe_psql('postgres', q{SELECT sum(lag) FROM millrace.partitions}), '0', 'no lag in the end');
 
 # pg_stat_activity shows a worker with its stream and what it does.
+wait_joined($node, 'clicks');
 my $pid = worker_pid($node, 'clicks');
-my ($type, $name, $doing, $wait, $user) = split /\|/, $node->safe_psql('postgres', qq{
-	SELECT backend_type, application_name, query, wait_event, usename FROM pg_stat_activity WHERE pid = $pid});
+my ($type, $name, $doing) = split /\|/, $node->safe_psql('postgres', qq{
+	SELECT backend_type, application_name, query FROM pg_stat_activity WHERE pid = $pid});
 like($type, qr/millrace/, 'backend_type');
 like("$type $name $doing", qr/clicks/, 'the stream');
 wait_for($node, qq{SELECT application_name || ' ' || query ~ '(wait|idle|poll|read|fetch)' FROM pg_stat_activity
 	WHERE pid = $pid});
 pass('the phase');
-isnt($wait, '', 'a wait event');
+wait_for($node, qq{SELECT wait_event <> '' FROM pg_stat_activity WHERE pid = $pid});
+pass('a wait event');
 is($node->safe_psql('postgres', q{SELECT count(*) >= 1 FROM pg_stat_activity WHERE backend_type ~ 'millrace'
 	AND backend_type ~ 'launcher'}), 't', 'the launcher');
 
