@@ -133,17 +133,19 @@ $node->safe_psql('postgres', q{
 		RETURN (SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY lag) FROM unnest(lags) lag);
 	END $$});
 
-# The first one is not measured: connections are made and plans built.
+# The first one is not measured: connections are made and plans built.  On a busy machine it may
+# take some attempts until everybody gets his turn in time.
 my $median;
+my $give_up = time + patience(60);
 produce($idle, 0, '{"id": 0}');
 wait_latest($node, 'idle_view');
-foreach my $attempt (1 .. 3)
+for (my $attempt = 1; $attempt <= 3 || time < $give_up; $attempt++)
 {
 	$node->safe_psql('postgres', "SELECT millrace.truncate_continuous_view('idle_view')") if $attempt > 1;
 	produce($idle, 0, '{"id": 0}') if $attempt > 1;
 	wait_for($node, 'SELECT n = 1 FROM idle_view');
 	my $watch = background($node, 'SELECT watch(9)');
-	wait_for($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'SELECT watch(9)'});
+	wait_for($node, q{SELECT count(*) > 0 FROM pg_stat_activity WHERE query = 'SELECT watch(9)' AND state = 'active'});
 	foreach my $i (1 .. 9)
 	{
 		produce($idle, 0, qq({"id": $i}));
@@ -151,7 +153,7 @@ foreach my $attempt (1 .. 3)
 	}
 	(my $ok, $median, my $err) = $watch->finish;
 	note $err;
-	last if $ok && $median <= 50;
+	last if $ok && $median <= patience(50);
 }
 cmp_ok($median, '<=', patience(50), 'an idle stream shows a new message within 50 ms (median)');
 
