@@ -112,10 +112,16 @@ $load = start_traffic($topic, partitions => 2, from => $n + 1);
 $load->wait_more(500);
 $n = $load->stop;
 wait_latest($node, 'per_k');
-my $heard = $listener->query_safe('SELECT 1');
-my @batches = $heard =~ /"public\.per_k" with payload "\{"view": "public\.per_k", "batch": (\d+)\}"/g;
-is(join(' ', @batches), sql(qq{SELECT string_agg(batch::text, ' ' ORDER BY batch)
-	FROM (SELECT DISTINCT batch FROM per_k_changes WHERE batch > $before) b}), 'each commit is notified of once, in order');
+my $committed = sql(qq{SELECT string_agg(batch::text, ' ' ORDER BY batch) FROM (SELECT DISTINCT batch FROM per_k_changes WHERE batch > $before) b});
+my @batches;
+foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	# notifications come after the commit
+	push @batches, $listener->query_safe('SELECT 1') =~ /"public\.per_k" with payload "\{"view": "public\.per_k", "batch": (\d+)\}"/g;
+	last if @batches && $committed =~ /\b$batches[-1]$/;
+	select undef, undef, undef, 0.1;
+}
+is(join(' ', @batches), $committed, 'each commit is notified of once, in order');
 ok(@batches > 0, 'there were some');
 
 # --- what else changes a view -------------------------------------------------
