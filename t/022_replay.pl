@@ -164,7 +164,7 @@ wait_joined($node, 'far');
 my $feeds = query('SELECT last_value FROM millrace.feed_id_seq');
 produce($far, 0, map { qq({"id": $_}) } 1 .. 10);
 wait_for($node, q{SELECT count(*) = 4 FROM millrace.views WHERE stream = 'far'::regclass AND state = 'retrying' AND last_error LIKE 'remote is down%'});
-cmp_ok(query('SELECT last_value FROM millrace.feed_id_seq') - $feeds, '<=', 8, 'they come and go no more than needed');
+cmp_ok(query('SELECT last_value FROM millrace.feed_id_seq') - $feeds, '<=', 20, 'they come and go now and then, not all the time');
 query(q{CREATE OR REPLACE FUNCTION remote(bigint) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT $1'});
 wait_latest($node, $_) foreach @far;
 is(query("SELECT n, s FROM $_"), '10|55', "$_ is exact afterwards") foreach @far;
