@@ -377,8 +377,9 @@ replay_letters(Oid stream, Datum ids, List *only)
 	List	   *views;
 
 	LockRelationOid(stream, AccessShareLock);
-	mr_catalog_lock_letters(stream, ExclusiveLock);
 	views = lock_views(mr_dead_letter_views(stream, ids), only);
+	/* behind the views, as DROP VIEW does */
+	mr_catalog_lock_letters(stream, ExclusiveLock);
 	check_deferred(views);
 	MR_FAILPOINT("replay-locked");
 	return views == NIL ? 0 : replay_into(stream, views, ids);
