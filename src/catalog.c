@@ -199,6 +199,19 @@ mr_catalog_text(uint64 row, int col, MemoryContext context)
 	return MemoryContextStrdup(context, result);
 }
 
+int64 *
+mr_catalog_int8_rows(const MrCatalogScope *scope, int ncolumns, int *nrows)
+{
+	int64	   *result = MemoryContextAlloc(scope->caller,
+											sizeof(int64) * (SPI_processed * ncolumns + 1));
+
+	*nrows = (int) SPI_processed;
+	for (int i = 0; i < *nrows; i++)
+		for (int c = 0; c < ncolumns; c++)
+			result[i * ncolumns + c] = DatumGetInt64(mr_catalog_value(i, c + 1));
+	return result;
+}
+
 /* ---------- the extension itself ---------- */
 
 Oid

@@ -55,6 +55,9 @@ extern Datum mr_catalog_column(uint64 row, int col, bool *isnull);
 extern Datum mr_catalog_value(uint64 row, int col);
 extern char *mr_catalog_text(uint64 row, int col, MemoryContext context);
 
+/* all columns of all rows, which are int8, row by row, in the scope's caller */
+extern int64 *mr_catalog_int8_rows(const MrCatalogScope *scope, int ncolumns, int *nrows);
+
 /* InvalidOid when the extension is not in this database */
 extern Oid	mr_catalog_extension_oid(void);
 extern Oid	mr_catalog_schema_oid(void);

@@ -21,10 +21,10 @@
 
 #include "access/xlog.h"
 #include "catalog_feed.h"
+#include "catalog_feed_lock.h"
 #include "catalog/pg_type.h"
 #include "failpoint.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -375,47 +375,6 @@ mr_catalog_set_another_log(int64 feed)
 	mr_catalog_run_alone("UPDATE millrace.feed SET log = log + 1 WHERE id = $1", 1, types, values, NULL);
 }
 
-static Oid
-feed_table(void)
-{
-	return get_relname_relid("feed", mr_catalog_schema_oid());
-}
-
-/* a heavyweight lock rather than one of the row: it queues, and costs no WAL */
-void
-mr_catalog_lock_feed(int64 feed, LOCKMODE mode)
-{
-	LockDatabaseObject(feed_table(), (Oid) feed, 0, mode);
-}
-
-static void
-lock_feed_row(int64 feed)
-{
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(feed)};
-
-	mr_catalog_run_alone("SELECT FROM millrace.feed WHERE id = $1 FOR UPDATE", 1, types, values, NULL);
-}
-
-static int
-compare_ids(const void *a, const void *b)
-{
-	int64		x = *(const int64 *) a;
-	int64		y = *(const int64 *) b;
-
-	return (x > y) - (x < y);
-}
-
-/* sorts them: all lock rows in the order of their ids */
-static void
-lock_rows(int64 *feeds, int n)
-{
-	qsort(feeds, n, sizeof(int64), compare_ids);
-	for (int i = 0; i < n; i++)
-		if (i == 0 || feeds[i] != feeds[i - 1])
-			lock_feed_row(feeds[i]);
-}
-
 /* from two columns; of all NULL, none */
 static MrRecord
 record_value(uint64 row, int col)
@@ -467,30 +426,6 @@ mr_catalog_feed_offsets(int64 feed, bool lock, int *n)
 	result = mr_catalog_offsets(&scope, n);
 	mr_catalog_end(&scope);
 	return result;
-}
-
-/* whichever feed it is by the time we have the lock */
-static void
-lock_feed_of(Oid view, Oid stream)
-{
-	for (;;)
-	{
-		int64		feed = mr_catalog_feed_of(view, stream);
-
-		mr_catalog_lock_feed(feed, ExclusiveLock);
-		if (mr_catalog_feed_of(view, stream) == feed)
-			return;
-	}
-}
-
-List *
-mr_catalog_lock_feeds_of_view(Oid view)
-{
-	ListCell   *lc;
-
-	foreach(lc, mr_catalog_streams_of_view(view))
-		lock_feed_of(view, ((MrFeed *) lfirst(lc))->stream);
-	return mr_catalog_streams_of_view(view);
 }
 
 int64
@@ -547,7 +482,7 @@ mr_catalog_lock_join(int64 from, int64 into)
 {
 	int64		both[] = {from, into};
 
-	lock_rows(both, lengthof(both));
+	mr_catalog_lock_feed_rows_by_id(both, lengthof(both));
 }
 
 void
@@ -580,23 +515,13 @@ mr_catalog_join_feeds(int64 from, int64 into)
 	mr_catalog_bump_feed(into);
 }
 
-/* exclusively; false when somebody has it */
-static bool
-try_lock_feed(int64 feed)
-{
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, feed_table(), (Oid) feed, 0);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
-}
-
 /*
  * Feeds that no view follows.  With the feed's lock, and looking once more under it: a view may
  * just be joining.  A feed that somebody is at work with has time until the next round, and
  * one that is away as well, because a restore may be under way.
  */
-static void
-delete_unused_feeds(void)
+void
+mr_catalog_forget_unused_feeds(void)
 {
 	Oid			types[] = {INT8OID};
 	ListCell   *lc;
@@ -607,7 +532,7 @@ delete_unused_feeds(void)
 		int64		id = ((MrFeed *) lfirst(lc))->id;
 		Datum		values[] = {Int64GetDatum(id)};
 
-		if (try_lock_feed(id))
+		if (mr_catalog_try_lock_feed(id))
 			mr_catalog_run_alone(DELETE_FEEDS("f.id = $1 AND " UNUSED), 1, types, values, NULL);
 	}
 }
@@ -620,20 +545,6 @@ int8_array(const int64 *values, int n)
 	for (int i = 0; i < n; i++)
 		elems[i] = Int64GetDatum(values[i]);
 	return PointerGetDatum(construct_array(elems, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-}
-
-/* all columns of all rows, which are int8, row by row, in the caller's context */
-static int64 *
-int8_rows(const MrCatalogScope *scope, int ncolumns, int *nrows)
-{
-	int64	   *result = MemoryContextAlloc(scope->caller,
-											sizeof(int64) * (SPI_processed * ncolumns + 1));
-
-	*nrows = (int) SPI_processed;
-	for (int i = 0; i < *nrows; i++)
-		for (int c = 0; c < ncolumns; c++)
-			result[i * ncolumns + c] = DatumGetInt64(mr_catalog_value(i, c + 1));
-	return result;
 }
 
 /* feeds that are live elsewhere, and those that are to be live here because none is, by stream */
@@ -649,7 +560,7 @@ int8_rows(const MrCatalogScope *scope, int ncolumns, int *nrows)
 
 /* what has become of them by the time we have their rows counts; others have time until the next round */
 void
-mr_catalog_tidy_feeds(void)
+mr_catalog_elect_feeds(void)
 {
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		ids;
@@ -657,13 +568,12 @@ mr_catalog_tidy_feeds(void)
 	int64	   *feeds;
 	int			n;
 
-	delete_unused_feeds();
 	mr_catalog_begin(&scope);
 	mr_catalog_run(LIVE_AWAY " UNION " ELECTED, false, 0, NULL, NULL, NULL);
-	feeds = int8_rows(&scope, 1, &n);
+	feeds = mr_catalog_int8_rows(&scope, 1, &n);
 	if (n > 0)
 	{
-		lock_rows(feeds, n);
+		mr_catalog_lock_feed_rows_by_id(feeds, n);
 		ids = int8_array(feeds, n);
 		mr_catalog_run("UPDATE millrace.feed SET live = false, generation = generation + 1"
 					   " WHERE id = ANY ($1) AND id IN (" LIVE_AWAY ")", false, 1, types, &ids, NULL);
@@ -686,48 +596,6 @@ mr_catalog_tidy_feeds(void)
 	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, cluster, place, well) AS into FROM w)" \
 	" SELECT id, \"into\" FROM g WHERE id <> \"into\""
 
-/* ---------- rows of several feeds ---------- */
-
-static int64 *
-feeds_of_views(Datum views, int *n)
-{
-	Oid			types[] = {OIDARRAYOID};
-	MrCatalogScope scope;
-	int64	   *result;
-
-	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT DISTINCT feed FROM millrace.view_stream WHERE view = ANY ($1) ORDER BY feed",
-				   true, 1, types, &views, NULL);
-	result = int8_rows(&scope, 1, n);
-	mr_catalog_end(&scope);
-	return result;
-}
-
-/* whichever feeds they are by the time we have them */
-void
-mr_catalog_lock_feed_rows(const List *views)
-{
-	Datum	   *elems = palloc(sizeof(Datum) * (list_length(views) + 1));
-	Datum		array;
-	int64	   *feeds;
-	int64	   *now;
-	int			n = 0;
-	int			nnow;
-	ListCell   *lc;
-
-	foreach(lc, views)
-		elems[n++] = ObjectIdGetDatum(lfirst_oid(lc));
-	array = PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
-	now = feeds_of_views(array, &nnow);
-	do
-	{
-		feeds = now;
-		n = nnow;
-		lock_rows(feeds, n);
-		now = feeds_of_views(array, &nnow);
-	} while (nnow != n || memcmp(now, feeds, sizeof(int64) * n) != 0);
-}
-
 void
 mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 {
@@ -743,18 +611,18 @@ mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 	values[0] = int8_array(served, nserved);
 	mr_catalog_begin(&scope);
 	mr_catalog_run(WAITING_FEEDS, true, 1, types, values, NULL);
-	waiting = int8_rows(&scope, 1, &n);
+	waiting = mr_catalog_int8_rows(&scope, 1, &n);
 	/* those that somebody is changing are left alone */
 	for (int i = 0; i < n; i++)
-		if (try_lock_feed(waiting[i]))
+		if (mr_catalog_try_lock_feed(waiting[i]))
 			waiting[nlocked++] = waiting[i];
 	values[0] = int8_array(waiting, nlocked);
 	mr_catalog_run(WAITING_PAIRS, true, 1, types, values, NULL);
-	pairs = int8_rows(&scope, 2, &n);
+	pairs = mr_catalog_int8_rows(&scope, 2, &n);
 	mr_catalog_end(&scope);
 	all = palloc(sizeof(int64) * (2 * n + 1));
 	memcpy(all, pairs, sizeof(int64) * 2 * n);
-	lock_rows(all, 2 * n);
+	mr_catalog_lock_feed_rows_by_id(all, 2 * n);
 	for (int i = 0; i < n; i++)
 		mr_catalog_join_feeds(pairs[2 * i], pairs[2 * i + 1]);
 }

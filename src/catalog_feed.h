@@ -93,12 +93,6 @@ extern int64 mr_catalog_feed_of(Oid view, Oid stream);	/* 0: none */
 extern List *mr_catalog_streams_of_view(Oid view);	/* of MrFeed *, the feed
 													 * per stream */
 
-/*
- * Lock a feed until the end of the transaction: ShareLock to move its offsets, ExclusiveLock
- * to change which views follow it or to copy its position.
- */
-extern void mr_catalog_lock_feed(int64 feed, LOCKMODE mode);
-
 /* rows of (partition, offset), or of what MrFeedOffset has, as an array in the scope's caller */
 extern MrFeedOffset *mr_catalog_offsets(const MrCatalogScope *scope, int *n);
 
@@ -107,19 +101,6 @@ extern MrFeedOffset *mr_catalog_offsets(const MrCatalogScope *scope, int *n);
  * views follow the feed, until the end of the transaction.
  */
 extern MrFeedOffset *mr_catalog_feed_offsets(int64 feed, bool lock, int *n);
-
-/*
- * Lock the feeds that a view follows by now, one for each stream, as above.  List of
- * MrFeed *.
- */
-extern List *mr_catalog_lock_feeds_of_view(Oid view);
-
-/*
- * Lock the rows of the feeds that some views follow (List of their OIDs), in one order, before
- * any row of the views is written: whoever changes a view writes both.  After the
- * heavyweight locks, if those are needed.
- */
-extern void mr_catalog_lock_feed_rows(const List *views);
 
 /*
  * Move a view to a feed of its own that stands where the given feed stands; that one must
@@ -144,8 +125,11 @@ extern void mr_catalog_carry_counters(int64 from, int64 into);
 extern void mr_catalog_lock_join(int64 from, int64 into);
 extern void mr_catalog_join_feeds(int64 from, int64 into);
 
-/* elect live feeds where there is none, and forget feeds that no view follows */
-extern void mr_catalog_tidy_feeds(void);
+/* elect live feeds where there is none */
+extern void mr_catalog_elect_feeds(void);
+
+/* forget feeds at home that no view follows; those that somebody is at work with stay */
+extern void mr_catalog_forget_unused_feeds(void);
 
 /* forget feeds that are away, and that no view follows any more */
 extern void mr_catalog_forget_orphans(void);

@@ -8,6 +8,7 @@
  */
 #include "millrace.h"
 
+#include "catalog_feed_lock.h"
 #include "catalog_rebuild.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"

@@ -9,6 +9,7 @@
 
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog_feed_lock.h"
 #include "catalog_table.h"
 #include "catalog_view.h"
 #include "catalog/namespace.h"

@@ -388,6 +388,15 @@ served_feeds(int *n)
 	return result;
 }
 
+static void
+next_transaction(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
 /* the catalog's wishes, read in transactions of its own, in the given context */
 static List *
 read_wanted(MemoryContext context, bool *extension)
@@ -404,17 +413,16 @@ read_wanted(MemoryContext context, bool *extension)
 
 		/*
 		 * First, so that views that were created at once begin as the live
-		 * feed together.  In a transaction of its own, because both write
+		 * feed together.  Each in a transaction of its own, because all write
 		 * feeds' rows, by id: whoever drops views waits for them in that
 		 * order.
 		 */
 		mr_catalog_merge_waiting_feeds(served, nserved);
 		MR_FAILPOINT("supervise-merged");
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		mr_catalog_tidy_feeds();
+		next_transaction();
+		mr_catalog_forget_unused_feeds();
+		next_transaction();
+		mr_catalog_elect_feeds();
 		MemoryContextSwitchTo(context);
 		result = wanted_workers();
 	}

@@ -19,6 +19,7 @@
 #include "millrace.h"
 
 #include "access/table.h"
+#include "catalog_feed_lock.h"
 #include "catalog_table.h"
 #include "catalog_view.h"
 #include "catalog/catalog.h"

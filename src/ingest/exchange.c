@@ -24,6 +24,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog_feed_lock.h"
 #include "catalog_rebuild.h"
 #include "failpoint.h"
 #include "ingest/exchange.h"

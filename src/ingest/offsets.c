@@ -19,6 +19,7 @@
 #include "millrace.h"
 
 #include "catalog/pg_type.h"
+#include "catalog_feed_lock.h"
 #include "failpoint.h"
 #include "ingest/offsets.h"
 #include "stream/epoch.h"

@@ -25,6 +25,7 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog_feed_lock.h"
 #include "failpoint.h"
 #include "ingest/careful.h"
 #include "ingest/catchup.h"

@@ -23,6 +23,7 @@
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog_feed_lock.h"
 #include "catalog_rebuild.h"
 #include "catalog_table.h"
 #include "commands/event_trigger.h"

@@ -1,0 +1,179 @@
+/*
+ * catalog_feed_lock.c
+ *		Locks of feeds.
+ *
+ * A feed's views, and so the feeds of a view, may change while we wait for its lock: what counts
+ * is what they are once we have it.
+ */
+#include "millrace.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "catalog_feed.h"
+#include "catalog_feed_lock.h"
+#include "failpoint.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/array.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+/* ---------- heavyweight ---------- */
+
+static Oid
+feed_table(void)
+{
+	return get_relname_relid("feed", mr_catalog_schema_oid());
+}
+
+void
+mr_catalog_lock_feed(int64 feed, LOCKMODE mode)
+{
+	LockDatabaseObject(feed_table(), (Oid) feed, 0, mode);
+}
+
+bool
+mr_catalog_try_lock_feed(int64 feed)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, feed_table(), (Oid) feed, 0);
+	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+static void
+lock_feed_of(Oid view, Oid stream)
+{
+	for (;;)
+	{
+		int64		feed = mr_catalog_feed_of(view, stream);
+
+		mr_catalog_lock_feed(feed, ExclusiveLock);
+		if (mr_catalog_feed_of(view, stream) == feed)
+			return;
+	}
+}
+
+List *
+mr_catalog_lock_feeds_of_view(Oid view)
+{
+	ListCell   *lc;
+
+	foreach(lc, mr_catalog_streams_of_view(view))
+		lock_feed_of(view, ((MrFeed *) lfirst(lc))->stream);
+	return mr_catalog_streams_of_view(view);
+}
+
+/* ---------- rows ---------- */
+
+static void
+lock_feed_row(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+
+	mr_catalog_run_alone("SELECT FROM millrace.feed WHERE id = $1 FOR UPDATE", 1, types, values, NULL);
+}
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return (x > y) - (x < y);
+}
+
+void
+mr_catalog_lock_feed_rows_by_id(int64 *feeds, int n)
+{
+	qsort(feeds, n, sizeof(int64), compare_ids);
+	for (int i = 0; i < n; i++)
+		if (i == 0 || feeds[i] != feeds[i - 1])
+			lock_feed_row(feeds[i]);
+}
+
+static int64 *
+feeds_of_views(Datum views, int *n)
+{
+	Oid			types[] = {OIDARRAYOID};
+	MrCatalogScope scope;
+	int64	   *result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT DISTINCT feed FROM millrace.view_stream WHERE view = ANY ($1) ORDER BY feed",
+				   true, 1, types, &views, NULL);
+	result = mr_catalog_int8_rows(&scope, 1, n);
+	mr_catalog_end(&scope);
+	return result;
+}
+
+/* false: by the time we had the rows, the views followed other feeds */
+static bool
+lock_rows_of_views(Datum views)
+{
+	int			n;
+	int			nnow;
+	int64	   *feeds = feeds_of_views(views, &n);
+	int64	   *now;
+
+	mr_catalog_lock_feed_rows_by_id(feeds, n);
+	MR_FAILPOINT("drop-feed-rows-locked");
+	now = feeds_of_views(views, &nnow);
+	return nnow == n && memcmp(now, feeds, sizeof(int64) * n) == 0;
+}
+
+/*
+ * In a subtransaction, whose end gives back rows of the wrong feeds: to keep them and wait for
+ * others would be out of order.
+ */
+static bool
+try_lock_rows_of_views(Datum views)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool locked = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		locked = lock_rows_of_views(views);
+		if (locked)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		ReThrowError(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return locked;
+}
+
+void
+mr_catalog_lock_feed_rows(const List *views)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * (list_length(views) + 1));
+	Datum		array;
+	int			n = 0;
+	ListCell   *lc;
+
+	foreach(lc, views)
+		elems[n++] = ObjectIdGetDatum(lfirst_oid(lc));
+	array = PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+	while (!try_lock_rows_of_views(array))
+		;
+}
