@@ -484,18 +484,20 @@ mr_bloom_contains(PG_FUNCTION_ARGS)
 	const MrValueType *type = mr_hashed_argument(fcinfo, 1);
 	uint64		hash = mr_value_hash(type, PG_GET_COLLATION(), PG_GETARG_DATUM(1));
 	BloomReader reader;
+	int			nhashes;
 	uint64		wanted[MAX_HASHES];
 	uint64		missing = 0;	/* by number of the hash */
 
 	open_bloom(&reader, PG_GETARG_BYTEA_PP(0));
-	for (int i = 0; i < reader.bloom.nhashes; i++)
+	nhashes = reader.bloom.nhashes;
+	for (int i = 0; i < nhashes; i++)
 	{
 		wanted[i] = bit_of(&reader.bloom, hash, i);
 		if (reader.bloom.bits == NULL || !is_set(&reader.bloom, wanted[i]))
 			missing |= UINT64CONST(1) << i;
 	}
 	while (next_bit(&reader))
-		for (int i = 0; i < reader.bloom.nhashes; i++)
+		for (int i = 0; i < nhashes; i++)
 			if (wanted[i] == reader.bit)
 				missing &= ~(UINT64CONST(1) << i);
 	PG_RETURN_BOOL(missing == 0);
