@@ -87,5 +87,9 @@ send_events($third, $_, 501 .. 600) foreach 0 .. 2;
 wait_state($node, 'stream', 'clicks', 'stopped');
 is_same($node, 'per', sprintf($query, '(SELECT e.* FROM ' . events(1000) . ' e
 	WHERE id <= 30 OR id BETWEEN 101 AND 105 OR id BETWEEN 111 AND 140)'), 'nothing is taken from a stranger at the same address');
+$node->safe_psql('postgres', q{SELECT millrace.activate('clicks')});
+wait_latest($node, 'per');
+is_same($node, 'per', sprintf($query, '(SELECT e.* FROM ' . events(1000) . ' e, generate_series(1, 3) partition
+	WHERE partition = 1 AND (id <= 30 OR id BETWEEN 101 AND 105 OR id BETWEEN 111 AND 140) OR id BETWEEN 501 AND 600)'), 'until it is accepted');
 
 done_testing();

@@ -10,13 +10,13 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-# A chunk of statements warms up; the rest of them must cost nothing.
+# A chunk of statements warms up, and another one memory; the rest of them must cost nothing.
 my $CHUNK = 100;
 my $CHUNKS = 5;
 # kB that may go to malloc's own ways; more of them where statements are canceled, whose clients'
 # threads end later, and many at once on a busy machine
-my $SLACK = 2048;
-my $SLACK_CANCELED = 8192;
+my $SLACK = 1536;
+my $SLACK_CANCELED = 6144;
 my $FILES = 30;
 # A worker has a second client from the first time on that messages come after a pause.
 my $CLIENT = 8;
@@ -54,8 +54,8 @@ sub is_flat
 	note(join '; ', map { "threads $_->[0] descriptors $_->[1] RssAnon $_->[2] kB" } @usage);
 	cmp_ok($last->[0] - $first->[0], '<=', $what =~ /^a worker/ ? $CLIENT : 0, "$what: no more threads");
 	cmp_ok($last->[1] - $first->[1], '<', $FILES, "$what: no more descriptors");
-	# a sanitizer keeps what was freed for a while
-	cmp_ok($last->[2] - $first->[2], '<', $slack, "$what: no more memory") unless $ENV{MILLRACE_UNDER};
+	# a sanitizer keeps what was freed for a while; malloc's arenas fill up more slowly than the rest
+	cmp_ok($last->[2] - $usage[2][2], '<', $slack, "$what: no more memory") unless $ENV{MILLRACE_UNDER};
 }
 
 # Runs a statement, which must fail with such an error each time, in one session.

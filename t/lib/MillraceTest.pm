@@ -276,6 +276,8 @@ sub own_broker
 	my (%properties) = @_;
 	my $broker = MillraceTest::Broker->new(scalar @brokers, %properties);
 	push @brokers, $broker;
+	# one that knows another cluster at this address would mistake this one's topics for that one's
+	delete $clients{ $broker->bootstrap };
 	return $broker;
 }
 

@@ -35,6 +35,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <librdkafka/rdkafka.h>
 
@@ -306,9 +307,9 @@ control_access(int allow, const char *principal, const char *topic)
 static void
 wait_partitions(const char *name, int count)
 {
-	int			tries;
+	time_t		deadline = time(NULL) + patience_ms / 1000;
 
-	for (tries = 0; tries < patience_ms / 50 && failure[0] == '\0'; tries++)
+	while (time(NULL) < deadline && failure[0] == '\0')
 	{
 		rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
 		const struct rd_kafka_metadata *metadata;
