@@ -119,8 +119,8 @@ launcher_exit(int code, Datum arg)
 }
 
 /*
- * Databases that may be connected to, in the current context: no templates, nor what is left of
- * one whose DROP DATABASE was interrupted.
+ * Databases that may be connected to, by oid, in the current context: no templates, nor what is
+ * left of one whose DROP DATABASE was interrupted.
  */
 static List *
 connectable_databases(void)
@@ -150,6 +150,7 @@ connectable_databases(void)
 	table_close(rel, AccessShareLock);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
+	list_sort(result, list_oid_cmp);
 	return result;
 }
 
@@ -215,20 +216,34 @@ note_shortage(bool *shortage, bool now)
 				 errhint("Raise max_worker_processes.")));
 }
 
+static int
+position_of(const List *databases, Oid database)
+{
+	int			result = 0;
+
+	while (result < list_length(databases) && list_nth_oid(databases, result) != database)
+		result++;
+	return result;
+}
+
 /*
  * Start a supervisor in each database that has none; those that exit free their slot.  False:
- * there was no background worker slot for one.
+ * there was no background worker slot for one.  With that one the next call begins: others,
+ * which only look whether the extension is there, would take the slot from it each time.
  */
 static bool
-start_supervisors(List *databases)
+start_supervisors(const List *databases)
 {
-	ListCell   *lc;
+	static Oid	first = InvalidOid;
+	int			n = list_length(databases);
+	int			position = position_of(databases, first);
 
-	foreach(lc, databases)
+	for (int i = 0; i < n; i++)
 	{
+		Oid			database = list_nth_oid(databases, (position + i) % n);
 		BackgroundWorker worker;
 		BackgroundWorkerHandle *handle;
-		int			slot = reserve_database(lfirst_oid(lc));
+		int			slot = reserve_database(database);
 		pid_t		pid;
 
 		if (slot < 0)
@@ -240,6 +255,7 @@ start_supervisors(List *databases)
 		if (!RegisterDynamicBackgroundWorker(&worker, &handle))
 		{
 			free_database_slot(slot);
+			first = database;
 			return false;
 		}
 		if (WaitForBackgroundWorkerStartup(handle, &pid) != BGWH_STARTED)
@@ -251,6 +267,7 @@ start_supervisors(List *databases)
 			LWLockRelease(mr_shared->lock);
 		}
 	}
+	first = InvalidOid;
 	return true;
 }
 

@@ -108,6 +108,22 @@ if ($rc == 0)
 		SELECT millrace.create_continuous_view('total', 'SELECT count(*) AS n FROM clicks'); COMMIT}, 'late');
 	sql(q{SELECT failpoint_arm('', 'error', '00000', 0)});
 	holds_all('late', 'created all at once');
+
+	# Two slots are free, and two other databases are looked at first, slowly.
+	sql(q{SELECT failpoint_arm('supervise-looked', 'wait', '00000', 1)});
+	sql(q{SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'millrace supervisor' AND datname = 'late'});
+	my $others = q{(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'millrace supervisor' AND datname IN ('postgres', 'again'))};
+	wait_for($node, "SELECT $others = 2");
+	sql(qq{DO \$\$ BEGIN
+		PERFORM failpoint_arm('', 'error', '00000', 0);
+		WHILE $others > 0 LOOP PERFORM pg_stat_clear_snapshot(); END LOOP;
+		PERFORM failpoint_arm('supervise-looked', 'wait', '00000', 1);
+	END \$\$});
+	wait_for($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'millrace supervisor' AND datname = 'late'});
+	pass('a database that found no slot comes first afterwards');
+	sql(q{SELECT failpoint_arm('', 'error', '00000', 0)});
+	send_one();
+	holds_all('late', 'once it has got one');
 }
 
 done_testing();
