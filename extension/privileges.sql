@@ -28,7 +28,7 @@ BEGIN
        FROM pg_catalog.pg_type t WHERE t.typnamespace = 'millrace'::regnamespace)
     SELECT DISTINCT o.name, a.grantee
     FROM object o, LATERAL pg_catalog.aclexplode(o.acl) a
-    WHERE a.grantee NOT IN (0, a.grantor)
+    WHERE a.grantee NOT IN (0::oid, a.grantor)
   LOOP
     EXECUTE pg_catalog.format('REVOKE ALL ON %s FROM %s', given.name, given.grantee::regrole);
   END LOOP;

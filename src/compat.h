@@ -12,11 +12,38 @@
 #if PG_VERSION_NUM >= 160000
 #include "access/tableam.h"
 #include "parser/parse_relation.h"
+#else
+#include "utils/guc.h"
+#include "utils/guc_tables.h"
 #endif
 
 /* 18 has pg_noreturn, which stands before a declaration, where this stood behind it */
 #if PG_VERSION_NUM >= 180000
 #define pg_attribute_noreturn() __attribute__((noreturn))
+#endif
+
+/*
+ * A setting of the server's by its name, which must be one, and memory of strings' values, NULL
+ * when there is none left; need utils/guc_tables.h and utils/guc.h.
+ */
+#if PG_VERSION_NUM >= 160000
+#define mr_find_setting(name) find_option(name, false, false, ERROR)
+#define mr_guc_strdup(string) guc_strdup(LOG, string)
+#define mr_guc_free(pointer) guc_free(pointer)
+#else
+#define mr_guc_strdup(string) strdup(string)
+#define mr_guc_free(pointer) free(pointer)
+
+static inline struct config_generic *
+mr_find_setting(const char *name)
+{
+	struct config_generic **settings = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions(); i++)
+		if (strcmp(settings[i]->name, name) == 0)
+			return settings[i];
+	elog(ERROR, "there is no setting \"%s\"", name);
+}
 #endif
 
 /* DATCONNLIMIT_INVALID_DB, of a database that was dropped halfway; not in all minor versions */

@@ -134,14 +134,46 @@ sql('DROP VIEW victim.late_view');
 all_exact('what is gone');
 
 # A function that sets a search_path itself, with a plan that was made in the session before
-sql(q{SET ROLE victim; SELECT millrace.create_continuous_view('victim.turned', 'SELECT sum(victim.turns(customer)) AS total FROM orders')});
+sql(q{SET ROLE victim;
+	CREATE DOMAIN victim.money_t AS int;
+	CREATE FUNCTION victim.as_money(c int) RETURNS int LANGUAGE plpgsql STABLE AS
+		$$ BEGIN PERFORM set_config('search_path', 'victim', true); RETURN c::money_t; END $$;
+	SELECT millrace.create_continuous_view('victim.turned',
+		'SELECT sum(victim.turns(customer)) AS total, sum(victim.as_money(customer)) AS money FROM orders')});
+sub turned_is_exact { is_same($node, 'victim.turned', 'SELECT sum(customer) AS total, sum(customer) AS money FROM orders', $_[0]) }
 foreach my $what (sort keys %planted)
 {
-	like(attempt("$planted{$what} GRANT SELECT ON rates TO PUBLIC; SELECT victim.turns(1) FROM generate_series(1, 9); $insert"),
-		qr/cannot use temporary relation "rates"/, "$what, and a search_path that is set later");
+	is(attempt("$planted{$what} GRANT SELECT ON rates TO PUBLIC; SELECT victim.turns(1) FROM generate_series(1, 9); $insert"),
+		'', "$what, and a search_path that is set later");
+	turned_is_exact("$what, and a search_path that is set later");
 }
+is(attempt("CREATE DOMAIN pg_temp.money_t AS int CHECK (public.evil() > 0); $_ $insert"), '', 'a temporary domain')
+  foreach '', 'SELECT victim.as_money(1) FROM generate_series(1, 9);';
+turned_is_exact('a temporary domain');
 sql('DROP VIEW victim.turned');
 all_exact('a search_path that is set later');
+
+# Parallel workers do not know in whose guise they act.
+sql(q{SET ROLE victim;
+	CREATE FUNCTION victim.own_safe(c int) RETURNS int LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = victim AS
+		$$ BEGIN RETURN (SELECT rate FROM rates WHERE customer = c); END $$;
+	CREATE FUNCTION victim.outside(c int) RETURNS bigint LANGUAGE plpgsql STABLE AS
+		$$ BEGIN RETURN (SELECT sum(victim.own_safe(customer)) FROM victim.rates WHERE customer = c); END $$;
+	CREATE TABLE victim.secret AS SELECT 'hush' AS text;
+	SELECT millrace.create_continuous_view('victim.parallel', 'SELECT sum(victim.outside(customer)) AS total FROM orders');
+	RESET ROLE;
+	CREATE FUNCTION peek() RETURNS int LANGUAGE plpgsql AS $$
+		BEGIN
+			IF current_user <> 'mallory' THEN RAISE NOTICE 'ran as %: %', current_user, (SELECT text FROM victim.secret); END IF;
+			RETURN 1000;
+		END $$});
+my $mode = 'SET force_parallel_mode = on; SET parallel_leader_participation = off;';
+$mode =~ s/force_parallel_mode/debug_parallel_query/ if sql('SHOW server_version_num') >= 160000;
+$mode .= 'SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;';
+is(attempt(qq{CREATE TEMP VIEW rates AS SELECT i AS customer, public.peek() AS rate FROM generate_series(1, 5) i; GRANT SELECT ON rates TO PUBLIC;
+	$mode $_ $insert}), '', 'parallel workers') foreach '', 'SELECT victim.outside(1) FROM generate_series(1, 9);';
+is_same($node, 'victim.parallel', 'SELECT sum(customer) AS total FROM orders', 'they are none, so nothing of the session is seen');
+sql('DROP VIEW victim.parallel');
 
 # --- settings -----------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ refuse(const char *what, Oid relid)
 			errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			errmsg("cannot create a %s table \"%s\", which belongs to extension millrace", what, get_rel_name(relid)),
 			errdetail("It would run with the rights of the extension's owner."),
-			errhint("To follow what a continuous view shows, create it with changes => true."));
+			errhint("To follow what a continuous view shows, create it with changes => true and read its table of changes."));
 }
 
 static void

@@ -10,13 +10,16 @@
  *
  * Temporary relations.  The server looks for names in the session's temporary schema before
  * all others unless the search_path says otherwise, so it always says that it comes last,
- * also within functions that have a search_path of their own (fmgr_hook).  What is still
- * found there, since nothing else has that name, is refused: when a query is planned,
- * because that may already run what a temporary view calls, and when it is executed,
- * because its plan may be older than the guise.
+ * also when a function sets another one, be it by a SET clause or set_config(): the check
+ * hook of the setting sees to it.  (It sees no RESET.)  What is still found there, since
+ * nothing else has that name, is refused: when a query is planned, because that may already
+ * run what a temporary view calls, and when it is executed, because its plan may be older
+ * than the guise.  The planner itself may still run a constant of a temporary view that a
+ * set-returning SQL function reads, before the refusal undoes it.
  *
  * Settings that are not kept with the view, but change results, get a value of ours.  All
- * others do not matter to results: planning, resources, messages, new objects.
+ * others do not matter to results: planning, resources, messages, new objects.  Parallel
+ * workers would not know of the guise: there are none.
  *
  * The setting millrace.in_guise says that a guise is worn, since settings go back by
  * themselves after an error.  Nobody can set it.
@@ -32,6 +35,7 @@
 #include "optimizer/planner.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/guc_tables.h"
 #include "utils/lsyscache.h"
 #include "utils/varlena.h"
 #include "view/guise.h"
@@ -43,7 +47,7 @@ static bool in_guise = false;
 
 static planner_hook_type prev_planner = NULL;
 static ExecutorCheckPerms_hook_type prev_check_permissions = NULL;
-static fmgr_hook_type prev_function = NULL;
+static GucStringCheckHook prev_check_search_path = NULL;
 
 /* ---------- settings ---------- */
 
@@ -63,7 +67,7 @@ is_temporary_schema(const char *name)
 	return strcmp(name, "pg_temp") == 0 || strncmp(name, "pg_temp_", strlen("pg_temp_")) == 0;
 }
 
-/* a search_path with the same schemas, and the temporary one behind them */
+/* a search_path with the same schemas, and the temporary one behind them; NULL: it is none */
 static char *
 temporary_last(const char *path)
 {
@@ -72,9 +76,9 @@ temporary_last(const char *path)
 	List	   *names;
 	ListCell   *lc;
 
-	initStringInfo(&result);
 	if (!SplitIdentifierString(copy, ',', &names))
-		names = NIL;			/* the server did not let it be set */
+		return NULL;
+	initStringInfo(&result);
 	foreach(lc, names)
 		if (!is_temporary_schema(lfirst(lc)))
 		appendStringInfo(&result, "%s, ", quote_identifier(lfirst(lc)));
@@ -85,13 +89,21 @@ temporary_last(const char *path)
 	return result.data;
 }
 
-static void
-set_search_path(const char *path)
+/* whoever sets it, in a guise */
+static bool
+keep_temporary_last(char **newval, void **extra, GucSource source)
 {
-	char	   *last = temporary_last(path);
+	char	   *last = in_guise ? temporary_last(*newval) : NULL;
 
-	set(SEARCH_PATH, last);
-	pfree(last);
+	if (last != NULL)
+	{
+		mr_guc_free(*newval);
+		*newval = mr_guc_strdup(last);
+		pfree(last);
+		if (*newval == NULL)
+			return false;
+	}
+	return prev_check_search_path(newval, extra, source);
 }
 
 /* the session's are anybody's */
@@ -104,6 +116,7 @@ fix_settings(void)
 		{"gin_fuzzy_search_limit", "0"},
 		{"session_replication_role", "origin"},
 		{"restrict_nonsystem_relation_kind", ""},	/* from minor releases on */
+		{"max_parallel_workers", "0"},
 		{"plpgsql.check_asserts", "on"},
 		{"pg_trgm.similarity_threshold", "0.3"},
 		{"pg_trgm.word_similarity_threshold", "0.6"},
@@ -118,6 +131,7 @@ static void
 apply_settings(const List *settings)
 {
 	const char *path = namespace_search_path;
+	char	   *last;
 	ListCell   *lc;
 
 	foreach(lc, settings)
@@ -134,7 +148,10 @@ apply_settings(const List *settings)
 			set(setting, equals + 1);
 		pfree(setting);
 	}
-	set_search_path(path);
+	/* as it would become anyway, so that one that is the same is not set */
+	last = temporary_last(path);
+	if (last != NULL)
+		set(SEARCH_PATH, last);
 }
 
 /* ---------- beginning and end ---------- */
@@ -145,9 +162,9 @@ mr_guise_begin(MrGuise *guise, Oid userid, const List *settings)
 	GetUserIdAndSecContext(&guise->userid, &guise->sec_context);
 	guise->guc_level = NewGUCNestLevel();
 	fix_settings();
-	apply_settings(settings);
 	(void) set_config_option(IN_GUISE, "on", PGC_INTERNAL, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 							 ERROR, false);
+	apply_settings(settings);
 	SetUserIdAndSecContext(userid, guise->sec_context | SECURITY_RESTRICTED_OPERATION);
 }
 
@@ -206,19 +223,11 @@ check_permissions(MR_CHECK_PERMISSIONS_PARAMETERS)
 	return prev_check_permissions == NULL || prev_check_permissions(MR_CHECK_PERMISSIONS_ARGUMENTS);
 }
 
-/* around a function with settings of its own, once they are in force */
-static void
-around_function(FmgrHookEventType event, FmgrInfo *flinfo, Datum *private)
-{
-	if (event == FHET_START && in_guise)
-		set_search_path(namespace_search_path);
-	if (prev_function)
-		prev_function(event, flinfo, private);
-}
-
 void
 mr_guise_init(void)
 {
+	struct config_string *search_path = (struct config_string *) mr_find_setting(SEARCH_PATH);
+
 	DefineCustomBoolVariable(IN_GUISE, "Shows whether the query of a continuous view is run.", NULL,
 							 &in_guise, false, PGC_INTERNAL,
 							 GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
@@ -227,6 +236,6 @@ mr_guise_init(void)
 	planner_hook = planner;
 	prev_check_permissions = ExecutorCheckPerms_hook;
 	ExecutorCheckPerms_hook = check_permissions;
-	prev_function = fmgr_hook;
-	fmgr_hook = around_function;
+	prev_check_search_path = search_path->check_hook;
+	search_path->check_hook = keep_temporary_last;
 }
