@@ -172,6 +172,28 @@ is_told($node, 'aged', 'the row is gone, and that is told');
 is(sql('SELECT n, came FROM takes'), '2|1', 'to who can take it');
 sql('DROP VIEW takes, cannot, aged; DROP TABLE hits');
 
+# So do those of a view over a stream, at once, also while messages come that could be at fault.
+my $dated = create_stream($node, 'dated', 'id bigint, day date');
+sql(q{SELECT millrace.create_continuous_view('daily', 'SELECT day, count(*) AS n FROM dated GROUP BY day', changes => true)});
+sql(q{SELECT millrace.attach_table('daily_changes')});
+sql(q{SELECT millrace.create_continuous_view('cannot', 'SELECT sum(1 / coalesce((new).n, 0)) AS n FROM daily_changes')});
+produce($dated, 0, map { qq({"id": $_, "day": "2001-01-0$_"}) } 1 .. 5);
+wait_latest($node, 'daily');
+wait_joined($node, 'dated');
+my $before = -s $node->logfile;
+sql(q{SELECT millrace.set_retention('daily', '10 days', 'day')});
+foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
+{
+	produce($dated, 0, map { qq({"id": 6, "day": "2999-01-01"}) } 1 .. 5);
+	last if sql(q{SELECT state FROM millrace.views WHERE view = 'cannot'::regclass}) eq 'failed';
+}
+wait_state($node, 'view', 'cannot', 'failed');
+is(scalar(() = slurp_file($node->logfile, $before) =~ /ERROR:  division by zero/g), 1, 'one that cannot take a removal from a view over a stream fails at once');
+wait_for($node, q{SELECT string_agg(day::text, ' ') FROM daily_mrel}, '2999-01-01');
+wait_latest($node, 'daily');
+is_told($node, 'daily', 'old rows are gone, and that is told');
+sql('DROP VIEW cannot, daily; DROP FOREIGN TABLE dated');
+
 # --- logical decoding ---------------------------------------------------------
 
 my $changes = 'FROM pg_logical_slot_peek_changes(%s, NULL, NULL)';

@@ -84,6 +84,7 @@ typedef struct MrWorker
 	int64		last_step_messages;
 	TimestampTz courtesy_at;
 	TimestampTz expiry_at;		/* when to look for rows that are too old */
+	bool		expiring;		/* is looking */
 	MrPartitions partitions;
 	bool		memory_kept;	/* a step was taken since memory was given
 								 * back */
@@ -435,8 +436,10 @@ expire(MrWorker *worker)
 
 	if (now < worker->expiry_at || worker->slot->shard != 0)
 		return;
+	worker->expiring = true;
 	worker->expiry_at = mr_retention_remove(worker->ingest) ? now :
 		TimestampTzPlusMilliseconds(now, EXPIRY_INTERVAL_MS);
+	worker->expiring = false;
 }
 
 /* is there anything that a step would write? */
@@ -674,6 +677,10 @@ recover(MrWorker *worker)
 	AbortCurrentTransaction();
 	FlushErrorState();
 	view = mr_ingest_after_error(&phase);
+	if (worker->expiring)
+		phase = MR_TAKE_OTHER;	/* not by a message that careful steps would
+								 * find */
+	worker->expiring = false;
 	worker->aloof = worker->aloof || (slow && worker->ingest != NULL && worker->ingest->joining);
 	MemoryContextSwitchTo(worker->life);
 	close_attempt(worker);
