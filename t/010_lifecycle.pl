@@ -217,6 +217,24 @@ wait_latest($node, 'per_k', undef, 'renamed');
 is_same($node, 'per_k', sprintf($query, events($n)), 'a renamed database', 'renamed');
 sql('DROP DATABASE renamed');
 
+# --- a view that fails while somebody deactivates it --------------------------
+
+set_up();
+sql(q{CREATE FUNCTION fails_late(k integer) RETURNS integer LANGUAGE plpgsql STABLE AS $$
+	BEGIN PERFORM pg_advisory_xact_lock_shared(1); RAISE 'late' USING ERRCODE = '42P01'; END $$;
+	SELECT millrace.create_continuous_view('fails', 'SELECT sum(fails_late(k)) FROM clicks', start_at => 'latest')});
+wait_joined($node, 'clicks');
+my $lock = open_transaction($node, 'SELECT pg_advisory_lock(1)');
+produce($topic, 0, event(++$n));
+wait_for($node, q{SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted}, '1');
+my $deactivate = background($node, q{SELECT millrace.deactivate('fails')});
+wait_for($node, q{SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT millrace.deactivate' AND wait_event_type = 'Lock'}, '1');
+$lock->end();
+ok(scalar $deactivate->finish, 'a view is deactivated in the middle of a batch that fails');
+wait_latest($node, 'per_k');
+is(sql(q{SELECT state FROM millrace.views WHERE view = 'fails'::regclass}), 'paused', 'that it is, and has not failed');
+sql('DROP VIEW fails, per_k, copied; DROP FOREIGN TABLE clicks; DROP FUNCTION fails_late');
+
 # --- the extension ------------------------------------------------------------
 
 # It locks all that a worker in the middle of a step works with, in another order: the worker has to go first.

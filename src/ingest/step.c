@@ -703,14 +703,27 @@ mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 	return result;
 }
 
-/* error: NULL when nobody is to go on at once */
-static void
+/* false: while we waited, somebody has dropped or deactivated it, or another shard has failed it */
+static bool
+lock_active_view(Oid view, List **feeds)
+{
+	const MrView *now;
+
+	*feeds = mr_catalog_lock_feeds_of_view(view);
+	mr_catalog_lock_feed_rows(list_make1_oid(view));
+	now = mr_catalog_view(view);
+	return now != NULL && now->active && !now->failed;
+}
+
+/* error: NULL when nobody is to go on at once.  False: it is not to be helped any more */
+static bool
 leave(Oid view, const char *error)
 {
+	List	   *feeds;
 	ListCell   *lc;
-	List	   *feeds = mr_catalog_lock_feeds_of_view(view);
 
-	mr_catalog_lock_feed_rows(list_make1_oid(view));
+	if (!lock_active_view(view, &feeds))
+		return false;
 	foreach(lc, feeds)
 	{
 		MrFeed	   *feed = lfirst(lc);
@@ -720,17 +733,18 @@ leave(Oid view, const char *error)
 			mr_catalog_set_trouble(own, error);
 	}
 	mr_catalog_changed();
+	return true;
 }
 
 void
 mr_ingest_leave_view(Oid view, const char *error)
 {
-	leave(view, error);
+	(void) leave(view, error);
 }
 
 void
 mr_ingest_fail_view(Oid view, const char *error)
 {
-	leave(view, NULL);
-	mr_catalog_set_view_state(view, true, true, error);
+	if (leave(view, NULL))
+		mr_catalog_set_view_state(view, true, true, error);
 }
