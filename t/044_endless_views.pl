@@ -81,6 +81,27 @@ query('DROP VIEW follows');
 pass('who drops the one that follows waits, and then it is gone');
 query('DROP VIEW followed');
 
+# One that catches up over a dead letter, which locks the stream's letters, beside who drops another one
+query(q{CREATE OR REPLACE FUNCTION endless(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+	BEGIN IF $1 > 5 THEN PERFORM pg_sleep(3600); END IF; RETURN $1; END $$});
+my $letters = create_stream($node, 'letters', 'id bigint');
+create('stays', 'SELECT count(*) AS n FROM letters');
+create('goes', 'SELECT max(id) AS m FROM letters');
+produce($letters, 0, '{"id": 1}', 'junk', '{"id": 10}');
+wait_latest($node, $_) foreach 'stays', 'goes';
+wait_joined($node, 'letters');
+create('catches_up', 'SELECT sum(endless(id)) AS s FROM letters');
+wait_for($node, q{SELECT state = 'retrying' FROM millrace.views WHERE view = 'catches_up'::regclass});
+wait_for($node, "SELECT EXISTS ($busy AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_stat_activity.pid
+	AND locktype = 'object' AND classid = 'millrace.dead_letter'::regclass AND objid = 'letters'::regclass))");
+query('DROP VIEW goes');
+pass('who drops another one waits, and then that is gone');
+produce($letters, 0, '{"id": 2}');
+wait_latest($node, 'stays');
+is(query('SELECT n FROM stays'), '3', 'nor do others stand still meanwhile');
+query('DROP VIEW catches_up');
+query('DROP VIEW stays');
+
 # Those that catch up take the places of no others for ever.
 foreach my $n (1, 2)
 {

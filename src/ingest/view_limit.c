@@ -49,6 +49,17 @@ locks_relation(const MrIngest *ingest, Oid relid)
 	return false;
 }
 
+/*
+ * Who joins a feed wants its lock; who drops a view, the lock of the letters, which a step that
+ * catches up may have.  That of a view's contents does not count: before its merge, it may be
+ * another worker of the same feed that has it, and those of one view wait for each other.
+ */
+static bool
+locks_object(const MrIngest *ingest, Oid objid)
+{
+	return objid == (Oid) ingest->feed->id || (!ingest->feed->live && objid == ingest->stream->relid);
+}
+
 /* is it of what a step has locked? */
 static bool
 is_ours(const MrIngest *ingest, const LOCKTAG *tag)
@@ -57,8 +68,8 @@ is_ours(const MrIngest *ingest, const LOCKTAG *tag)
 	{
 		case LOCKTAG_RELATION:
 			return tag->locktag_field1 == MyDatabaseId && locks_relation(ingest, tag->locktag_field2);
-		case LOCKTAG_OBJECT:	/* a feed's: who joins it wants that */
-			return tag->locktag_field1 == MyDatabaseId && tag->locktag_field3 == (Oid) ingest->feed->id;
+		case LOCKTAG_OBJECT:
+			return tag->locktag_field1 == MyDatabaseId && locks_object(ingest, tag->locktag_field3);
 		case LOCKTAG_TRANSACTION:	/* a row's */
 			return tag->locktag_field1 == MyProc->xid;
 		default:
