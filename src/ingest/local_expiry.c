@@ -74,19 +74,24 @@ fail(Oid view, const char *error)
 
 /*
  * An error is the view's own, and is tried again next time, or that of one that follows it and
- * cannot take what is removed.
+ * cannot take what is removed.  Such followers take rows as each removal commits, and that must not
+ * close the view, though it may have changed.
  */
 static void
 expire_view(Oid relid)
 {
 	MemoryContext context = CurrentMemoryContext;
+	MrLocalView *volatile local = NULL;
 
 	PG_TRY();
 	{
-		MrLocalView *local = open_view(relid);
-
+		local = open_view(relid);
 		if (local != NULL)
+		{
+			local->pinned = true;
 			(void) mr_retention_remove(&local->ingest);
+			local->pinned = false;
+		}
 	}
 	PG_CATCH();
 	{
@@ -95,6 +100,8 @@ expire_view(Oid relid)
 													 * when it could not be
 													 * opened */
 
+		if (local != NULL)
+			local->pinned = false;
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
 		EmitErrorReport();

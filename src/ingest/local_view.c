@@ -259,7 +259,7 @@ close_view(MrLocalView *local)
 	MemoryContextDelete(local->context);
 }
 
-/* NULL: it is not open, or must not be used again, and is closed */
+/* NULL: it is not open, or must not be used again, and is closed, unless it is pinned */
 static MrLocalView *
 find_view(Oid relid)
 {
@@ -269,7 +269,7 @@ find_view(Oid relid)
 	{
 		MrLocalView *local = lfirst(lc);
 
-		if (local->relid != relid)
+		if (local->relid != relid || (local->pinned && !local->valid))
 			continue;
 		if (local->valid)
 			return local;
@@ -400,7 +400,7 @@ mr_local_view_tidy(void)
 	{
 		MrLocalView *local = lfirst(lc);
 
-		if (local->valid)
+		if (local->valid || local->pinned)
 			continue;
 		open_views = foreach_delete_current(open_views, lc);
 		MemoryContextDelete(local->context);

@@ -14,6 +14,8 @@ typedef struct MrLocalView
 	Oid			relid;			/* the view */
 	bool		valid;			/* still as it was opened, as far as anybody
 								 * knows */
+	bool		pinned;			/* in use across transactions: must not be
+								 * closed */
 	MemoryContext context;		/* all of it */
 	List	   *tables;			/* of Oid */
 	MrIngest	ingest;
