@@ -81,9 +81,25 @@ query('DROP VIEW follows');
 pass('who drops the one that follows waits, and then it is gone');
 query('DROP VIEW followed');
 
-# One that catches up over a dead letter, which locks the stream's letters, beside who drops another one
+# Those that follow take what is there when they are created.
 query(q{CREATE OR REPLACE FUNCTION endless(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 	BEGIN IF $1 > 5 THEN PERFORM pg_sleep(3600); END IF; RETURN $1; END $$});
+
+# One that follows another, which is alone
+my $leads = create_stream($node, 'leads_s', 'id bigint');
+query(q{SELECT millrace.create_continuous_view('leads', 'SELECT count(*) AS n, max(id) AS m FROM leads_s', changes => true)});
+query(q{SELECT millrace.attach_table('leads_changes')});
+create('trails', 'SELECT sum(endless((new).m)) AS s FROM leads_changes');
+wait_latest($node, 'leads');
+produce($leads, 0, '{"id": 10}');
+wait_latest($node, 'leads');
+is(query('SELECT n, m FROM leads'), '1|10', 'one that is followed by an endless one goes on, also when it is alone');
+like(query(q{SELECT state || ': ' || last_error FROM millrace.views WHERE view = 'trails'::regclass}),
+	qr/^failed: takes longer than 1000 ms/, 'and that one has failed');
+query('DROP VIEW trails');
+query('DROP VIEW leads');
+
+# One that catches up over a dead letter, which locks the stream's letters, beside who drops another one
 my $letters = create_stream($node, 'letters', 'id bigint');
 create('stays', 'SELECT count(*) AS n FROM letters');
 create('goes', 'SELECT max(id) AS m FROM letters');

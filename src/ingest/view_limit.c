@@ -30,6 +30,7 @@
 static TimeoutId timeout;
 static const MrIngest *const volatile *watched = NULL;
 static volatile sig_atomic_t exceeded = false;
+static volatile sig_atomic_t following = false;
 
 static bool
 locks_relation(const MrIngest *ingest, Oid relid)
@@ -91,13 +92,16 @@ is_awaited(const MrIngest *ingest)
 	return false;
 }
 
-/* does somebody wait for the step at hand, or, as it catches up, for the place of its worker? */
+/*
+ * Does somebody wait for the view at work, which the one that it follows always does, for the step at
+ * hand, or, as it catches up, for the place of its worker?
+ */
 static bool
 others_wait(void)
 {
 	const MrIngest *ingest = *watched;
 
-	if (mr_ingest_nviews() > 1)
+	if (following || mr_ingest_nviews() > 1)
 		return true;
 	if (ingest == NULL)
 		return false;
@@ -123,8 +127,9 @@ mr_view_limit_watch(const MrIngest *const volatile *ingest)
 }
 
 void
-mr_view_limit_begin(void)
+mr_view_limit_begin(bool follows)
 {
+	following = follows;
 	if (watched != NULL && mr_view_timeout > 0)
 		enable_timeout_every(timeout, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), mr_view_timeout),
 							 ASK_AGAIN_MS);

@@ -10,8 +10,11 @@
 /* in a worker, once: what is open there, *ingest NULL while nothing is; elsewhere there is no limit */
 extern void mr_view_limit_watch(const MrIngest *const volatile *ingest);
 
-/* a view's work begins, and ends; take.c ends it with the blame */
-extern void mr_view_limit_begin(void);
+/*
+ * A view's work begins, and ends; take.c ends it with the blame.  follows: it is none of the feed's
+ * own, and one of those waits for it.
+ */
+extern void mr_view_limit_begin(bool follows);
 extern void mr_view_limit_end(void);
 
 /* after an error: was it that?  Forgets it. */
