@@ -85,6 +85,16 @@ query('DROP VIEW followed');
 query(q{CREATE OR REPLACE FUNCTION endless(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
 	BEGIN IF $1 > 5 THEN PERFORM pg_sleep(3600); END IF; RETURN $1; END $$});
 
+# One that is alone, and whose changes somebody locks
+my $tells = create_stream($node, 'tells_s', 'id bigint');
+query(q{SELECT millrace.create_continuous_view('tells', 'SELECT sum(endless(id)) AS s FROM tells_s', changes => true)});
+wait_latest($node, 'tells');
+send_some($tells, 3);
+wait_for($node, "SELECT EXISTS ($live)");
+query('BEGIN; LOCK TABLE tells_changes; COMMIT');
+pass('who locks the table of its changes waits, and then has it');
+query('DROP VIEW tells');
+
 # One that follows another, which is alone
 my $leads = create_stream($node, 'leads_s', 'id bigint');
 query(q{SELECT millrace.create_continuous_view('leads', 'SELECT count(*) AS n, max(id) AS m FROM leads_s', changes => true)});

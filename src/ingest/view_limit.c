@@ -22,6 +22,7 @@
 #include "storage/proc.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
+#include "view/changes.h"
 
 #include <signal.h>
 
@@ -41,10 +42,12 @@ locks_relation(const MrIngest *ingest, Oid relid)
 		return true;
 	foreach(lc, ingest->views)
 	{
-		const MrView *view = ((const MrIngestView *) lfirst(lc))->view;
+		const MrIngestView *ingest_view = lfirst(lc);
+		const MrView *view = ingest_view->view;
 
 		if (relid == view->view || relid == view->definition || relid == view->matrel || relid == view->target ||
-			relid == view->sink)
+			relid == view->sink ||
+			(ingest_view->changes != NULL && relid == mr_changes_table(ingest_view->changes)))
 			return true;
 	}
 	return false;
