@@ -117,9 +117,9 @@ produce($letters, 0, '{"id": 1}', 'junk', '{"id": 10}');
 wait_latest($node, $_) foreach 'stays', 'goes';
 wait_joined($node, 'letters');
 create('catches_up', 'SELECT sum(endless(id)) AS s FROM letters');
-wait_for($node, q{SELECT state = 'retrying' FROM millrace.views WHERE view = 'catches_up'::regclass});
-wait_for($node, "SELECT EXISTS ($busy AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_stat_activity.pid
-	AND locktype = 'object' AND classid = 'millrace.dead_letter'::regclass AND objid = 'letters'::regclass))");
+my $locks = q{SELECT FROM pg_locks l WHERE l.pid = pg_stat_activity.pid AND locktype = 'object' AND};
+wait_for($node, "SELECT EXISTS ($busy AND EXISTS ($locks classid = 'millrace.dead_letter'::regclass AND objid = 'letters'::regclass)
+	AND NOT EXISTS ($locks classid = 'millrace.feed'::regclass AND mode = 'ExclusiveLock'))");
 query('DROP VIEW goes');
 pass('who drops another one waits, and then that is gone');
 produce($letters, 0, '{"id": 2}');
