@@ -18,6 +18,7 @@
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -336,11 +337,28 @@ mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error)
 	mr_catalog_tables_of_view_changed(view);
 }
 
+static Oid
+view_table(void)
+{
+	return get_relname_relid("continuous_view", mr_catalog_schema_oid());
+}
+
 void
 mr_catalog_lock_contents(Oid view)
 {
-	LockDatabaseObject(get_relname_relid("continuous_view", mr_catalog_schema_oid()), view, 0,
-					   ExclusiveLock);
+	LockDatabaseObject(view_table(), view, 0, ExclusiveLock);
+}
+
+bool
+mr_catalog_try_lock_contents(Oid view)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, view_table(), view, 0);
+	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	AcceptInvalidationMessages();
+	return true;
 }
 
 char *

@@ -67,8 +67,12 @@ extern MrFeedOffset *mr_catalog_view_start(Oid view, Oid stream, int *n);
 extern void mr_catalog_lock_letters(Oid stream, LOCKMODE mode);
 extern void mr_catalog_lock_letters_of_views(const List *views);
 
-/* let nobody else change the contents of a view's matrel until the transaction ends */
+/*
+ * Let nobody else change the contents of a view's matrel until the transaction ends.  The second
+ * does not wait: false when somebody else has the lock.
+ */
 extern void mr_catalog_lock_contents(Oid view);
+extern bool mr_catalog_try_lock_contents(Oid view);
 extern void mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error);
 
 /* where the view was declared to begin, a shadow's rebuild aside */

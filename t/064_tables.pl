@@ -235,4 +235,23 @@ wait_for($node, 'SELECT count(*) <= 6 FROM kept_mrel');
 is_same($node, 'kept', q{SELECT at, count(*) AS n FROM hits WHERE at > now() - interval '30 minutes' GROUP BY at},
 	'a shorter retention removes more');
 
+# Who has a view's contents for long keeps the rows of that view only: twice, since the supervisor may look
+# at the other one first.
+sql(q{
+	CREATE TABLE visits (at timestamptz, k int);
+	SELECT millrace.attach_table('visits');
+	SELECT millrace.create_continuous_view('visited', 'SELECT k, count(*) AS n FROM visits GROUP BY k',
+		sliding_window => '1 second', time_column => 'at', step => '100 milliseconds');});
+my $rebuild = open_transaction($node, q{SELECT millrace.rebuild('kept')});
+foreach my $round (1 .. 2)
+{
+	sql('INSERT INTO visits SELECT now(), i FROM generate_series(1, 3) i');
+	wait_for($node, 'SELECT count(*) = 0 FROM visited_mrel');
+	pass("round $round: rows leave a view while another one is rebuilt, not committed");
+}
+$rebuild->end('ROLLBACK');
+sql(q{SELECT millrace.set_retention('kept', '10 minutes', 'at')});
+wait_for($node, 'SELECT count(*) <= 3 FROM kept_mrel');
+pass('and leave that one afterwards');
+
 done_testing();

@@ -9,8 +9,9 @@
  * rows.
  *
  * Locking: as a merge, a removal holds the view's heavyweight lock, so that no row is updated
- * and removed at the same time.  Relations are only tried: next time will do.  The view is locked against set_retention(), whose new value
- * a worker that has the lock has heard of.
+ * and removed at the same time.  All locks are only tried: next time will do, and who has one
+ * may keep it for long, as an uncommitted replay() or rebuild() does.  The view is locked
+ * against set_retention(), whose new value a worker that has the lock has heard of.
  */
 #include "millrace.h"
 
@@ -242,10 +243,9 @@ lock_view(const MrIngest *ingest, const MrIngestView *ingest_view)
 		!ConditionalLockRelationOid(view->matrel, RowExclusiveLock) ||
 		!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(view->matrel)) ||
 		(ingest_view->changes && !ConditionalLockRelationOid(mr_changes_table(ingest_view->changes), RowExclusiveLock)) ||
-		!mr_try_lock_followers(ingest_view, &followers, &busy) || mr_ingest_is_stale(ingest))
+		!mr_try_lock_followers(ingest_view, &followers, &busy))
 		return false;
-	mr_catalog_lock_contents(view->view);
-	return true;
+	return mr_catalog_try_lock_contents(view->view) && !mr_ingest_is_stale(ingest);
 }
 
 /* one transaction; true when it may have left some */
