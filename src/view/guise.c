@@ -143,15 +143,17 @@ apply_settings(const List *settings)
 			continue;
 		*equals = '\0';
 		if (strcmp(setting, SEARCH_PATH) == 0)
-			path = strchr(lfirst(lc), '=') + 1;
+			path = (const char *) lfirst(lc) + (equals + 1 - setting);
 		else
 			set(setting, equals + 1);
 		pfree(setting);
 	}
-	/* as it would become anyway, so that one that is the same is not set */
 	last = temporary_last(path);
 	if (last != NULL)
+	{
 		set(SEARCH_PATH, last);
+		pfree(last);
+	}
 }
 
 /* ---------- beginning and end ---------- */
@@ -162,9 +164,9 @@ mr_guise_begin(MrGuise *guise, Oid userid, const List *settings)
 	GetUserIdAndSecContext(&guise->userid, &guise->sec_context);
 	guise->guc_level = NewGUCNestLevel();
 	fix_settings();
+	apply_settings(settings);
 	(void) set_config_option(IN_GUISE, "on", PGC_INTERNAL, PGC_S_SESSION, GUC_ACTION_SAVE, true,
 							 ERROR, false);
-	apply_settings(settings);
 	SetUserIdAndSecContext(userid, guise->sec_context | SECURITY_RESTRICTED_OPERATION);
 }
 
