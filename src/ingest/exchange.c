@@ -300,17 +300,6 @@ exchange(const MrView *shadow)
 	return true;
 }
 
-/* in a transaction of its own: a view, or a rebuild, has failed and stays as it is */
-static void
-fail(Oid view, const char *error)
-{
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	mr_ingest_fail_view(view, error);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-}
-
 /* true: it is done with, for better or worse */
 static bool
 try_exchange(const MrView *shadow, MemoryContext context)
@@ -344,7 +333,7 @@ try_exchange(const MrView *shadow, MemoryContext context)
 		FlushErrorState();
 		done = mr_fault(error->sqlerrcode) != MR_FAULT_PASSING;
 		if (done)
-			fail(OidIsValid(follower) ? follower : shadow->view, error->message);
+			mr_ingest_fail_view(OidIsValid(follower) ? follower : shadow->view, error->message);
 		done = done && !OidIsValid(follower);
 	}
 	PG_END_TRY();

@@ -61,17 +61,6 @@ open_view(Oid relid)
 	return result;
 }
 
-/* in a transaction of its own: a view has failed, and takes no more rows */
-static void
-fail(Oid view, const char *error)
-{
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	mr_ingest_fail_view(view, error);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-}
-
 /*
  * An error is the view's own, and is tried again next time, or that of one that follows it and
  * cannot take what is removed.  Such followers take rows as each removal commits, and that must not
@@ -109,7 +98,7 @@ expire_view(Oid relid)
 		FlushErrorState();
 		mr_local_view_forget_all();
 		if (OidIsValid(follower) && follower != relid && mr_fault(error->sqlerrcode) != MR_FAULT_PASSING)
-			fail(follower, error->message);
+			mr_ingest_fail_view(follower, error->message);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

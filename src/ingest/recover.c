@@ -27,18 +27,14 @@
 #define ERRORS_MAX			3	/* of one view, without a success, that are no
 								 * verdict by themselves */
 
-/* in a transaction of its own: the view has failed, or only leaves the others in peace */
+/* the view has failed, or only leaves the others in peace */
 static void
 part_with_view(MrWorkerSlot *slot, Oid view, const char *error, bool failed)
 {
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
 	if (failed)
 		mr_ingest_fail_view(view, error);
 	else
 		mr_ingest_leave_view(view, error);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
 	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
 }
 

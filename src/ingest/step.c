@@ -736,15 +736,25 @@ leave(Oid view, const char *error)
 	return true;
 }
 
+static void
+part_with_view(Oid view, const char *error, bool failed)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (leave(view, failed ? NULL : error) && failed)
+		mr_catalog_set_view_state(view, true, true, error);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
 void
 mr_ingest_leave_view(Oid view, const char *error)
 {
-	(void) leave(view, error);
+	part_with_view(view, error, false);
 }
 
 void
 mr_ingest_fail_view(Oid view, const char *error)
 {
-	if (leave(view, NULL))
-		mr_catalog_set_view_state(view, true, true, error);
+	part_with_view(view, error, true);
 }

@@ -177,7 +177,7 @@ extern MrStepResult mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 								   const MrStepSource *source, bool catch_up);
 
 /*
- * In a transaction: give a view a feed of its own in each of its streams, where it stands; a
+ * In a transaction of its own: give a view a feed of its own in each of its streams, where it stands; a
  * catch-up worker will care for it, after a while, because of the error.  The same, and it has
  * failed: nobody cares until it is activated, and nothing is lost.
  */
