@@ -28,10 +28,13 @@
 #include "miscadmin.h"
 #include "planted.h"
 #include "shmem.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -210,6 +213,33 @@ mr_catalog_int8_rows(const MrCatalogScope *scope, int ncolumns, int *nrows)
 		for (int c = 0; c < ncolumns; c++)
 			result[i * ncolumns + c] = DatumGetInt64(mr_catalog_value(i, c + 1));
 	return result;
+}
+
+/* ---------- locks ---------- */
+
+static Oid
+table_oid(const char *table)
+{
+	return get_relname_relid(table, mr_catalog_schema_oid());
+}
+
+void
+mr_catalog_lock_object(const char *table, Oid id, LOCKMODE mode)
+{
+	LockDatabaseObject(table_oid(table), id, 0, mode);
+}
+
+/* as LockDatabaseObject does it */
+bool
+mr_catalog_try_lock_object(const char *table, Oid id, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, table_oid(table), id, 0);
+	if (LockAcquire(&tag, mode, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return false;
+	AcceptInvalidationMessages();
+	return true;
 }
 
 /* ---------- the extension itself ---------- */

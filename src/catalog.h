@@ -58,6 +58,13 @@ extern char *mr_catalog_text(uint64 row, int col, MemoryContext context);
 /* all columns of all rows, which are int8, row by row, in the scope's caller */
 extern int64 *mr_catalog_int8_rows(const MrCatalogScope *scope, int ncolumns, int *nrows);
 
+/*
+ * A heavyweight lock on a row of one of our tables, until the end of the transaction: it queues, and
+ * costs no WAL.  The second does not wait: false when somebody has what conflicts.
+ */
+extern void mr_catalog_lock_object(const char *table, Oid id, LOCKMODE mode);
+extern bool mr_catalog_try_lock_object(const char *table, Oid id, LOCKMODE mode);
+
 /* InvalidOid when the extension is not in this database */
 extern Oid	mr_catalog_extension_oid(void);
 extern Oid	mr_catalog_schema_oid(void);

@@ -12,34 +12,22 @@
 #include "catalog_feed.h"
 #include "catalog_feed_lock.h"
 #include "failpoint.h"
-#include "miscadmin.h"
-#include "storage/lmgr.h"
+#include "subtransaction.h"
 #include "utils/array.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 /* ---------- heavyweight ---------- */
-
-static Oid
-feed_table(void)
-{
-	return get_relname_relid("feed", mr_catalog_schema_oid());
-}
 
 void
 mr_catalog_lock_feed(int64 feed, LOCKMODE mode)
 {
-	LockDatabaseObject(feed_table(), (Oid) feed, 0, mode);
+	mr_catalog_lock_object("feed", (Oid) feed, mode);
 }
 
 bool
 mr_catalog_try_lock_feed(int64 feed)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, feed_table(), (Oid) feed, 0);
-	return LockAcquire(&tag, ExclusiveLock, false, true) != LOCKACQUIRE_NOT_AVAIL;
+	return mr_catalog_try_lock_object("feed", (Oid) feed, ExclusiveLock);
 }
 
 static void
@@ -147,15 +135,7 @@ try_lock_rows_of_views(Datum views)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		ReThrowError(error);
+		ReThrowError(mr_subtransaction_failed(context, owner));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

@@ -15,10 +15,8 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
@@ -202,7 +200,7 @@ mr_catalog_insert_view(const MrView *view, const char *start_at)
 void
 mr_catalog_lock_letters(Oid stream, LOCKMODE mode)
 {
-	LockDatabaseObject(get_relname_relid("dead_letter", mr_catalog_schema_oid()), stream, 0, mode);
+	mr_catalog_lock_object("dead_letter", stream, mode);
 }
 
 void
@@ -337,28 +335,16 @@ mr_catalog_set_view_state(Oid view, bool active, bool failed, const char *error)
 	mr_catalog_tables_of_view_changed(view);
 }
 
-static Oid
-view_table(void)
-{
-	return get_relname_relid("continuous_view", mr_catalog_schema_oid());
-}
-
 void
 mr_catalog_lock_contents(Oid view)
 {
-	LockDatabaseObject(view_table(), view, 0, ExclusiveLock);
+	mr_catalog_lock_object("continuous_view", view, ExclusiveLock);
 }
 
 bool
 mr_catalog_try_lock_contents(Oid view)
 {
-	LOCKTAG		tag;
-
-	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, view_table(), view, 0);
-	if (LockAcquire(&tag, ExclusiveLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
-		return false;
-	AcceptInvalidationMessages();
-	return true;
+	return mr_catalog_try_lock_object("continuous_view", view, ExclusiveLock);
 }
 
 char *

@@ -25,8 +25,8 @@
 #include "access/xact.h"
 #include "ingest/isolate.h"
 #include "miscadmin.h"
+#include "subtransaction.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 static void
 note_error(MrIsolation *isolation, const ErrorData *error)
@@ -63,13 +63,8 @@ end_failed_attempt(MrIsolation *isolation, ResourceOwner owner)
 {
 	ErrorData  *error;
 
-	MemoryContextSwitchTo(isolation->context);
-	error = CopyErrorData();
-	FlushErrorState();
 	isolation->phase = mr_take_phase();
-	RollbackAndReleaseCurrentSubTransaction();
-	CurrentResourceOwner = owner;
-	MemoryContextSwitchTo(isolation->context);
+	error = mr_subtransaction_failed(isolation->context, owner);
 	mr_scan_source_set(NULL);
 	if (!is_messages_fault(isolation, error))
 		ReThrowError(error);

@@ -19,11 +19,11 @@
 #include "kafka/ask.h"
 #include "miscadmin.h"
 #include "stream/option.h"
+#include "subtransaction.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #define TIMEOUT_MS	3000
 
@@ -102,15 +102,7 @@ ask_or_warn(ReturnSetInfo *rsinfo, Oid relid)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		warn(relid, error);
+		warn(relid, mr_subtransaction_failed(context, owner));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

@@ -30,6 +30,7 @@
 #include "format/reject.h"
 #include "stream/batch.h"
 #include "stream/epoch.h"
+#include "subtransaction.h"
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -37,7 +38,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #define SHOWN_KEY_BYTES		32
@@ -386,15 +386,8 @@ decode_run_protected(MrBatchDecoder *decoder, MrBatch *batch, DecodeProgress *pr
 	}
 	PG_CATCH();
 	{
-		ErrorData  *edata;
+		ErrorData  *edata = mr_subtransaction_failed(context, owner);
 		MrReject	reject;
-
-		MemoryContextSwitchTo(context);
-		edata = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
 
 		if (!is_message_fault(edata->sqlerrcode))
 			ReThrowError(edata);
