@@ -203,6 +203,12 @@ mr_catalog_lock_letters(Oid stream, LOCKMODE mode)
 	mr_catalog_lock_object("dead_letter", stream, mode);
 }
 
+bool
+mr_catalog_try_lock_letters(Oid stream, LOCKMODE mode)
+{
+	return mr_catalog_try_lock_object("dead_letter", stream, mode);
+}
+
 void
 mr_catalog_lock_letters_of_views(const List *views)
 {

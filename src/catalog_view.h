@@ -61,10 +61,11 @@ extern MrFeedOffset *mr_catalog_view_start(Oid view, Oid stream, int *n);
  * Dead letters of a stream.  A feed that takes what others have taken adds its views to letters that
  * are there, in the order in which it meets them; who takes views out of letters, or replays,
  * does so in another.  So these exclude each other: the former with ShareLock, before any contents, the
- * latter with ExclusiveLock; both behind the feeds' rows.  The second locks those of all streams
- * of some views (of Oid).
+ * latter with ExclusiveLock; both behind the feeds' rows.  The second does not wait: false when
+ * somebody is in the way.  The third locks those of all streams of some views (of Oid).
  */
 extern void mr_catalog_lock_letters(Oid stream, LOCKMODE mode);
+extern bool mr_catalog_try_lock_letters(Oid stream, LOCKMODE mode);
 extern void mr_catalog_lock_letters_of_views(const List *views);
 
 /*

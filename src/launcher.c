@@ -33,6 +33,7 @@
 #include "ingest/exchange.h"
 #include "ingest/local_expiry.h"
 #include "ingest/session.h"
+#include "ingest/view_limit.h"
 #include "ingest/worker.h"
 #include "launcher.h"
 #include "lock_wait.h"
@@ -706,6 +707,7 @@ mr_supervisor_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
 	supervisor_attach(index);
+	mr_view_limit_watch(NULL, NULL);
 
 	context = AllocSetContextCreate(TopMemoryContext, "millrace supervisor", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);

@@ -128,6 +128,33 @@ is(query('SELECT n FROM stays'), '3', 'nor do others stand still meanwhile');
 query('DROP VIEW catches_up');
 query('DROP VIEW stays');
 
+# One that is planned for ever, in its worker only: who drops it waits, and so do those that need its place.
+query(q{CREATE FUNCTION endless_here(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+	BEGIN
+		IF EXISTS (SELECT FROM pg_stat_activity WHERE pid = pg_backend_pid() AND backend_type = 'millrace catch-up worker') THEN
+			PERFORM pg_sleep(3600);
+		END IF;
+		RETURN $1;
+	END $$;
+	CREATE FUNCTION endless_constant() RETURNS bigint LANGUAGE sql IMMUTABLE AS 'SELECT public.endless_here(1)'});
+my $planned = 'SELECT count(*) FILTER (WHERE id > endless_constant()) AS n FROM clicks';
+create('planned', $planned);
+wait_for($node, "SELECT EXISTS ($busy)");
+query('DROP VIEW planned');
+pass('who drops one that is planned for ever waits, and then it is gone');
+$node->append_conf('postgresql.conf', 'millrace.catchup_workers = 1');
+$node->reload;
+wait_for($node, 'SHOW millrace.catchup_workers', '1');
+create('planned', $planned);
+wait_for($node, "SELECT EXISTS ($busy)");
+create('waits', 'SELECT count(*) AS n FROM clicks');
+wait_latest($node, 'waits');
+is(query('SELECT n FROM waits'), '15', 'one that needs its place gets it');
+query('DROP VIEW planned; DROP VIEW waits');
+$node->append_conf('postgresql.conf', 'millrace.catchup_workers = 2');
+$node->reload;
+wait_for($node, 'SHOW millrace.catchup_workers', '2');
+
 # Those that catch up take the places of no others for ever.
 foreach my $n (1, 2)
 {

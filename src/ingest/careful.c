@@ -68,9 +68,6 @@ mr_careful_feed(MrIngest *ingest, int n)
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CAREFUL_STEP_MS);
 	ListCell   *lc;
 
-	/* what is found comes after contents, where it would be too late */
-	if (!mr_ingest_counts_for_stream(ingest))
-		mr_catalog_lock_letters(ingest->stream->relid, ShareLock);
 	foreach(lc, ingest->views)
 	{
 		MrIngestView *view = lfirst(lc);

@@ -8,7 +8,7 @@
 #include "ingest/step.h"
 
 /*
- * Feed all views.  Returns how many of the n messages the step can have: fewer than n, and it
+ * With the letters locked, feed all views.  Returns how many of the n messages the step can have: fewer than n, and it
  * has to be taken anew with those; stop_error tells if the stream is to stop there.
  */
 extern int	mr_careful_feed(MrIngest *ingest, int n);

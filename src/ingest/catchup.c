@@ -216,6 +216,7 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 	{
 		MR_FAILPOINT("catchup-reached");
 		ingest->live = mr_catalog_feed_offsets(live_feed, true, &ingest->nlive);
+		ingest->holds_live = true;
 		MR_FAILPOINT("catchup-live-locked");
 		/* its last view may have left it while we waited */
 		if (mr_catalog_live_feed(ingest->stream->relid) != live_feed)

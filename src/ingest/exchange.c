@@ -28,8 +28,10 @@
 #include "catalog_rebuild.h"
 #include "failpoint.h"
 #include "ingest/exchange.h"
-#include "ingest/fault.h"
+#include "ingest/lock.h"
+#include "ingest/recover.h"
 #include "ingest/take.h"
+#include "ingest/view_limit.h"
 #include "miscadmin.h"
 #include "shmem.h"
 #include "storage/lmgr.h"
@@ -171,13 +173,6 @@ postpone(Pending *shadow, long *nap_ms)
 
 /* ---------- the exchange ---------- */
 
-static void
-set_lock_timeout(const char *value)
-{
-	(void) set_config_option("lock_timeout", value, PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, 0, false);
-}
-
 static int
 compare_feeds(const ListCell *a, const ListCell *b)
 {
@@ -243,6 +238,8 @@ compare(const MrView *view, const MrView *shadow)
 	MrChanges  *changes = NULL;
 	MrGuise		guise;
 
+	mr_take_blame(shadow->view);
+	mr_view_limit_begin(shadow, false);
 	mr_guise_begin(&guise, mr_relation_owner(view->view), view->settings);
 	if (mr_catalog_change_feed(view->view) != NULL)
 	{
@@ -255,18 +252,22 @@ compare(const MrView *view, const MrView *shadow)
 		mr_contents_note_difference(changes, analysis, view->matrel, shadow->matrel);
 	}
 	mr_guise_end(&guise);
+	mr_take_blame(InvalidOid);
 	return changes;
 }
 
 /* where the view stands by now goes with the changes */
 static void
-tell_changes(const MrView *view, MrChanges *changes)
+tell_changes(const MrView *view, const MrView *shadow, MrChanges *changes)
 {
 	MrGuise		guise;
 
+	mr_take_blame(shadow->view);
+	mr_view_limit_begin(shadow, false);
 	mr_guise_begin(&guise, mr_relation_owner(view->view), view->settings);
 	mr_changes_write(changes, NULL);
 	mr_guise_end(&guise);
+	mr_take_blame(InvalidOid);
 }
 
 /* in a transaction; false, or ERROR 55P03, when somebody is in the way */
@@ -280,14 +281,14 @@ exchange(const MrView *shadow)
 
 	if (view == NULL)
 		return false;
-	set_lock_timeout(FEED_LOCK_TIMEOUT);
+	mr_set_lock_timeout(FEED_LOCK_TIMEOUT);
 	lock_feeds(shadow);
 	MR_FAILPOINT("exchange-feeds-locked");
 	if (!ConditionalLockRelationOid(shadow->target, ShareUpdateExclusiveLock) ||
 		!is_still_ready(shadow, feeds, view_feeds))
 		return false;
 	changes = compare(view, shadow);
-	set_lock_timeout(READ_LOCK_TIMEOUT);
+	mr_set_lock_timeout(READ_LOCK_TIMEOUT);
 	LockRelationOid(view->matrel, AccessExclusiveLock);
 	if (!ConditionalLockRelationOid(shadow->matrel, AccessExclusiveLock) ||
 		!is_still_ready(shadow, feeds, view_feeds))
@@ -296,7 +297,7 @@ exchange(const MrView *shadow)
 	mr_shadow_exchange(shadow);
 	MR_FAILPOINT("exchange-contents");
 	if (changes)
-		tell_changes(view, changes);
+		tell_changes(view, shadow, changes);
 	return true;
 }
 
@@ -323,18 +324,18 @@ try_exchange(const MrView *shadow, MemoryContext context)
 	PG_CATCH();
 	{
 		ErrorData  *error;
-		Oid			follower = mr_take_blamed();	/* of the view's changes */
+		MrOverdue	overdue = mr_view_limit_exceeded();
+		MrTakePhase phase;
+		Oid			blamed = mr_ingest_after_error(&phase);
 
 		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			EmitErrorReport();
+		error = geterrcode() == ERRCODE_LOCK_NOT_AVAILABLE ? CopyErrorData() : mr_view_limit_report(overdue);
 		AbortCurrentTransaction();
 		FlushErrorState();
-		done = mr_fault(error->sqlerrcode) != MR_FAULT_PASSING;
-		if (done)
-			mr_ingest_fail_view(OidIsValid(follower) ? follower : shadow->view, error->message);
-		done = done && !OidIsValid(follower);
+		/* or that of one that follows the view's changes */
+		if (!OidIsValid(blamed))
+			blamed = shadow->view;
+		done = mr_recover_without_slot(blamed, error, overdue) && blamed == shadow->view;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

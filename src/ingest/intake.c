@@ -297,6 +297,17 @@ mr_intake_stop(MrIngest *ingest, const char *error, Oid blamed)
 }
 
 bool
+mr_intake_lock_letters(const MrIngest *ingest)
+{
+	if (mr_ingest_counts_for_stream(ingest))
+		return true;			/* it writes new ones only */
+	if (ingest->holds_live)
+		return mr_catalog_try_lock_letters(ingest->stream->relid, ShareLock);
+	mr_catalog_lock_letters(ingest->stream->relid, ShareLock);
+	return true;
+}
+
+MrIntakeEnd
 mr_intake_append(MrIngest *ingest, MrMessage *messages, int n)
 {
 	const MrReject **rejects;
@@ -309,8 +320,8 @@ mr_intake_append(MrIngest *ingest, MrMessage *messages, int n)
 		ingest->new_excess = Max(ingest->new_excess - n, 0);
 	else
 	{
-		if (!mr_ingest_counts_for_stream(ingest))
-			mr_catalog_lock_letters(ingest->stream->relid, ShareLock);
+		if (!mr_intake_lock_letters(ingest))
+			return MR_INTAKE_BUSY;
 		stopped = stop_at_reject(ingest, messages, &n, rejects);
 		for (int i = 0; i < n; i++)
 			if (rejects[i] != NULL)
@@ -321,5 +332,5 @@ mr_intake_append(MrIngest *ingest, MrMessage *messages, int n)
 		ingest->new_excess = 0;
 	MR_FAILPOINT("reject-recorded");
 	mr_offsets_count(ingest->offsets, messages, n);
-	return stopped;
+	return stopped ? MR_INTAKE_STOPPED : MR_INTAKE_ALL;
 }

@@ -17,11 +17,27 @@ extern void mr_intake_begin(MrIngest *ingest);
 extern void mr_intake_decode(MrIngest *ingest, MrMessage *messages, int n);
 
 /*
- * Decode messages into further rows, record those that cannot be, and count them all in the
- * offsets.  True when one of them stops the stream (on_error = stop, or one too many that
- * cannot be decoded): it and those behind it were left out.
+ * Lock the letters, which comes before any of them is written.  False: somebody has them, and must
+ * not be waited for with the live feed in hand.
  */
-extern bool mr_intake_append(MrIngest *ingest, MrMessage *messages, int n);
+extern bool mr_intake_lock_letters(const MrIngest *ingest);
+
+typedef enum MrIntakeEnd
+{
+	MR_INTAKE_ALL,
+	MR_INTAKE_STOPPED,			/* by a message that stops the stream
+								 * (on_error = stop, or one too many that
+								 * cannot be decoded): it and those behind it
+								 * were left out */
+	MR_INTAKE_BUSY				/* nothing is right: as
+								 * mr_intake_lock_letters() */
+} MrIntakeEnd;
+
+/*
+ * Decode messages into further rows, record those that cannot be, and count them all in the
+ * offsets.
+ */
+extern MrIntakeEnd mr_intake_append(MrIngest *ingest, MrMessage *messages, int n);
 
 /*
  * A message that a view did not take, or none (view NULL): what on_error says, dead letter

@@ -10,11 +10,11 @@
 
 #include "access/xact.h"
 #include "catalog_expiry.h"
-#include "ingest/fault.h"
 #include "ingest/local_expiry.h"
 #include "ingest/local_view.h"
+#include "ingest/recover.h"
 #include "ingest/retention.h"
-#include "ingest/take.h"
+#include "ingest/view_limit.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -62,8 +62,8 @@ open_view(Oid relid)
 }
 
 /*
- * An error is the view's own, and is tried again next time, or that of one that follows it and
- * cannot take what is removed.  Such followers take rows as each removal commits, and that must not
+ * An error is the view's own, and is tried again next time unless it does not come to an end, or
+ * that of one that follows it and cannot take what is removed.  Such followers take rows as each removal commits, and that must not
  * close the view, though it may have changed.
  */
 static void
@@ -85,20 +85,19 @@ expire_view(Oid relid)
 	PG_CATCH();
 	{
 		ErrorData  *error;
-		Oid			follower = mr_take_blamed();	/* or the view itself,
-													 * when it could not be
-													 * opened */
+		MrOverdue	overdue = mr_view_limit_exceeded();
+		MrTakePhase phase;
+		Oid			blamed = mr_ingest_after_error(&phase);
 
 		if (local != NULL)
 			local->pinned = false;
 		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		EmitErrorReport();
+		error = mr_view_limit_report(overdue);
 		AbortCurrentTransaction();
 		FlushErrorState();
 		mr_local_view_forget_all();
-		if (OidIsValid(follower) && follower != relid && mr_fault(error->sqlerrcode) != MR_FAULT_PASSING)
-			mr_ingest_fail_view(follower, error->message);
+		if (OidIsValid(blamed) && (blamed != relid || overdue != MR_OVERDUE_NOT))
+			(void) mr_recover_without_slot(blamed, error, overdue);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

@@ -160,6 +160,17 @@ followers_of(const MrIngestView *view)
 }
 
 bool
+mr_try_lock_followers_contents(const List *followers)
+{
+	ListCell   *lc;
+
+	foreach(lc, followers)
+		if (!mr_catalog_try_lock_contents(lfirst_oid(lc)))
+		return false;
+	return true;
+}
+
+bool
 mr_try_lock_followers(const MrIngestView *view, List **followers, MrBusy *busy)
 {
 	int			i = list_length(*followers);
@@ -181,6 +192,13 @@ mr_try_lock_followers(const MrIngestView *view, List **followers, MrBusy *busy)
 	return true;
 }
 
+void
+mr_set_lock_timeout(const char *value)
+{
+	(void) set_config_option("lock_timeout", value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
+							 true, 0, false);
+}
+
 /* a timeout is an error that says what was waited for */
 static void
 lock_within(const MrBusy *busy, const char *timeout)
@@ -188,8 +206,7 @@ lock_within(const MrBusy *busy, const char *timeout)
 	MemoryContext context = CurrentMemoryContext;
 	char	   *name = mr_lock_name(busy->relid, busy->mode);
 
-	(void) set_config_option("lock_timeout", timeout, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL,
-							 true, 0, false);
+	mr_set_lock_timeout(timeout);
 	PG_TRY();
 	{
 		LockRelationOid(busy->relid, busy->mode);

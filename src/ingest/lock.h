@@ -31,6 +31,12 @@ extern bool mr_try_lock_to_take(const MrIngestView *view, MrBusy *busy);
  */
 extern bool mr_try_lock_followers(const MrIngestView *view, List **followers, MrBusy *busy);
 
+/* and their contents, which they would wait for then */
+extern bool mr_try_lock_followers_contents(const List *followers);
+
+/* in the current transaction, for whatever is waited for; as SET LOCAL lock_timeout */
+extern void mr_set_lock_timeout(const char *value);
+
 /*
  * Wait until nobody is in the way, with empty hands: outside of transactions.  Unless the view
  * that needs the lock is the only one, ERROR when that takes long, and the view is to blame.

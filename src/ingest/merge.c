@@ -31,6 +31,7 @@
 #include "failpoint.h"
 #include "ingest/lookup.h"
 #include "ingest/merge.h"
+#include "ingest/view_limit.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -620,7 +621,11 @@ merge_rows(MrMerge *merge)
 {
 	Snapshot	snapshot;
 
-	mr_catalog_lock_contents(merge->view);
+	if (!mr_catalog_try_lock_contents(merge->view))
+	{
+		mr_catalog_lock_contents(merge->view);
+		mr_view_limit_waited();
+	}
 	MR_FAILPOINT("view-contents-locked");
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);

@@ -191,12 +191,14 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
  * cannot join it, or it is alone, and was joining, or has the place of a worker that others need.
  */
 static void
-part_with_slow_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view)
+part_with_slow_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
+					const ErrorData *error, MrOverdue how)
 {
-	char	   *text = psprintf("takes longer than %d ms for a batch, and others wait for it\n"
-								"HINT:  Mend the view's query, or raise millrace.view_timeout.", mr_view_timeout);
+	char	   *text = error_text(error);
 
-	if (!has_feed(view))
+	if (!has_feed(view) && how == MR_OVERDUE_WAITING)
+		wait_and_retry(recovery, slot, view, text);
+	else if (!has_feed(view))
 		part_with_view(slot, view, text, true);
 	else if (nviews > 1 || !slot->catch_up)
 		part_with_view(slot, view, text, false);
@@ -210,14 +212,23 @@ part_with_slow_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid vi
 
 void
 mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
-		   const ErrorData *error, MrTakePhase phase, bool slow)
+		   const ErrorData *error, MrTakePhase phase, MrOverdue overdue)
 {
 	if (mr_stream_sink_learned())
 		recovery->careful = CAREFUL_STEPS;
-	else if (slow && OidIsValid(view))
-		part_with_slow_view(recovery, slot, nviews, view);
+	else if (overdue != MR_OVERDUE_NOT && OidIsValid(view))
+		part_with_slow_view(recovery, slot, nviews, view, error, overdue);
 	else if (OidIsValid(view))
 		judge_view(recovery, slot, nviews, view, error, phase);
 	else
 		wait_and_retry(recovery, slot, InvalidOid, error->message);
+}
+
+bool
+mr_recover_without_slot(Oid view, const ErrorData *error, MrOverdue overdue)
+{
+	bool		passing = overdue == MR_OVERDUE_NOT ? mr_fault(error->sqlerrcode) == MR_FAULT_PASSING :
+	overdue == MR_OVERDUE_WAITING;
+
+	return !passing && mr_ingest_try_fail_view(view, error_text(error));
 }

@@ -6,6 +6,7 @@
 #define MR_INGEST_RECOVER_H
 
 #include "ingest/step.h"
+#include "ingest/view_limit.h"
 #include "nodes/pg_list.h"
 #include "shmem.h"
 
@@ -32,11 +33,16 @@ typedef struct MrRecovery
 
 /*
  * After an error, when everything of the attempt is gone: blame a view, or wait for better
- * times.  nviews: of the feed.  view: in whose plan or merge it happened, or InvalidOid.  slow: it took
- * too long, while others waited.
+ * times.  nviews: of the feed.  view: in whose plan or merge it happened, or InvalidOid.
  */
 extern void mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
-					   const ErrorData *error, MrTakePhase phase, bool slow);
+					   const ErrorData *error, MrTakePhase phase, MrOverdue overdue);
+
+/*
+ * After an error in a view's work that the supervisor did, when everything of it is gone.  True when
+ * that was the end of it and the view has failed; else it may be tried again.
+ */
+extern bool mr_recover_without_slot(Oid view, const ErrorData *error, MrOverdue overdue);
 
 /* at the start: if the feed is in trouble, wait a while */
 extern void mr_recover_rest(MrWorkerSlot *slot);

@@ -22,6 +22,8 @@
 #include "failpoint.h"
 #include "ingest/lock.h"
 #include "ingest/retention.h"
+#include "ingest/take.h"
+#include "ingest/view_limit.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/params.h"
@@ -221,6 +223,8 @@ delete_groups(const MrIngestView *view, const char *column, Oid type, Datum hori
 	MrGuise		guise;
 	uint64		result;
 
+	mr_take_blame(view->view->view);
+	mr_view_limit_begin(view->view, false);
 	mr_guise_begin(&guise, view->owner, view->view->settings);
 	if (view->changes)
 		mr_changes_begin(view->changes, work_mem);
@@ -228,6 +232,7 @@ delete_groups(const MrIngestView *view, const char *column, Oid type, Datum hori
 	if (view->changes)
 		mr_changes_write(view->changes, NULL);
 	mr_guise_end(&guise);
+	mr_take_blame(InvalidOid);
 	return result;
 }
 
@@ -245,7 +250,8 @@ lock_view(const MrIngest *ingest, const MrIngestView *ingest_view)
 		(ingest_view->changes && !ConditionalLockRelationOid(mr_changes_table(ingest_view->changes), RowExclusiveLock)) ||
 		!mr_try_lock_followers(ingest_view, &followers, &busy))
 		return false;
-	return mr_catalog_try_lock_contents(view->view) && !mr_ingest_is_stale(ingest);
+	return mr_catalog_try_lock_contents(view->view) && mr_try_lock_followers_contents(followers) &&
+		!mr_ingest_is_stale(ingest);
 }
 
 /* one transaction; true when it may have left some */
@@ -348,8 +354,10 @@ mr_retention_remove(MrIngest *ingest)
 	bool		more = false;
 	ListCell   *lc;
 
+	mr_take_begin_removal();
 	foreach(lc, ingest->views)
 		if (remove_from_view(ingest, lfirst(lc), until))
 		more = true;
+	mr_take_end_removal();
 	return more;
 }

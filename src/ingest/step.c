@@ -50,6 +50,9 @@
 #include "view/guise.h"
 #include "view/relations.h"
 
+/* for a row of the catalog, by who must not wait; shorter than the deadlock detector's */
+#define TRY_LOCK_TIMEOUT	"500ms"
+
 /* what invalidation messages have told since the feed was opened */
 static MrIngest *opened = NULL;
 static int	opened_views = 0;	/* also while it is being opened */
@@ -266,7 +269,7 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 		result->merge = mr_merge_create(result->analysis, view->view, view->matrel, result->changes);
 	}
 	result->plan_context = AllocSetContextCreate(ingest->context, "millrace plan", ALLOCSET_DEFAULT_SIZES);
-	mr_view_limit_begin(false);
+	mr_view_limit_begin(view, false);
 	mr_take_plan(result);		/* now, to know which relations to lock */
 	MR_FAILPOINT("open-view-planned");
 	mr_guise_end(&guise);
@@ -593,13 +596,26 @@ count_rows(MrIngest *ingest)
 }
 
 /*
- * All messages of the step into rows.  Ends with true when the feed can join the live one
- * after them (catch_up), or *stopped at a message that stops the stream.  shortened: there
- * are more messages at hand.
+ * One portion.  What careful steps find comes after contents, where it would be too late to lock
+ * the letters.
+ */
+static MrIntakeEnd
+take_portion(MrIngest *ingest, MrMessage *messages, int n)
+{
+	MrIntakeEnd end = mr_intake_append(ingest, messages, n);
+
+	if (end == MR_INTAKE_ALL && ingest->careful && !mr_intake_lock_letters(ingest))
+		return MR_INTAKE_BUSY;
+	return end;
+}
+
+/*
+ * All messages of the step into rows, while *end says so.  True when the feed can join the live
+ * one after them (catch_up).  shortened: there are more messages at hand.
  */
 static bool
 take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *source,
-			  bool catch_up, bool shortened, bool *stopped)
+			  bool catch_up, bool shortened, MrIntakeEnd *end)
 {
 	bool		joins = false;
 	bool		cut = false;
@@ -614,20 +630,20 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 		joins = mr_catchup_limit(ingest, messages, &n, ends, nends,
 								 source->at_end(source->arg), &cut);
 	}
-	*stopped = mr_intake_append(ingest, messages, n);
-	if (ingest->stop_error != NULL && !*stopped)
+	*end = take_portion(ingest, messages, n);
+	if (ingest->stop_error != NULL && *end == MR_INTAKE_ALL)
 	{
 		mr_intake_stop(ingest, ingest->stop_error, ingest->stop_view);
-		*stopped = true;
+		*end = MR_INTAKE_STOPPED;
 	}
-	while (!joins && !cut && !*stopped && !ingest->careful && ingest->sink == NULL && !mr_intake_full(ingest) &&
-		   (n = source->next(source->arg, &messages)) > 0)
+	while (!ingest->holds_live && !cut && *end == MR_INTAKE_ALL && !ingest->careful && ingest->sink == NULL &&
+		   !mr_intake_full(ingest) && (n = source->next(source->arg, &messages)) > 0)
 	{
 		if (catch_up)
 			cut = mr_catchup_cut(ingest, messages, &n);
-		*stopped = mr_intake_append(ingest, messages, n);
+		*end = take_portion(ingest, messages, n);
 	}
-	if (*stopped || shortened)
+	if (*end != MR_INTAKE_ALL || shortened)
 		return false;
 	ends = source->ends(source->arg, &nends);
 	if (catch_up || ingest->stepping_over)
@@ -635,6 +651,14 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 	else
 		count_ends(ingest, ends, nends);
 	return joins;
+}
+
+/* the step at hand is to be taken anew */
+static void
+give_up(MemoryContext context)
+{
+	AbortCurrentTransaction();
+	MemoryContextSwitchTo(context);
 }
 
 /*
@@ -648,12 +672,12 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 	MemoryContext context = CurrentMemoryContext;
 	instr_time	clock;
 	bool		joins;
-	bool		stopped;
+	MrIntakeEnd end;
 	int			possible;
 
 	INSTR_TIME_SET_CURRENT(clock);
 	ingest->nrefused = 0;
-	ingest->joining = false;
+	ingest->holds_live = false;
 	*result = MR_STEP_STALE;
 	if (!begin(ingest))
 	{
@@ -662,14 +686,18 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 	}
 	MemoryContextSwitchTo(context);
 	mr_intake_begin(ingest);
-	joins = take_messages(ingest, messages, *n, source, catch_up, *n < given, &stopped);
-	ingest->joining = joins;
+	joins = take_messages(ingest, messages, *n, source, catch_up, *n < given, &end);
+	if (end == MR_INTAKE_BUSY)
+	{
+		give_up(context);
+		ingest->aloof = true;	/* others go on while we wait */
+		return false;
+	}
 	MR_FAILPOINT("step-taken");
 	possible = feed_views(ingest, *n, &clock);
 	if (possible < *n)
 	{
-		AbortCurrentTransaction();
-		MemoryContextSwitchTo(context);
+		give_up(context);
 		*n = possible;
 		return false;
 	}
@@ -686,7 +714,7 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 	mr_offsets_committed(ingest->offsets);
 	count_rows(ingest);
 	ingest->commit_ms = lap(&clock);
-	*result = joins ? MR_STEP_JOINED : stopped ? MR_STEP_STOPPED : MR_STEP_COMMITTED;
+	*result = joins ? MR_STEP_JOINED : end == MR_INTAKE_STOPPED ? MR_STEP_STOPPED : MR_STEP_COMMITTED;
 	return true;
 }
 
@@ -737,9 +765,11 @@ leave(Oid view, const char *error)
 }
 
 static void
-part_with_view(Oid view, const char *error, bool failed)
+part_with_view(Oid view, const char *error, bool failed, const char *lock_timeout)
 {
 	StartTransactionCommand();
+	if (lock_timeout != NULL)
+		mr_set_lock_timeout(lock_timeout);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (leave(view, failed ? NULL : error) && failed)
 		mr_catalog_set_view_state(view, true, true, error);
@@ -750,11 +780,34 @@ part_with_view(Oid view, const char *error, bool failed)
 void
 mr_ingest_leave_view(Oid view, const char *error)
 {
-	part_with_view(view, error, false);
+	part_with_view(view, error, false, NULL);
 }
 
 void
 mr_ingest_fail_view(Oid view, const char *error)
 {
-	part_with_view(view, error, true);
+	part_with_view(view, error, true, NULL);
+}
+
+bool
+mr_ingest_try_fail_view(Oid view, const char *error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool result = true;
+
+	PG_TRY();
+	{
+		part_with_view(view, error, true, TRY_LOCK_TIMEOUT);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		result = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return result;
 }

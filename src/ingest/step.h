@@ -81,7 +81,7 @@ typedef struct MrIngest
 	bool		careful;		/* isolate messages that a view cannot take */
 	bool		internal_too;	/* internal errors may be a message's fault */
 	/* of the step at hand, or the last one */
-	bool		joining;		/* with the live feed's locks */
+	bool		holds_live;		/* has locked the live feed, to join it */
 	int			nrefused;		/* messages that a view did not take */
 	int			nmessages;		/* careful: messages of those given that were
 								 * taken */
@@ -183,5 +183,8 @@ extern MrStepResult mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
  */
 extern void mr_ingest_leave_view(Oid view, const char *error);
 extern void mr_ingest_fail_view(Oid view, const char *error);
+
+/* the same by who must not wait; false: somebody has locked what belongs to the view */
+extern bool mr_ingest_try_fail_view(Oid view, const char *error);
 
 #endif							/* MR_INGEST_STEP_H */

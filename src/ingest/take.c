@@ -36,6 +36,7 @@ typedef struct ErrorPlace
 /* whose work is being done, for blame */
 static Oid	blamed_view = InvalidOid;
 static MrTakePhase phase = MR_TAKE_OTHER;
+static bool removing = false;
 
 void
 mr_take_blame(Oid view)
@@ -46,10 +47,25 @@ mr_take_blame(Oid view)
 	mr_retention_end();
 }
 
+void
+mr_take_begin_removal(void)
+{
+	removing = true;
+}
+
+void
+mr_take_end_removal(void)
+{
+	removing = false;
+}
+
 MrTakePhase
 mr_take_phase(void)
 {
-	return phase;
+	MrTakePhase result = removing ? MR_TAKE_OTHER : phase;
+
+	removing = false;
+	return result;
 }
 
 Oid
@@ -159,7 +175,7 @@ with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
 	mr_take_blame(view->view->view);
 	mr_guise_begin(&guise, view->owner, view->view->settings);
 	mr_scan_source_set(source);
-	mr_view_limit_begin(ingest->feed == NULL);
+	mr_view_limit_begin(view->view, ingest->feed == NULL);
 	work(ingest, view);
 	mr_scan_source_set(NULL);
 	mr_guise_end(&guise);

@@ -34,11 +34,14 @@ extern void mr_take_prepare(MrIngest *ingest, MrIngestView *view);
 
 /*
  * Say whose work is done from here on, InvalidOid: nobody's.  _blamed tells after an error,
- * and forgets it; _phase what was being done.
+ * and forgets it; _phase what was being done.  While rows are removed by age that is always
+ * MR_TAKE_OTHER, also when followers take what is told of it: there are no messages to blame.
  */
 extern void mr_take_blame(Oid view);
 extern Oid	mr_take_blamed(void);
 extern MrTakePhase mr_take_phase(void);
+extern void mr_take_begin_removal(void);
+extern void mr_take_end_removal(void);
 
 /* whose fault is an error in that phase? */
 extern MrFault mr_take_fault(MrTakePhase phase, const ErrorData *error);

@@ -1,17 +1,21 @@
 /*
  * ingest/view_limit.c
- *		How long may a view take for a batch while others wait for it?
+ *		How long may a view take while others wait for it?
  *
  * A batch is one transaction of all views of a feed, so one view whose query does not end would
  * stop them all, whatever catches up with the feed, and who wants a lock on what the batch has
- * locked, as DROP VIEW does; and those that catch up are so many at a time.  The view is canceled when it has taken millrace.view_timeout and
- * somebody waits; its worker then gives it a feed of its own (recover.c).  By itself a view may
- * take as long as it likes.
+ * locked, as DROP VIEW does; and those that catch up are so many at a time.  The view is canceled
+ * when it has taken millrace.view_timeout and somebody waits; its worker then gives it a feed of
+ * its own (recover.c).  By itself a view may take as long as it likes.  For the supervisor a whole
+ * database waits, always.
  *
  * Whether somebody waits is asked when the time is up, and every second from then on, because
- * they may come later.  It is the timeout's handler that looks, since nothing else runs while a query does
- * not end.  So it takes no locks: it may see a wait that is over, or miss one until it looks
- * again.
+ * they may come later.  It is the timeout's handler that looks, since nothing else runs while a
+ * query does not end.  So it takes no locks: it may see a wait that is over, or miss one until it
+ * looks again.
+ *
+ * Who waits for a lock himself when the time is up is in the way of others as well, but may not be
+ * to blame for it.
  */
 #include "millrace.h"
 
@@ -22,32 +26,44 @@
 #include "storage/proc.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
-#include "view/changes.h"
 
 #include <signal.h>
 
 #define ASK_AGAIN_MS		1000
 
 static TimeoutId timeout;
+static bool registered = false;
+static const MrWorkerSlot *slot = NULL; /* NULL: the supervisor's process */
 static const MrIngest *const volatile *watched = NULL;
-static volatile sig_atomic_t exceeded = false;
+static const MrView *volatile at_work = NULL;	/* that of a feed that is
+												 * being opened, too */
 static volatile sig_atomic_t following = false;
+static volatile sig_atomic_t overdue = MR_OVERDUE_NOT;
+
+static bool
+is_of_view(const MrView *view, Oid relid)
+{
+	return relid == view->view || relid == view->definition || relid == view->matrel ||
+		relid == view->target || relid == view->sink;
+}
 
 static bool
 locks_relation(const MrIngest *ingest, Oid relid)
 {
 	ListCell   *lc;
 
-	if (relid == ingest->stream->relid || list_member_oid(ingest->followers, relid))
+	if (relid == slot->stream || (at_work != NULL && is_of_view(at_work, relid)))
+		return true;
+	if (ingest == NULL)
+		return false;
+	if (list_member_oid(ingest->followers, relid))
 		return true;
 	foreach(lc, ingest->views)
 	{
-		const MrIngestView *ingest_view = lfirst(lc);
-		const MrView *view = ingest_view->view;
+		const MrIngestView *view = lfirst(lc);
 
-		if (relid == view->view || relid == view->definition || relid == view->matrel || relid == view->target ||
-			relid == view->sink ||
-			(ingest_view->changes != NULL && relid == mr_changes_table(ingest_view->changes)))
+		if (is_of_view(view->view, relid) ||
+			(view->changes != NULL && relid == mr_changes_table(view->changes)))
 			return true;
 	}
 	return false;
@@ -61,7 +77,8 @@ locks_relation(const MrIngest *ingest, Oid relid)
 static bool
 locks_object(const MrIngest *ingest, Oid objid)
 {
-	return objid == (Oid) ingest->feed->id || (!ingest->feed->live && objid == ingest->stream->relid);
+	return ingest != NULL &&
+		(objid == (Oid) ingest->feed->id || (!ingest->feed->live && objid == ingest->stream->relid));
 }
 
 /* is it of what a step has locked? */
@@ -102,14 +119,13 @@ is_awaited(const MrIngest *ingest)
 static bool
 others_wait(void)
 {
-	const MrIngest *ingest = *watched;
+	const MrIngest *ingest;
 
-	if (following || mr_ingest_nviews() > 1)
+	if (slot == NULL || following || mr_ingest_nviews() > 1)
 		return true;
-	if (ingest == NULL)
-		return false;
-	return ingest->joining || is_awaited(ingest) ||
-		(!ingest->feed->live && !ingest->feed->apart && mr_shmem_is_crowded());
+	ingest = *watched;
+	return (ingest != NULL && ingest->holds_live) || is_awaited(ingest) ||
+		(slot->catch_up && mr_shmem_is_crowded());
 }
 
 static void
@@ -117,39 +133,56 @@ on_timeout(void)
 {
 	if (!others_wait())
 		return;
-	exceeded = true;
+	overdue = MyProc->waitLock != NULL ? MR_OVERDUE_WAITING : MR_OVERDUE_WORKING;
 	QueryCancelPending = true;
 	InterruptPending = true;
 }
 
 void
-mr_view_limit_watch(const MrIngest *const volatile *ingest)
+mr_view_limit_watch(const MrWorkerSlot *of, const MrIngest *const volatile *ingest)
 {
+	slot = of;
 	watched = ingest;
 	timeout = RegisterTimeout(USER_TIMEOUT, on_timeout);
+	registered = true;
 }
 
-void
-mr_view_limit_begin(bool follows)
+static void
+start(void)
 {
-	following = follows;
-	if (watched != NULL && mr_view_timeout > 0)
+	if (registered && mr_view_timeout > 0)
 		enable_timeout_every(timeout, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), mr_view_timeout),
 							 ASK_AGAIN_MS);
 }
 
-bool
+void
+mr_view_limit_begin(const MrView *view, bool follows)
+{
+	at_work = view;
+	following = follows;
+	start();
+}
+
+void
+mr_view_limit_waited(void)
+{
+	if (registered && get_timeout_active(timeout) && overdue == MR_OVERDUE_NOT)
+		start();
+}
+
+MrOverdue
 mr_view_limit_exceeded(void)
 {
-	bool		result;
+	MrOverdue	result;
 
-	if (watched == NULL)
-		return false;
+	if (!registered)
+		return MR_OVERDUE_NOT;
 	disable_timeout(timeout, false);
-	result = exceeded;
-	if (exceeded)
+	at_work = NULL;
+	result = overdue;
+	if (overdue != MR_OVERDUE_NOT)
 		QueryCancelPending = false; /* the error may have been another one */
-	exceeded = false;
+	overdue = MR_OVERDUE_NOT;
 	return result;
 }
 
@@ -157,4 +190,36 @@ void
 mr_view_limit_end(void)
 {
 	(void) mr_view_limit_exceeded();
+}
+
+/* instead of a cancel "due to user request" */
+static void
+explain(ErrorData *error, MrOverdue how)
+{
+	error->elevel = WARNING;
+	if (how == MR_OVERDUE_WAITING)
+	{
+		error->message = psprintf("waits longer than %d ms for a lock, and others wait for it", mr_view_timeout);
+		error->hint = pstrdup("End the transaction that has the lock; pg_locks tells which.");
+	}
+	else
+	{
+		error->message = psprintf("takes longer than %d ms for a batch, and others wait for it", mr_view_timeout);
+		error->hint = pstrdup("Mend the view's query, or raise millrace.view_timeout.");
+	}
+}
+
+ErrorData *
+mr_view_limit_report(MrOverdue how)
+{
+	ErrorData  *error = CopyErrorData();
+
+	if (how == MR_OVERDUE_NOT)
+		EmitErrorReport();
+	else
+	{
+		explain(error, how);
+		ThrowErrorData(error);
+	}
+	return error;
 }

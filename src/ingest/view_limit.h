@@ -1,23 +1,42 @@
 /*
  * ingest/view_limit.h
- *		How long may a view take for a batch while others wait for it?
+ *		How long may a view take while others wait for it?
  */
 #ifndef MR_INGEST_VIEW_LIMIT_H
 #define MR_INGEST_VIEW_LIMIT_H
 
 #include "ingest/step.h"
+#include "shmem.h"
 
-/* in a worker, once: what is open there, *ingest NULL while nothing is; elsewhere there is no limit */
-extern void mr_view_limit_watch(const MrIngest *const volatile *ingest);
+/* what a view was doing when it had taken too long */
+typedef enum MrOverdue
+{
+	MR_OVERDUE_NOT,
+	MR_OVERDUE_WORKING,
+	MR_OVERDUE_WAITING			/* for a lock */
+} MrOverdue;
 
 /*
- * A view's work begins, and ends; take.c ends it with the blame.  follows: it is none of the feed's
- * own, and one of those waits for it.
+ * Once: in a worker, of its slot and with what is open there, *ingest NULL while nothing is; with
+ * NULLs in the supervisor.  Elsewhere there is no limit.
  */
-extern void mr_view_limit_begin(bool follows);
+extern void mr_view_limit_watch(const MrWorkerSlot *of, const MrIngest *const volatile *ingest);
+
+/*
+ * A view's work begins, and ends; take.c ends it with the blame.  view: whose relations are locked
+ * for it, besides those of what is open; may be NULL.  follows: it is none of the feed's own, and
+ * one of those waits for it.
+ */
+extern void mr_view_limit_begin(const MrView *view, bool follows);
 extern void mr_view_limit_end(void);
 
+/* it has waited for a lock within its work, which is not its own time: begin anew */
+extern void mr_view_limit_waited(void);
+
 /* after an error: was it that?  Forgets it. */
-extern bool mr_view_limit_exceeded(void);
+extern MrOverdue mr_view_limit_exceeded(void);
+
+/* for the log, the error at hand, and a copy of it: in words of ours if it was that */
+extern ErrorData *mr_view_limit_report(MrOverdue how);
 
 #endif							/* MR_INGEST_VIEW_LIMIT_H */

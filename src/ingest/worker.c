@@ -84,7 +84,6 @@ typedef struct MrWorker
 	int64		last_step_messages;
 	TimestampTz courtesy_at;
 	TimestampTz expiry_at;		/* when to look for rows that are too old */
-	bool		expiring;		/* is looking */
 	MrPartitions partitions;
 	bool		memory_kept;	/* a step was taken since memory was given
 								 * back */
@@ -436,10 +435,8 @@ expire(MrWorker *worker)
 
 	if (now < worker->expiry_at || worker->slot->shard != 0)
 		return;
-	worker->expiring = true;
 	worker->expiry_at = mr_retention_remove(worker->ingest) ? now :
 		TimestampTzPlusMilliseconds(now, EXPIRY_INTERVAL_MS);
-	worker->expiring = false;
 }
 
 /* is there anything that a step would write? */
@@ -667,26 +664,23 @@ recover(MrWorker *worker)
 	ErrorData  *error;
 	Oid			view;
 	MrTakePhase phase;
+	MrOverdue	overdue;
 	bool		slow;
 
 	HOLD_INTERRUPTS();
-	slow = mr_view_limit_exceeded();
+	overdue = mr_view_limit_exceeded();
+	slow = overdue != MR_OVERDUE_NOT;
 	MemoryContextSwitchTo(worker->life);
-	error = CopyErrorData();
-	EmitErrorReport();
+	error = mr_view_limit_report(overdue);
 	AbortCurrentTransaction();
 	FlushErrorState();
 	view = mr_ingest_after_error(&phase);
-	if (worker->expiring)
-		phase = MR_TAKE_OTHER;	/* not by a message that careful steps would
-								 * find */
-	worker->expiring = false;
-	worker->aloof = worker->aloof || (slow && worker->ingest != NULL && worker->ingest->joining);
+	worker->aloof = worker->aloof || (slow && worker->ingest != NULL && worker->ingest->holds_live);
 	MemoryContextSwitchTo(worker->life);
 	close_attempt(worker);
 	RESUME_INTERRUPTS();
 
-	mr_recover(&worker->recovery, worker->slot, mr_ingest_nviews(), view, error, phase, slow);
+	mr_recover(&worker->recovery, worker->slot, mr_ingest_nviews(), view, error, phase, overdue);
 	worker->portion = Min(worker->portion, largest_portion());
 	if (slow && worker->recovery.careful > 0)
 		worker->portion = Max(worker->portion / SLOW_PORTIONS, SMALL_PORTION);
@@ -709,7 +703,7 @@ mr_worker_main(Datum arg)
 	worker->life = AllocSetContextCreate(TopMemoryContext, "millrace worker", ALLOCSET_DEFAULT_SIZES);
 	worker->attempt = AllocSetContextCreate(worker->life, "millrace attempt", ALLOCSET_DEFAULT_SIZES);
 	worker->portion = PORTION_MESSAGES;
-	mr_view_limit_watch((const MrIngest *const volatile *) &worker->ingest);
+	mr_view_limit_watch(worker->slot, (const MrIngest *const volatile *) &worker->ingest);
 	worker->batch = AllocSetContextCreate(worker->life, "millrace batch", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{

@@ -1,0 +1,105 @@
+# Transactions that somebody leaves open hold up only what needs the locks that they have: the other
+# views of a stream go on, and when the transaction has ended everything is exact.
+
+use strict;
+use warnings;
+
+use lib 't/lib';
+use MillraceTest;
+use MillraceLoad;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = new_node('main', conf => "millrace.view_timeout = 1s\nmillrace.retry_max_interval = 1s\n");
+
+sub query { return $node->safe_psql('postgres', $_[0]) }
+
+sub create
+{
+	my ($name, $query, $more) = @_;
+	query("SELECT millrace.create_continuous_view('$name', \$\$$query\$\$" . ($more // '') . ')');
+}
+
+# --- replay(), beside a view that is to join over the letters ---------------------
+
+my $clicks = create_stream($node, 'clicks', 'id bigint');
+create('total', 'SELECT count(*) AS n FROM clicks');
+produce($clicks, 0, '{"id": 1}', 'junk', '{"id": 2}');
+wait_latest($node, 'total');
+my $open = open_transaction($node, q{SELECT millrace.replay('clicks')});
+create('later', 'SELECT sum(id) AS s FROM clicks');
+my $waits = q{EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+	WHERE a.backend_type = 'millrace catch-up worker' AND NOT l.granted AND l.classid = 'millrace.dead_letter'::regclass)};
+wait_for($node, "SELECT $waits");
+produce($clicks, 0, '{"id": 10}');
+wait_latest($node, 'total');
+is(query('SELECT n FROM total'), '3', 'a view goes on beside a replay that is not committed, and a view that waits for that');
+$open->end('COMMIT');
+wait_latest($node, 'later');
+is(query('SELECT s FROM later'), '13', 'which has all messages when it is');
+wait_joined($node, 'clicks');
+is(query(q{SELECT count(*) FROM millrace.dead_letters WHERE stream = 'clicks'::regclass}), '1', 'the letter is there once');
+query('DROP VIEW total; DROP VIEW later');
+
+# --- replay(), beside rows that leave a view by age -----------------------------------
+
+my $visits = create_stream($node, 'visits', 'id bigint, at timestamptz');
+query(q{CREATE FUNCTION picky(bigint) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT 1 / $1'});
+create('daily', q{SELECT date_trunc('day', at) AS day, sum(picky(id)) AS n FROM visits GROUP BY 1},
+	q{, retention => '1000 days', retention_column => 'day'});
+create('visited', 'SELECT count(*) AS n FROM visits');
+my $now = query(q{SELECT to_char(now(), 'YYYY-MM-DD"T"HH24:MI:SSOF')});
+produce($visits, 0, map { qq({"id": $_, "at": "$now"}) } 1, 0, 1);
+wait_latest($node, $_) foreach 'daily', 'visited';
+wait_joined($node, 'visits');
+query(q{CREATE OR REPLACE FUNCTION picky(bigint) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT $1'});
+$open = open_transaction($node, q{SELECT millrace.replay('visits')});
+# each batch is followed by a look for such rows
+foreach my $n (4 .. 6)
+{
+	produce($visits, 0, qq({"id": 5, "at": "$now"}));
+	wait_for($node, "SELECT n = $n FROM visited");
+}
+pass('others go on beside a replay that is not committed');
+$open->end('COMMIT');
+wait_latest($node, $_) foreach 'daily', 'visited';
+is(query('SELECT n FROM daily'), '17', 'and nothing is missing or double when it is');
+query('DROP VIEW daily; DROP VIEW visited');
+
+# --- one that has the contents of a view that follows another ------------------------
+
+my $sales = create_stream($node, 'sales', 'id bigint, day date');
+create('told', 'SELECT day, sum(id) AS s FROM sales GROUP BY day', ', changes => true');
+query(q{SELECT millrace.attach_table('told_changes')});
+create('follows', 'SELECT count(*) AS n FROM told_changes', ', changes => true');
+produce($sales, 0, map { qq({"id": $_, "day": "2001-01-0$_"}) } 1 .. 3);
+wait_latest($node, 'told');
+$open = open_transaction($node, q{SELECT millrace.set_changes_retention('follows', '1 day')});
+produce($sales, 0, '{"id": 4, "day": "2001-01-04"}');
+wait_for($node, q{SELECT state = 'retrying' AND last_error LIKE 'waits longer than 1000 ms for a lock%'
+	FROM millrace.workers WHERE stream = 'sales'::regclass});
+isnt(query(q{SELECT state FROM millrace.views WHERE view = 'follows'::regclass}), 'failed', 'a view that waits for its contents has not failed');
+$open->end('COMMIT');
+wait_latest($node, 'told');
+is(query('SELECT count(*), sum(s) FROM told'), '4|10', 'and when it has them nothing is missing');
+is(query('SELECT n FROM follows'), '4', 'nor in the one that follows');
+
+# --- the same, for what the supervisor does, and for who is failed by it --------------
+
+query(q{CREATE TABLE visits_by_day (day date, n int); SELECT millrace.attach_table('visits_by_day');
+	INSERT INTO visits_by_day VALUES ('2001-01-01', 1), (current_date, 3)});
+create('by_day', 'SELECT day, sum(n) AS n FROM visits_by_day GROUP BY day', ', changes => true');
+query(q{SELECT millrace.attach_table('by_day_changes')});
+create('follows_too', 'SELECT count(*) AS n FROM by_day_changes', ', changes => true');
+$open = open_transaction($node, q{SELECT millrace.set_changes_retention('follows_too', '1 day')});
+query(q{SELECT millrace.set_retention('by_day', '10 days', 'day')});
+create('meanwhile', 'SELECT count(*) AS n FROM clicks');
+wait_latest($node, 'meanwhile');
+is(query('SELECT n FROM meanwhile'), '3', 'the supervisor starts workers meanwhile');
+is(query('SELECT count(*) FROM by_day_mrel'), '2', 'rows stay where those that follow cannot take it');
+$open->end('COMMIT');
+wait_for($node, 'SELECT count(*) = 1 FROM by_day_mrel');
+is(query('SELECT n FROM follows_too'), query('SELECT count(*) FROM by_day_changes'), 'and leave when they can');
+is(query(q{SELECT string_agg(DISTINCT state, ' ') FROM millrace.views}), 'running', 'no view has failed');
+
+done_testing();
