@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "catalog_feed.h"
 #include "elapsed.h"
+#include "ingest/part.h"
 #include "ingest/recover.h"
 #include "ingest/slot.h"
 #include "ingest/take.h"

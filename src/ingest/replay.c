@@ -34,6 +34,7 @@
 #include "ingest/dead_letter.h"
 #include "ingest/intake.h"
 #include "ingest/isolate.h"
+#include "ingest/open.h"
 #include "ingest/write.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"

@@ -21,6 +21,7 @@
 #include "catalog/pg_type.h"
 #include "failpoint.h"
 #include "ingest/lock.h"
+#include "ingest/open.h"
 #include "ingest/retention.h"
 #include "ingest/take.h"
 #include "ingest/view_limit.h"

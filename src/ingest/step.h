@@ -128,43 +128,16 @@ typedef enum MrStepResult
 } MrStepResult;
 
 /*
- * Read a feed and its views in a transaction of its own, into a child of the current
- * context; NULL when the feed or its stream is gone, or nothing is to be done for it.
- */
-extern MrIngest *mr_ingest_open(int64 feed, int shard, int nshards);
-
-/*
- * Open some views on a stream in the caller's transaction, in the current context, without a
- * feed; the views (of MrView *, by oid) and the stream must be locked.
- */
-extern MrIngest *mr_ingest_open_views(Oid stream, List *views);
-
-/* what was opened is about to be thrown away */
-extern void mr_ingest_close(void);
-
-/*
  * Is it the live feed's, which takes each message of the stream once?  Others take messages that
  * have been taken before.
  */
 extern bool mr_ingest_counts_for_stream(const MrIngest *ingest);
-
-/* is anything open in this process? */
-extern bool mr_ingest_is_open(void);
-
-/* views of the feed that was opened last, or that an error kept from being opened */
-extern int	mr_ingest_nviews(void);
 
 /*
  * After an error: the view whose analysis, plan or merge was running, or InvalidOid, and in
  * which phase.  Ends the batch's claim on scans, too.
  */
 extern Oid	mr_ingest_after_error(MrTakePhase *phase);
-
-/* is what was opened out of date, as far as invalidation messages tell? */
-extern bool mr_ingest_is_stale(const MrIngest *ingest);
-
-/* does the catalog still say what was opened? Reads it in a transaction of its own. */
-extern bool mr_ingest_is_current(const MrIngest *ingest);
 
 /*
  * Take messages (in order of each partition), and those that follow them until the batch is
@@ -175,16 +148,5 @@ extern bool mr_ingest_is_current(const MrIngest *ingest);
  */
 extern MrStepResult mr_ingest_step(MrIngest *ingest, MrMessage *messages, int n,
 								   const MrStepSource *source, bool catch_up);
-
-/*
- * In a transaction of its own: give a view a feed of its own in each of its streams, where it stands; a
- * catch-up worker will care for it, after a while, because of the error.  The same, and it has
- * failed: nobody cares until it is activated, and nothing is lost.
- */
-extern void mr_ingest_leave_view(Oid view, const char *error);
-extern void mr_ingest_fail_view(Oid view, const char *error);
-
-/* the same by who must not wait; false: somebody has locked what belongs to the view */
-extern bool mr_ingest_try_fail_view(Oid view, const char *error);
 
 #endif							/* MR_INGEST_STEP_H */

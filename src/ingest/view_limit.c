@@ -19,6 +19,7 @@
  */
 #include "millrace.h"
 
+#include "ingest/open.h"
 #include "ingest/view_limit.h"
 #include "miscadmin.h"
 #include "shmem.h"

@@ -22,6 +22,7 @@
 #include "commands/dbcommands.h"
 #include "failpoint.h"
 #include "ingest/gap.h"
+#include "ingest/open.h"
 #include "ingest/partitions.h"
 #include "ingest/recover.h"
 #include "ingest/retention.h"

@@ -1,0 +1,98 @@
+/*
+ * ingest/part.c
+ *		A view leaves the others of its feeds: it has failed, or is only to be left in peace.
+ *
+ * It gets a feed of its own in each of its streams, where it stands, so nothing is lost.  The
+ * locks are those of deactivate(): the feeds, their rows, then the view's.
+ */
+#include "millrace.h"
+
+#include "access/xact.h"
+#include "catalog_feed_lock.h"
+#include "ingest/lock.h"
+#include "ingest/part.h"
+#include "utils/snapmgr.h"
+
+/* for a row of the catalog, by who must not wait; shorter than the deadlock detector's */
+#define TRY_LOCK_TIMEOUT	"500ms"
+
+/* false: while we waited, somebody has dropped or deactivated it, or another shard has failed it */
+static bool
+lock_active_view(Oid view, List **feeds)
+{
+	const MrView *now;
+
+	*feeds = mr_catalog_lock_feeds_of_view(view);
+	mr_catalog_lock_feed_rows(list_make1_oid(view));
+	now = mr_catalog_view(view);
+	return now != NULL && now->active && !now->failed;
+}
+
+/* error: NULL when nobody is to go on at once.  False: it is not to be helped any more */
+static bool
+leave(Oid view, const char *error)
+{
+	List	   *feeds;
+	ListCell   *lc;
+
+	if (!lock_active_view(view, &feeds))
+		return false;
+	foreach(lc, feeds)
+	{
+		MrFeed	   *feed = lfirst(lc);
+		int64		own = mr_catalog_split_view(view, feed->stream, feed->id);
+
+		if (error != NULL)
+			mr_catalog_set_trouble(own, error);
+	}
+	mr_catalog_changed();
+	return true;
+}
+
+static void
+part_with_view(Oid view, const char *error, bool failed, const char *lock_timeout)
+{
+	StartTransactionCommand();
+	if (lock_timeout != NULL)
+		mr_set_lock_timeout(lock_timeout);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (leave(view, failed ? NULL : error) && failed)
+		mr_catalog_set_view_state(view, true, true, error);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+void
+mr_ingest_leave_view(Oid view, const char *error)
+{
+	part_with_view(view, error, false, NULL);
+}
+
+void
+mr_ingest_fail_view(Oid view, const char *error)
+{
+	part_with_view(view, error, true, NULL);
+}
+
+bool
+mr_ingest_try_fail_view(Oid view, const char *error)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool result = true;
+
+	PG_TRY();
+	{
+		part_with_view(view, error, true, TRY_LOCK_TIMEOUT);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		result = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return result;
+}
