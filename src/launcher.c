@@ -32,6 +32,7 @@
 #include "failpoint.h"
 #include "ingest/exchange.h"
 #include "ingest/local_expiry.h"
+#include "ingest/recover.h"
 #include "ingest/session.h"
 #include "ingest/view_limit.h"
 #include "ingest/worker.h"
@@ -714,6 +715,7 @@ mr_supervisor_main(Datum arg)
 	for (;;)
 	{
 		bool		changed = take_change(index);
+		bool		parted = mr_recover_from_stubborn();
 		bool		extension;
 		List	   *wanted = read_wanted(context, &extension);
 		Lack		lack = {.nap_ms = LOOK_INTERVAL_MS};
@@ -729,7 +731,7 @@ mr_supervisor_main(Datum arg)
 			start_worker(lfirst(lc), &lack);
 		note_shortage(&mr_shared->databases[index].shortage, lack.shortage);
 		mr_shared->databases[index].crowded = lack.crowded;
-		if (lack.shortage || lack.crowded)
+		if (lack.shortage || lack.crowded || !parted)
 			lack.nap_ms = Min(lack.nap_ms, RETRY_INTERVAL_MS);
 		if (mr_enabled)
 			mr_exchange_shadows(&lack.nap_ms);

@@ -204,6 +204,47 @@ mr_shmem_is_crowded(void)
 }
 
 void
+mr_shmem_note_stubborn(Oid view)
+{
+	MrStubbornView *place = NULL;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MR_MAX_STUBBORN; i++)
+	{
+		MrStubbornView *stubborn = &mr_shared->stubborn[i];
+
+		if (!OidIsValid(stubborn->database) ||
+			(stubborn->database == MyDatabaseId && stubborn->view == view))
+			place = stubborn;
+	}
+	if (place != NULL)
+		*place = (MrStubbornView)
+	{
+		MyDatabaseId, view
+	};
+	LWLockRelease(mr_shared->lock);
+}
+
+Oid
+mr_shmem_take_stubborn(void)
+{
+	Oid			result = InvalidOid;
+
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < MR_MAX_STUBBORN && !OidIsValid(result); i++)
+	{
+		MrStubbornView *stubborn = &mr_shared->stubborn[i];
+
+		if (stubborn->database != MyDatabaseId)
+			continue;
+		result = stubborn->view;
+		stubborn->database = InvalidOid;
+	}
+	LWLockRelease(mr_shared->lock);
+	return result;
+}
+
+void
 mr_shmem_set_error(MrWorkerSlot *slot, const char *error, TimestampTz at)
 {
 	int			len = pg_mbcliplen(error, strlen(error), MR_ERROR_LENGTH - 1);

@@ -85,6 +85,15 @@ typedef struct MrBlockedDatabase
 
 #define MR_MAX_BLOCKED 8
 
+/* A view that a process could only get rid of by ending. */
+typedef struct MrStubbornView
+{
+	Oid			database;		/* InvalidOid: free */
+	Oid			view;
+} MrStubbornView;
+
+#define MR_MAX_STUBBORN 16
+
 typedef struct MrShared
 {
 	LWLock	   *lock;
@@ -96,6 +105,7 @@ typedef struct MrShared
 	bool		shortage;		/* the launcher found no slot for a supervisor */
 	int			nslots;			/* length of databases and workers */
 	MrBlockedDatabase blocked[MR_MAX_BLOCKED];
+	MrStubbornView stubborn[MR_MAX_STUBBORN];	/* for the supervisors */
 	ConditionVariable exits;	/* a supervisor or worker has exited */
 	ConditionVariable progress[MR_PROGRESS_VARIABLES];	/* by stream */
 	MrDatabaseSlot *databases;
@@ -146,6 +156,13 @@ extern bool mr_shmem_shortage(void);
 
 /* are there more feeds to catch up than may at a time?  For a signal handler: takes no lock. */
 extern bool mr_shmem_is_crowded(void);
+
+/*
+ * A view of this database that its process could not cancel; forgotten where too many are noted, as
+ * it will come again.  _take: one of them, no longer noted, or InvalidOid.
+ */
+extern void mr_shmem_note_stubborn(Oid view);
+extern Oid	mr_shmem_take_stubborn(void);
 
 /* waiting for what a stream's workers do: positions, states */
 extern ConditionVariable *mr_shmem_progress(Oid stream);

@@ -155,6 +155,32 @@ $node->append_conf('postgresql.conf', 'millrace.catchup_workers = 2');
 $node->reload;
 wait_for($node, 'SHOW millrace.catchup_workers', '2');
 
+# One that does not even end when it is canceled
+query(q{CREATE FUNCTION stubborn(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+	BEGIN
+		LOOP
+			BEGIN
+				IF $1 > 5 THEN PERFORM pg_sleep(3600); END IF;
+				RETURN $1;
+			EXCEPTION WHEN query_canceled THEN NULL;
+			END;
+		END LOOP;
+	END $$});
+my $mixed = create_stream($node, 'mixed', 'id bigint');
+create('stubborn', 'SELECT sum(stubborn(id)) AS s FROM mixed');
+create('beside', 'SELECT count(*) AS n FROM mixed');
+produce($mixed, 0, '{"id": 1}');
+wait_latest($node, $_) foreach 'stubborn', 'beside';
+wait_joined($node, 'mixed');
+produce($mixed, 0, '{"id": 10}');
+wait_latest($node, 'beside');
+is(query('SELECT n FROM beside'), '2', 'others go on also where a view does not end when it is canceled');
+like(query(q{SELECT state || ': ' || last_error FROM millrace.views WHERE view = 'stubborn'::regclass}),
+	qr/^(retrying|catching up): .* does not end when it is canceled/, 'and that one says so');
+query('DROP VIEW stubborn');
+pass('who drops it waits, and then it is gone');
+query('DROP VIEW beside');
+
 # Those that catch up take the places of no others for ever.
 foreach my $n (1, 2)
 {

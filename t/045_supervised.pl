@@ -90,6 +90,27 @@ ok(has_failed('daily'), 'a view whose planning does not end fails');
 starts_workers('it');
 query('DROP VIEW daily');
 
+# --- one that does not even end when it is canceled ---------------------------------
+
+query(q{CREATE FUNCTION stubborn(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+	BEGIN
+		LOOP
+			BEGIN
+				RETURN public.endless($1);
+			EXCEPTION WHEN query_canceled THEN NULL;
+			END;
+		END LOOP;
+	END $$});
+create('daily', 'SELECT day, sum(n) AS n FROM sales GROUP BY day', ', changes => true');
+query(q{SELECT millrace.attach_table('daily_changes')});
+create('told', 'SELECT sum(stubborn((old).n)) AS n FROM daily_changes');
+query(q{SELECT millrace.set_retention('daily', '10 days', 'day')});
+wait_for($node, q{SELECT state = 'failed' AND last_error LIKE '%does not end when it is canceled%' FROM millrace.views WHERE view = 'told'::regclass});
+starts_workers('one that does not end when it is canceled');
+wait_for($node, 'SELECT count(*) = 1 FROM daily_mrel');
+pass('it fails, and rows leave');
+query('DROP VIEW told; DROP VIEW daily');
+
 # --- a rebuild whose changes are computed for ever -----------------------------------
 
 query(q{CREATE FUNCTION endless_here(bigint) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT $1'});

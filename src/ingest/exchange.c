@@ -239,7 +239,7 @@ compare(const MrView *view, const MrView *shadow)
 	MrGuise		guise;
 
 	mr_take_blame(shadow->view);
-	mr_view_limit_begin(shadow, false);
+	mr_view_limit_begin(shadow->view, shadow, false);
 	mr_guise_begin(&guise, mr_relation_owner(view->view), view->settings);
 	if (mr_catalog_change_feed(view->view) != NULL)
 	{
@@ -263,7 +263,7 @@ tell_changes(const MrView *view, const MrView *shadow, MrChanges *changes)
 	MrGuise		guise;
 
 	mr_take_blame(shadow->view);
-	mr_view_limit_begin(shadow, false);
+	mr_view_limit_begin(shadow->view, shadow, false);
 	mr_guise_begin(&guise, mr_relation_owner(view->view), view->settings);
 	mr_changes_write(changes, NULL);
 	mr_guise_end(&guise);

@@ -357,7 +357,7 @@ try_open_blamed(Oid relid, MrLocalView **local, MrBusy *busy)
 	bool		result;
 
 	mr_take_blame(relid);
-	mr_view_limit_begin(NULL, true);
+	mr_view_limit_begin(relid, NULL, true);
 	PushActiveSnapshot(GetLatestSnapshot());
 	result = try_open(relid, local, busy);
 	PopActiveSnapshot();

@@ -231,7 +231,7 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 		result->merge = mr_merge_create(result->analysis, view->view, view->matrel, result->changes);
 	}
 	result->plan_context = AllocSetContextCreate(ingest->context, "millrace plan", ALLOCSET_DEFAULT_SIZES);
-	mr_view_limit_begin(view, false);
+	mr_view_limit_begin(view->view, view, false);
 	mr_take_plan(result);		/* now, to know which relations to lock */
 	MR_FAILPOINT("open-view-planned");
 	mr_guise_end(&guise);

@@ -74,15 +74,15 @@ mr_ingest_fail_view(Oid view, const char *error)
 	part_with_view(view, error, true, NULL);
 }
 
-bool
-mr_ingest_try_fail_view(Oid view, const char *error)
+static bool
+try_part_with_view(Oid view, const char *error, bool failed)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool result = true;
 
 	PG_TRY();
 	{
-		part_with_view(view, error, true, TRY_LOCK_TIMEOUT);
+		part_with_view(view, error, failed, TRY_LOCK_TIMEOUT);
 	}
 	PG_CATCH();
 	{
@@ -95,4 +95,16 @@ mr_ingest_try_fail_view(Oid view, const char *error)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	return result;
+}
+
+bool
+mr_ingest_try_leave_view(Oid view, const char *error)
+{
+	return try_part_with_view(view, error, false);
+}
+
+bool
+mr_ingest_try_fail_view(Oid view, const char *error)
+{
+	return try_part_with_view(view, error, true);
 }

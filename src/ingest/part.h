@@ -16,6 +16,7 @@ extern void mr_ingest_leave_view(Oid view, const char *error);
 extern void mr_ingest_fail_view(Oid view, const char *error);
 
 /* the same by who must not wait; false: somebody has locked what belongs to the view */
+extern bool mr_ingest_try_leave_view(Oid view, const char *error);
 extern bool mr_ingest_try_fail_view(Oid view, const char *error);
 
 #endif							/* MR_INGEST_PART_H */

@@ -47,7 +47,7 @@ has_feed(Oid view)
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	result = mr_catalog_streams_of_view(view) != NIL;
+	result = OidIsValid(mr_catalog_extension_oid()) && mr_catalog_streams_of_view(view) != NIL;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return result;
@@ -232,4 +232,33 @@ mr_recover_without_slot(Oid view, const ErrorData *error, MrOverdue overdue)
 	overdue == MR_OVERDUE_WAITING;
 
 	return !passing && mr_ingest_try_fail_view(view, error_text(error));
+}
+
+static bool
+part_with_stubborn(Oid view)
+{
+	char	   *text = psprintf("takes longer than %d ms for a batch, others wait for it, and it does not end when it is canceled\n"
+								"HINT:  Mend the view's query: a function of it catches query_canceled, perhaps.",
+								mr_view_timeout);
+
+	return has_feed(view) ? mr_ingest_try_leave_view(view, text) : mr_ingest_try_fail_view(view, text);
+}
+
+bool
+mr_recover_from_stubborn(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Oid			later[MR_MAX_STUBBORN];
+	int			nlater = 0;
+	Oid			view;
+
+	while (nlater < MR_MAX_STUBBORN && OidIsValid(view = mr_shmem_take_stubborn()))
+	{
+		if (!part_with_stubborn(view))
+			later[nlater++] = view;
+		MemoryContextSwitchTo(context);
+	}
+	for (int i = 0; i < nlater; i++)
+		mr_shmem_note_stubborn(later[i]);
+	return nlater == 0;
 }

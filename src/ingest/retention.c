@@ -225,7 +225,7 @@ delete_groups(const MrIngestView *view, const char *column, Oid type, Datum hori
 	uint64		result;
 
 	mr_take_blame(view->view->view);
-	mr_view_limit_begin(view->view, false);
+	mr_view_limit_begin(view->view->view, view->view, false);
 	mr_guise_begin(&guise, view->owner, view->view->settings);
 	if (view->changes)
 		mr_changes_begin(view->changes, work_mem);

@@ -175,7 +175,7 @@ with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
 	mr_take_blame(view->view->view);
 	mr_guise_begin(&guise, view->owner, view->view->settings);
 	mr_scan_source_set(source);
-	mr_view_limit_begin(view->view, ingest->feed == NULL);
+	mr_view_limit_begin(view->view->view, view->view, ingest->feed == NULL);
 	work(ingest, view);
 	mr_scan_source_set(NULL);
 	mr_guise_end(&guise);

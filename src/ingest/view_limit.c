@@ -16,6 +16,9 @@
  *
  * Who waits for a lock himself when the time is up is in the way of others as well, but may not be
  * to blame for it.
+ *
+ * A function that catches the cancel, or never looks for it, goes on.  After a while the process
+ * ends instead, which nobody can catch, and leaves word for the supervisor (recover.c).
  */
 #include "millrace.h"
 
@@ -23,6 +26,7 @@
 #include "ingest/view_limit.h"
 #include "miscadmin.h"
 #include "shmem.h"
+#include "storage/ipc.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "utils/timeout.h"
@@ -31,6 +35,7 @@
 #include <signal.h>
 
 #define ASK_AGAIN_MS		1000
+#define MOST_CANCELS		10	/* that are not heeded */
 
 static TimeoutId timeout;
 static bool registered = false;
@@ -38,6 +43,10 @@ static const MrWorkerSlot *slot = NULL; /* NULL: the supervisor's process */
 static const MrIngest *const volatile *watched = NULL;
 static const MrView *volatile at_work = NULL;	/* that of a feed that is
 												 * being opened, too */
+static volatile Oid working = InvalidOid;	/* the view at work */
+static volatile Oid stubborn = InvalidOid;	/* the view that this process ends
+											 * for */
+static volatile int cancels = 0;
 static volatile sig_atomic_t following = false;
 static volatile sig_atomic_t overdue = MR_OVERDUE_NOT;
 
@@ -135,8 +144,20 @@ on_timeout(void)
 	if (!others_wait())
 		return;
 	overdue = MyProc->waitLock != NULL ? MR_OVERDUE_WAITING : MR_OVERDUE_WORKING;
+	if (++cancels > MOST_CANCELS && !ProcDiePending)
+	{
+		stubborn = working;
+		ProcDiePending = true;
+	}
 	QueryCancelPending = true;
 	InterruptPending = true;
+}
+
+static void
+leave_word(int code, Datum arg)
+{
+	if (OidIsValid(stubborn))
+		mr_shmem_note_stubborn(stubborn);
 }
 
 void
@@ -146,19 +167,22 @@ mr_view_limit_watch(const MrWorkerSlot *of, const MrIngest *const volatile *inge
 	watched = ingest;
 	timeout = RegisterTimeout(USER_TIMEOUT, on_timeout);
 	registered = true;
+	before_shmem_exit(leave_word, (Datum) 0);
 }
 
 static void
 start(void)
 {
+	cancels = 0;
 	if (registered && mr_view_timeout > 0)
 		enable_timeout_every(timeout, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), mr_view_timeout),
 							 ASK_AGAIN_MS);
 }
 
 void
-mr_view_limit_begin(const MrView *view, bool follows)
+mr_view_limit_begin(Oid relid, const MrView *view, bool follows)
 {
+	working = relid;
 	at_work = view;
 	following = follows;
 	start();

@@ -23,11 +23,11 @@ typedef enum MrOverdue
 extern void mr_view_limit_watch(const MrWorkerSlot *of, const MrIngest *const volatile *ingest);
 
 /*
- * A view's work begins, and ends; take.c ends it with the blame.  view: whose relations are locked
+ * The work of the view relid begins, and ends; take.c ends it with the blame.  view: whose relations are locked
  * for it, besides those of what is open; may be NULL.  follows: it is none of the feed's own, and
  * one of those waits for it.
  */
-extern void mr_view_limit_begin(const MrView *view, bool follows);
+extern void mr_view_limit_begin(Oid relid, const MrView *view, bool follows);
 extern void mr_view_limit_end(void);
 
 /* it has waited for a lock within its work, which is not its own time: begin anew */
