@@ -22,23 +22,50 @@ sub create
 
 # --- replay(), beside a view that is to join over the letters ---------------------
 
-my $clicks = create_stream($node, 'clicks', 'id bigint');
+my $clicks = create_stream($node, 'clicks', 'id bigint', partitions => 3);
+my $sent = 0;
+
+# One in ten is junk.
+sub click
+{
+	my ($n) = @_;
+	my @messages = ([], [], []);
+	foreach my $id ($sent + 1 .. $sent + $n)
+	{
+		push @{ $messages[ $id % 3 ] }, $id % 10 == 0 ? 'junk' : qq({"id": $id});
+	}
+	produce($clicks, $_, @{ $messages[$_] }) foreach 0 .. 2;
+	$sent += $n;
+}
+
+sub clicked { return "SELECT id FROM generate_series(1, $sent) id WHERE id % 10 <> 0" }
+
 create('total', 'SELECT count(*) AS n FROM clicks');
-produce($clicks, 0, '{"id": 1}', 'junk', '{"id": 2}');
+click(300);
 wait_latest($node, 'total');
 my $open = open_transaction($node, q{SELECT millrace.replay('clicks')});
-create('later', 'SELECT sum(id) AS s FROM clicks');
+create('later', 'SELECT id % 7 AS k, count(*) AS n, sum(id) AS s, millrace.array_agg(id, id) AS ids FROM clicks GROUP BY 1',
+	', changes => true');
 my $waits = q{EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid)
 	WHERE a.backend_type = 'millrace catch-up worker' AND NOT l.granted AND l.classid = 'millrace.dead_letter'::regclass)};
 wait_for($node, "SELECT $waits");
-produce($clicks, 0, '{"id": 10}');
-wait_latest($node, 'total');
-is(query('SELECT n FROM total'), '3', 'a view goes on beside a replay that is not committed, and a view that waits for that');
+foreach (1 .. 5)
+{
+	click(100);
+	wait_latest($node, 'total');
+}
+is_same($node, 'total', 'SELECT count(*) FROM (' . clicked() . ') c',
+	'a view goes on beside a replay that is not committed, and a view that waits for that');
 $open->end('COMMIT');
 wait_latest($node, 'later');
-is(query('SELECT s FROM later'), '13', 'which has all messages when it is');
 wait_joined($node, 'clicks');
-is(query(q{SELECT count(*) FROM millrace.dead_letters WHERE stream = 'clicks'::regclass}), '1', 'the letter is there once');
+click(100);
+wait_latest($node, 'later');
+is_same($node, 'later',
+	'SELECT id % 7, count(*), sum(id), array_agg(id ORDER BY id) FROM (' . clicked() . ') c GROUP BY 1',
+	'which has each message once when it is');
+is(query(q{SELECT count(*), count(DISTINCT (partition, message_offset)) FROM millrace.dead_letters WHERE stream = 'clicks'::regclass}),
+	join('|', ($sent / 10) x 2), 'each letter is there once');
 query('DROP VIEW total; DROP VIEW later');
 
 # --- replay(), beside rows that leave a view by age -----------------------------------
@@ -95,7 +122,7 @@ $open = open_transaction($node, q{SELECT millrace.set_changes_retention('follows
 query(q{SELECT millrace.set_retention('by_day', '10 days', 'day')});
 create('meanwhile', 'SELECT count(*) AS n FROM clicks');
 wait_latest($node, 'meanwhile');
-is(query('SELECT n FROM meanwhile'), '3', 'the supervisor starts workers meanwhile');
+is_same($node, 'meanwhile', 'SELECT count(*) FROM (' . clicked() . ') c', 'the supervisor starts workers meanwhile');
 is(query('SELECT count(*) FROM by_day_mrel'), '2', 'rows stay where those that follow cannot take it');
 $open->end('COMMIT');
 wait_for($node, 'SELECT count(*) = 1 FROM by_day_mrel');

@@ -126,12 +126,17 @@ live_offset(const MrFeedOffset *live, int nlive, int32 partition)
 	return 0;
 }
 
-/* keep the messages before the live offsets, in order */
+/*
+ * Keep the messages before the live offsets.  The others follow them, so that every message can
+ * still be given back; both in order, as the step may be taken anew.
+ */
 bool
 mr_catchup_cut(MrIngest *ingest, MrMessage *messages, int *n)
 {
 	int			all = *n;
 	int			kept = 0;
+	int			nrest = 0;
+	MrMessage  *rest = NULL;
 
 	if (ingest->live == NULL)
 		return false;
@@ -139,14 +144,21 @@ mr_catchup_cut(MrIngest *ingest, MrMessage *messages, int *n)
 	{
 		MrMessage	message = messages[i];
 
-		if (message.offset >= live_offset(ingest->live, ingest->nlive, message.partition))
+		if (message.offset < live_offset(ingest->live, ingest->nlive, message.partition))
+		{
+			messages[kept++] = message;
 			continue;
-		/* swap, so that every message can still be given back */
-		messages[i] = messages[kept];
-		messages[kept++] = message;
+		}
+		if (rest == NULL)
+			rest = palloc(sizeof(MrMessage) * (all - i));
+		rest[nrest++] = message;
 	}
 	*n = kept;
-	return kept < all;
+	if (nrest == 0)
+		return false;
+	memcpy(messages + kept, rest, sizeof(MrMessage) * nrest);
+	pfree(rest);
+	return true;
 }
 
 void

@@ -615,17 +615,22 @@ merge_groups(MrMerge *merge, Snapshot snapshot)
 	ExecDropSingleTupleTableSlot(merge->partial);
 }
 
+void
+mr_merge_lock_contents(Oid view)
+{
+	if (mr_catalog_try_lock_contents(view))
+		return;
+	mr_catalog_lock_contents(view);
+	mr_view_limit_waited();
+}
+
 /* with the view's lock: read what is there, write what comes out */
 static void
 merge_rows(MrMerge *merge)
 {
 	Snapshot	snapshot;
 
-	if (!mr_catalog_try_lock_contents(merge->view))
-	{
-		mr_catalog_lock_contents(merge->view);
-		mr_view_limit_waited();
-	}
+	mr_merge_lock_contents(merge->view);
 	MR_FAILPOINT("view-contents-locked");
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);

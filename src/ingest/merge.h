@@ -31,6 +31,9 @@ extern MrMerge *mr_merge_create(const MrViewAnalysis *analysis, Oid view, Oid ma
 extern DestReceiver *mr_merge_begin(MrMerge *merge, int sort_memory);
 extern uint64 mr_merge_finish(MrMerge *merge);
 
+/* to change a view's contents; what it takes to get the lock is not the view's own time */
+extern void mr_merge_lock_contents(Oid view);
+
 /*
  * Instead of rows: groups, which stay where they are until _finish.  desc: of the rows that
  * they make.  _put_aside takes them as rows, which may go to disk, and empties the table.

@@ -56,7 +56,7 @@ part_with_view(Oid view, const char *error, bool failed, const char *lock_timeou
 	if (lock_timeout != NULL)
 		mr_set_lock_timeout(lock_timeout);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (leave(view, failed ? NULL : error) && failed)
+	if (OidIsValid(mr_catalog_extension_oid()) && leave(view, failed ? NULL : error) && failed)
 		mr_catalog_set_view_state(view, true, true, error);
 	PopActiveSnapshot();
 	CommitTransactionCommand();

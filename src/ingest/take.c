@@ -329,11 +329,16 @@ static void
 merge(MrIngest *ingest, MrIngestView *view)
 {
 	MrStand		stand;
+	uint64		rows;
 
 	phase = MR_TAKE_MERGE;
 	MR_FAILPOINT("view-merging");
-	view->rows_out += mr_merge_finish(view->merge);
+	rows = mr_merge_finish(view->merge);
+	view->rows_out += rows;
 	MR_FAILPOINT("view-changes");
+	/* without aggregates it has not been needed yet */
+	if (view->changes && rows > 0)
+		mr_merge_lock_contents(view->view->view);
 	if (view->changes)
 		mr_changes_write(view->changes, stand_after(ingest, &stand));
 	MR_FAILPOINT("view-merged");
