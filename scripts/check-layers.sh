@@ -4,8 +4,8 @@
 #
 #   - A file includes headers of its own folder and of folders above it in the
 #     list below, never of one underneath.  The top of src/ is above them all;
-#     of its files only init.c and launcher.c, which start everything, may
-#     include everything, and nobody includes them.
+#     of its files only init.c, launcher.c and supervisor.c, which start
+#     everything, may include everything, and nobody below includes them.
 #   - A foreign library has one border: librdkafka is src/kafka's, simdjson is
 #     src/format/json.cpp's, and src/compat.h alone knows PG_VERSION_NUM.
 #   - A quoted include names a header of ours, by its path below src/ or, in
@@ -89,9 +89,9 @@ FNR == 1 {
 	else
 		next
 
-	if (target == "init.h" || target == "launcher.h" && mine != ".")
+	if (target == "init.h" || (target == "launcher.h" || target == "supervisor.h") && mine != ".")
 		complain(target " is included by nobody")
-	if (me == "init.c" || me == "launcher.c")
+	if (me == "init.c" || me == "launcher.c" || me == "supervisor.c")
 		next
 	theirs = folder(target)
 	if (layer[theirs] > layer[mine])
