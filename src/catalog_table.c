@@ -82,6 +82,24 @@ mr_catalog_tables_of_view(Oid view)
 						   1, types, values);
 }
 
+List *
+mr_catalog_views_that_feed(Oid view, int64 feed)
+{
+	Oid			types[] = {OIDOID, INT8OID};
+	Datum		values[] = {ObjectIdGetDatum(view), Int64GetDatum(feed)};
+
+	return mr_catalog_oids("WITH RECURSIVE told (view, stream) AS ("
+						   " SELECT view, changes FROM millrace.view_changes"
+						   " UNION ALL SELECT view, coalesce(pg_catalog.pg_partition_root(target), target)"
+						   " FROM millrace.continuous_view WHERE target IS NOT NULL),"
+						   " led (view) AS ("
+						   " SELECT $1::pg_catalog.regclass"
+						   " UNION SELECT t.view FROM led l JOIN millrace.view_stream s ON s.view = l.view AND s.feed = 0"
+						   " JOIN told t ON t.stream = s.stream)"
+						   " SELECT l.view::oid FROM led l JOIN millrace.view_stream s ON s.view = l.view"
+						   " WHERE s.feed = $2 ORDER BY 1", 2, types, values);
+}
+
 void
 mr_catalog_table_changed(Oid relid)
 {

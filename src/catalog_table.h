@@ -31,6 +31,12 @@ extern void mr_catalog_forget_table(Oid relid);
 extern List *mr_catalog_tables_of_view(Oid view);
 
 /*
+ * The views (of Oid) of a feed whose changes, or rows for a table, the view takes, at any remove: they
+ * wait for it.  Or itself.
+ */
+extern List *mr_catalog_views_that_feed(Oid view, int64 feed);
+
+/*
  * Let all sessions look anew, when this transaction commits, at what an INSERT into the table,
  * or into one of the view's tables, is to be given to.
  */

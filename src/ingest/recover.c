@@ -15,12 +15,14 @@
 
 #include "access/xact.h"
 #include "catalog_feed.h"
+#include "catalog_table.h"
 #include "elapsed.h"
 #include "ingest/part.h"
 #include "ingest/recover.h"
 #include "ingest/slot.h"
 #include "ingest/take.h"
 #include "sink/stream_sink.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -39,7 +41,7 @@ part_with_view(MrWorkerSlot *slot, Oid view, const char *error, bool failed)
 	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
 }
 
-/* one that follows tables has none to leave for: whoever changes the table waits for it */
+/* one that follows tables has none: whoever changes the table waits for it */
 static bool
 has_feed(Oid view)
 {
@@ -51,6 +53,33 @@ has_feed(Oid view)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return result;
+}
+
+/*
+ * A view has been in the others' way for long enough: it leaves them, or where it takes what others
+ * tell, those of the feed that do.  text: why, which is not for the eyes of all who may read those.
+ * False: there are none.
+ */
+static bool
+leave_others(MrWorkerSlot *slot, Oid view, const char *text)
+{
+	MemoryContext context = CurrentMemoryContext;
+	List	   *leave;
+	char	   *name;
+	ListCell   *lc;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	leave = mr_catalog_views_that_feed(view, slot->feed);
+	name = get_rel_name(view);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	foreach(lc, leave)
+		part_with_view(slot, lfirst_oid(lc), lfirst_oid(lc) == view || name == NULL ? text :
+					   psprintf("continuous view \"%s\", which follows it, cannot take a batch", name), false);
+	return leave != NIL;
 }
 
 /* errors of this view since the last success, this one included */
@@ -181,9 +210,7 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 		return;
 	if (fault != MR_FAULT_PASSING && (again || fault != MR_FAULT_INTERNAL))
 		part_with_view(slot, view, text, true);
-	else if (fault == MR_FAULT_PASSING && again && nviews > 1 && has_feed(view))
-		part_with_view(slot, view, text, false);
-	else
+	else if (fault != MR_FAULT_PASSING || !again || nviews == 1 || !leave_others(slot, view, text))
 		wait_and_retry(recovery, slot, view, text);
 }
 
@@ -196,9 +223,13 @@ part_with_slow_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid vi
 					const ErrorData *error, MrOverdue how)
 {
 	char	   *text = error_text(error);
+	bool		again = count_blame(recovery, view) >= ERRORS_MAX;
 
 	if (!has_feed(view) && how == MR_OVERDUE_WAITING)
-		wait_and_retry(recovery, slot, view, text);
+	{
+		if (!again || nviews == 1 || !leave_others(slot, view, text))
+			wait_and_retry(recovery, slot, view, text);
+	}
 	else if (!has_feed(view))
 		part_with_view(slot, view, text, true);
 	else if (nviews > 1 || !slot->catch_up)
