@@ -73,10 +73,20 @@ mr_catalog_feed_error(int64 feed, Oid *blamed)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
+	MrCatalogScope scope;
+	char	   *result = NULL;
 
-	*blamed = mr_catalog_oid("SELECT coalesce(blamed::oid, 0) FROM millrace.feed WHERE id = $1", 1, types, values);
-	return mr_catalog_string("SELECT last_error FROM millrace.feed WHERE id = $1 AND stopped",
-							 1, types, values);
+	*blamed = InvalidOid;
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT last_error, coalesce(blamed::oid, 0) FROM millrace.feed WHERE id = $1 AND stopped",
+				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+	{
+		result = mr_catalog_text(0, 1, scope.caller);
+		*blamed = DatumGetObjectId(mr_catalog_value(0, 2));
+	}
+	mr_catalog_end(&scope);
+	return result;
 }
 
 void
