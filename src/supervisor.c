@@ -39,6 +39,7 @@
 #include "stream/option.h"
 #include "supervisor.h"
 #include "tcop/tcopprot.h"
+#include "transaction.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -116,7 +117,7 @@ next_transaction(void)
 {
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
@@ -126,7 +127,7 @@ read_wanted(MemoryContext context, bool *extension)
 {
 	List	   *result = NIL;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	*extension = OidIsValid(mr_catalog_extension_oid());
 	if (*extension && mr_enabled)

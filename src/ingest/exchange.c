@@ -38,6 +38,7 @@
 #include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "transaction.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -97,7 +98,7 @@ old_snapshots_gone(Pending *shadow)
 	int			rest = 0;
 	int			readers = 0;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	waiters = mr_catalog_shadow_waiters(shadow->shadow, &nwaiters);
 	for (int i = 0; i < shadow->nsnapshots; i++)
 	{
@@ -309,7 +310,7 @@ try_exchange(const MrView *shadow, MemoryContext context)
 
 	PG_TRY();
 	{
-		StartTransactionCommand();
+		mr_start_transaction();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		done = exchange(shadow);
 		PopActiveSnapshot();
@@ -361,7 +362,7 @@ read_ready(List **streams)
 	ListCell   *lc;
 	ListCell   *lf;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
 	result = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_ready_shadows() : NIL;

@@ -33,6 +33,7 @@
 #include "kafka/recall.h"
 #include "miscadmin.h"
 #include "shmem.h"
+#include "transaction.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -80,7 +81,7 @@ real_end(const MrIngest *ingest, int32 partition)
 	int64		low;
 	int64		high;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	MemoryContextSwitchTo(old);
 	props = mr_monitor_see_everything(mr_server_properties(stream->serverid, stream->owner));
 	CommitTransactionCommand();
@@ -215,7 +216,7 @@ lock_offsets(MrOffsets *offsets)
 static void
 begin(void)
 {
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
@@ -288,7 +289,7 @@ load_all_offsets(const MrIngest *ingest)
 	MemoryContext context = CurrentMemoryContext;
 	MrOffsets  *result;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
 	result = mr_offsets_load(ingest->feed, 0, 1);

@@ -16,6 +16,7 @@
 #include "ingest/retention.h"
 #include "ingest/view_limit.h"
 #include "miscadmin.h"
+#include "transaction.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -29,7 +30,7 @@ read_views(void)
 	MemoryContext context = CurrentMemoryContext;
 	List	   *result;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
 	result = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_local_views_that_expire() : NIL;
@@ -50,7 +51,7 @@ open_view(Oid relid)
 	MrLocalView *result;
 	MrBusy		busy;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
 	if (!mr_local_view_try_open(relid, &result, &busy))

@@ -26,6 +26,7 @@
 #include "nodes/nodeFuncs.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
+#include "transaction.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -227,7 +228,7 @@ lock_within(const MrBusy *busy, const char *timeout)
 void
 mr_wait_for_lock(const MrBusy *busy, bool only_view)
 {
-	StartTransactionCommand();
+	mr_start_transaction();
 	if (OidIsValid(busy->view) && !only_view)
 	{
 		mr_take_blame(busy->view);

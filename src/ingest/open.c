@@ -19,6 +19,7 @@
 #include "ingest/take.h"
 #include "ingest/view_limit.h"
 #include "miscadmin.h"
+#include "transaction.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -293,7 +294,7 @@ try_open(int64 feed, int shard, int nshards, MrBusy *busy)
 	MrIngest   *ingest;
 	bool		usable;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
 	ingest = palloc0(sizeof(MrIngest));
@@ -361,7 +362,7 @@ mr_ingest_is_current(const MrIngest *ingest)
 	MrFeed	   *feed = NULL;
 	bool		result;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (OidIsValid(mr_catalog_extension_oid()))
 		feed = mr_catalog_feed(ingest->feed->id);

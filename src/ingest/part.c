@@ -11,6 +11,7 @@
 #include "catalog_feed_lock.h"
 #include "ingest/lock.h"
 #include "ingest/part.h"
+#include "transaction.h"
 #include "utils/snapmgr.h"
 
 /* for a row of the catalog, by who must not wait; shorter than the deadlock detector's */
@@ -52,7 +53,7 @@ leave(Oid view, const char *error)
 static void
 part_with_view(Oid view, const char *error, bool failed, const char *lock_timeout)
 {
-	StartTransactionCommand();
+	mr_start_transaction();
 	if (lock_timeout != NULL)
 		mr_set_lock_timeout(lock_timeout);
 	PushActiveSnapshot(GetTransactionSnapshot());

@@ -22,6 +22,7 @@
 #include "ingest/slot.h"
 #include "ingest/take.h"
 #include "sink/stream_sink.h"
+#include "transaction.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -47,7 +48,7 @@ has_feed(Oid view)
 {
 	bool		result;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	result = OidIsValid(mr_catalog_extension_oid()) && mr_catalog_streams_of_view(view) != NIL;
 	PopActiveSnapshot();
@@ -68,7 +69,7 @@ leave_others(MrWorkerSlot *slot, Oid view, const char *text)
 	char	   *name;
 	ListCell   *lc;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
 	leave = mr_catalog_views_that_feed(view, slot->feed);
@@ -147,7 +148,7 @@ mr_recover_rest(MrWorkerSlot *slot)
 	Oid			view;
 	char	   *trouble;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	trouble = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_take_trouble(slot->feed) : NULL;
 	if (trouble != NULL)

@@ -36,6 +36,7 @@
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
+#include "transaction.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/lsyscache.h"
@@ -263,8 +264,7 @@ remove_some(const MrIngest *ingest, const MrIngestView *view, const MrBound *bou
 	const MrMatrelColumn *column = list_nth(view->analysis->columns, bound->column);
 	uint64		removed = 0;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (lock_view(ingest, view))
 	{
@@ -294,8 +294,7 @@ remove_changes(const MrIngest *ingest, const MrIngestView *view)
 	MrChangeFeed *feed;
 	uint64		removed = 0;
 
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
+	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	feed = mr_catalog_change_feed(view->view->view);
 	if (feed != NULL && feed->retention != NULL &&

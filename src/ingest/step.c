@@ -32,6 +32,7 @@
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "shmem.h"
+#include "transaction.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -165,8 +166,7 @@ begin(MrIngest *ingest)
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
+		mr_start_transaction();
 		MR_FAILPOINT("step-begun");
 		if (mr_ingest_is_stale(ingest) || !with_snapshot(mr_offsets_lock_feed, ingest->offsets))
 			break;

@@ -43,6 +43,7 @@
 #include "sink/stream_sink.h"
 #include "storage/ipc.h"
 #include "tcop/tcopprot.h"
+#include "transaction.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "wait_event.h"
@@ -139,7 +140,7 @@ open_consumer(MrWorker *worker)
 	MemoryContext old = CurrentMemoryContext;
 	char	   *database;
 
-	StartTransactionCommand();
+	mr_start_transaction();
 	MemoryContextSwitchTo(worker->attempt);
 	props = mr_server_properties(stream->serverid, stream->owner);
 	database = get_database_name(MyDatabaseId);
