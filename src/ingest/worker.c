@@ -5,14 +5,8 @@
  * An attempt opens the feed and a consumer and then repeats: collect messages, take one
  * step, release them.  No transaction is open while it waits for the broker.  An attempt
  * ends when the catalog has changed (begin another one at once), or with an error: the
- * transaction is aborted, and what happens then is recover.c's affair.
- *
- * When to commit: a stream that was idle commits its first message at once.  While
- * messages keep coming, a batch is closed when the time since the last commit is a few
- * times what the last step took (so light streams are fresh and heavy ones efficient), at
- * the latest after millrace.commit_interval.  Where the broker is known to hold much more
- * than what was collected, freshness does not matter, and the batch grows up to
- * millrace.batch_messages or millrace.batch_memory.
+ * transaction is aborted, and what happens then is recover.c's affair.  Which messages are
+ * in hand, and when a step is due, is collect.c's.
  *
  * Memory: "life" of the process, "attempt", and "batch", which is reset after each step.
  */
@@ -21,6 +15,7 @@
 #include "access/xact.h"
 #include "commands/dbcommands.h"
 #include "failpoint.h"
+#include "ingest/collect.h"
 #include "ingest/gap.h"
 #include "ingest/open.h"
 #include "ingest/partitions.h"
@@ -48,7 +43,6 @@
 #include "utils/timestamp.h"
 #include "wait_event.h"
 
-#define POLL_CHUNK			10000	/* messages per call of the consumer */
 #define PORTION_MESSAGES	50000	/* messages in hand at a time */
 #define ALONE_MESSAGES		1000	/* the same, where each is produced by
 									 * itself */
@@ -57,16 +51,11 @@
 #define IDLE_WAIT_MS		1000	/* longest wait without a look around */
 #define METADATA_INTERVAL_MS	5000	/* between looks for new partitions */
 #define EXPIRY_INTERVAL_MS	1000	/* between looks for rows that are too old */
-#define PACE				4	/* commit when waiting took this many steps */
-#define STEP_FIXED_MS		5	/* so much of a step's time, at most, does not
-								 * depend on how many messages it takes */
 #define JOIN_MS				1000	/* a step that holds up the live feed
 									 * should not take longer */
 #define SLOW_PORTIONS		8	/* so much smaller, but not smaller than this,
 								 * after a step that took too long */
 #define SMALL_PORTION		100
-#define BACKLOG_FACTOR		20	/* a backlog may stretch commit_interval that
-								 * far */
 
 typedef struct MrWorker
 {
@@ -76,14 +65,7 @@ typedef struct MrWorker
 	MemoryContext batch;
 	MrIngest   *ingest;
 	MrConsumer *consumer;
-	MrMessage  *messages;		/* in attempt's context */
-	int			nmessages;
-	int			capacity;
-	Size		memory;			/* held by messages, roughly */
-	int64		taken;			/* messages that the step at hand was given */
-	TimestampTz last_commit;
-	double		last_step_ms;
-	int64		last_step_messages;
+	MrCollector collector;
 	TimestampTz courtesy_at;
 	TimestampTz expiry_at;		/* when to look for rows that are too old */
 	MrPartitions partitions;
@@ -122,10 +104,7 @@ close_attempt(MrWorker *worker)
 	mr_ingest_close();
 	worker->ingest = NULL;
 	worker->consumer = NULL;
-	worker->messages = NULL;
-	worker->nmessages = 0;
-	worker->memory = 0;
-	worker->capacity = 0;
+	mr_collect_close(&worker->collector);
 	worker->partitions.n = 0;
 	worker->partitions.fewer_since = 0;
 	MemoryContextReset(worker->batch);
@@ -148,6 +127,7 @@ open_consumer(MrWorker *worker)
 	MemoryContextSwitchTo(worker->attempt);
 	worker->consumer = mr_consumer_create(props, stream->topic,
 										  psprintf("millrace-%s-%s", database, stream->name));
+	mr_collect_open(&worker->collector, worker->consumer, worker->attempt);
 	MemoryContextSwitchTo(old);
 }
 
@@ -172,181 +152,6 @@ open_attempt(MrWorker *worker)
 	return true;
 }
 
-/* ---------- collecting ---------- */
-
-static void
-make_room(MrWorker *worker, int n)
-{
-	if (worker->nmessages + n <= worker->capacity)
-		return;
-	worker->capacity = Max(worker->capacity * 2, worker->nmessages + n);
-	worker->messages = worker->messages == NULL
-		? MemoryContextAllocHuge(worker->attempt, sizeof(MrMessage) * worker->capacity)
-		: repalloc_huge(worker->messages, sizeof(MrMessage) * worker->capacity);
-}
-
-/* does the broker hold much more than what was collected? */
-static bool
-has_backlog(MrWorker *worker)
-{
-	int			n;
-	const MrPartitionStatus *status = mr_consumer_status(worker->consumer, &n);
-	int64		behind = 0;
-
-	for (int i = 0; i < n; i++)
-	{
-		int64		low;
-		int64		high;
-
-		mr_consumer_cached_watermarks(worker->consumer, status[i].partition, &low, &high);
-		if (high > status[i].position)
-			behind += high - status[i].position;
-	}
-	return behind > worker->nmessages;
-}
-
-/* messages that may be in hand: a portion, or what the step may take besides former ones */
-static int
-most_in_hand(const MrWorker *worker)
-{
-	return (int) Max(Min(mr_batch_messages - worker->taken, worker->portion), 0);
-}
-
-/* enough messages in hand to begin a step; it takes more if there are more */
-static bool
-portion_full(const MrWorker *worker)
-{
-	return worker->nmessages >= most_in_hand(worker) ||
-		worker->memory >= (Size) mr_batch_memory * 1024 / 4;
-}
-
-/*
- * What a step with the messages in hand should take, judging by the last one.  That one may
- * have been many times as large, at the end of a backlog for one.
- */
-static double
-expected_step_ms(const MrWorker *worker)
-{
-	double		share = Min((double) worker->nmessages / Max(worker->last_step_messages, 1), 1);
-
-	return Max(worker->last_step_ms * share, Min(worker->last_step_ms, STEP_FIXED_MS));
-}
-
-/* ms until the batch should be closed; 0: now */
-static long
-time_left(MrWorker *worker, bool queue_empty)
-{
-	double		pace = Min((double) mr_commit_interval, PACE * expected_step_ms(worker));
-	long		elapsed = (long) TimestampDifferenceMilliseconds(worker->last_commit, GetCurrentTimestamp());
-	long		left = (long) pace - elapsed;
-
-	if (portion_full(worker))
-		return 0;
-	if (left <= 0 && !queue_empty && elapsed < (long) mr_commit_interval * BACKLOG_FACTOR && has_backlog(worker))
-		return 1;
-	return Max(left, 0);
-}
-
-static int
-poll_once(MrWorker *worker, long timeout)
-{
-	int			room = Min(POLL_CHUNK, most_in_hand(worker) - worker->nmessages);
-	int			n;
-
-	make_room(worker, room);
-	n = mr_consumer_poll(worker->consumer, worker->messages + worker->nmessages, room, (int) timeout);
-	for (int i = 0; i < n; i++)
-		worker->memory += mr_message_memory(&worker->messages[worker->nmessages + i]);
-	worker->nmessages += n;
-	return n;
-}
-
-/* fill the batch; returns with none when there was none for a while or the latch was set */
-static void
-collect(MrWorker *worker)
-{
-	long		timeout = IDLE_WAIT_MS;
-
-	worker->taken = 0;
-	report_phase(worker, "waiting for messages", STATE_IDLE);
-	for (;;)
-	{
-		int			n = poll_once(worker, timeout);
-
-		mr_session_serve_interrupts();
-		if (worker->nmessages == 0)
-			return;
-		timeout = time_left(worker, n == 0);
-		if (timeout == 0)
-		{
-			/* what has come meanwhile is free */
-			while (!portion_full(worker) && n > 0 && !has_backlog(worker))
-				n = poll_once(worker, 0);
-			return;
-		}
-	}
-}
-
-static void
-release(MrWorker *worker)
-{
-	mr_consumer_release(worker->consumer, worker->messages, worker->nmessages);
-	worker->nmessages = 0;
-	worker->memory = 0;
-}
-
-/* where the consumer stands, control records and aborted messages passed included */
-static const MrPartitionOffset *
-reader_positions(void *arg, int *n)
-{
-	MrWorker   *worker = arg;
-	int			nstatus;
-	const MrPartitionStatus *status = mr_consumer_status(worker->consumer, &nstatus);
-	MrPartitionOffset *ends = palloc(sizeof(MrPartitionOffset) * (nstatus + 1));
-
-	*n = nstatus;
-	for (int i = 0; i < nstatus; i++)
-	{
-		ends[i].partition = status[i].partition;
-		ends[i].offset = Max(status[i].position, status[i].eof);
-	}
-	return ends;
-}
-
-static bool
-reader_at_end(void *arg)
-{
-	MrWorker   *worker = arg;
-	int			n;
-	const MrPartitionStatus *status = mr_consumer_status(worker->consumer, &n);
-
-	for (int i = 0; i < n; i++)
-		if (status[i].eof < status[i].position)
-			return false;
-	return n > 0;
-}
-
-/*
- * During a step: the next portion of a backlog, instead of the one in hand.  Nothing that would
- * have to be waited for with the transaction open.
- */
-static int
-next_portion(void *arg, MrMessage **messages)
-{
-	MrWorker   *worker = arg;
-
-	CHECK_FOR_INTERRUPTS();
-	if (worker->taken >= mr_batch_messages || !has_backlog(worker) ||
-		mr_consumer_may_doubt(worker->consumer))
-		return 0;
-	release(worker);
-	while (!portion_full(worker) && poll_once(worker, 0) > 0)
-		;
-	*messages = worker->messages;
-	worker->taken += worker->nmessages;
-	return worker->nmessages;
-}
-
 /* ---------- a step and what follows it ---------- */
 
 static void
@@ -355,9 +160,7 @@ count_step(MrWorker *worker, int64 nmessages, TimestampTz began)
 	MrWorkerSlot *slot = worker->slot;
 	MrIngest   *ingest = worker->ingest;
 
-	worker->last_commit = GetCurrentTimestamp();
-	worker->last_step_ms = TimestampDifferenceMilliseconds(began, worker->last_commit);
-	worker->last_step_messages = nmessages;
+	mr_collect_committed(&worker->collector, nmessages, began);
 	mr_recover_success(&worker->recovery);
 	slot->batches++;
 	slot->messages += nmessages;
@@ -378,9 +181,9 @@ seek_back(MrWorker *worker)
 	MrPartitionOffset *back = palloc(sizeof(MrPartitionOffset) * (offsets->n + 1));
 	int			nback = 0;
 
-	for (int i = 0; i < worker->nmessages; i++)
+	for (int i = 0; i < worker->collector.nmessages; i++)
 	{
-		const MrMessage *message = &worker->messages[i];
+		const MrMessage *message = &worker->collector.messages[i];
 		MrPosition *position = mr_offsets_find(offsets, message->partition);
 		bool		known = false;
 
@@ -446,9 +249,9 @@ static bool
 step_needed(MrWorker *worker)
 {
 	int			nends;
-	const MrPartitionOffset *ends = reader_positions(worker, &nends);
+	const MrPartitionOffset *ends = mr_collect_ends(&worker->collector, &nends);
 
-	if (worker->nmessages > 0 || worker->slot->catch_up)
+	if (worker->collector.nmessages > 0 || worker->slot->catch_up)
 		return true;
 	for (int i = 0; i < nends; i++)
 	{
@@ -479,7 +282,7 @@ count_careful_step(MrWorker *worker)
 
 	if (worker->recovery.careful == 0)
 		return true;
-	if (worker->ingest->nmessages < worker->nmessages)
+	if (worker->ingest->nmessages < worker->collector.nmessages)
 		worker->portion = worker->ingest->nmessages;
 	else
 		worker->portion = Min(worker->portion * 2, largest_portion());
@@ -510,7 +313,7 @@ tell_last_messages(MrWorker *worker)
 static bool
 take_step(MrWorker *worker)
 {
-	const MrStepSource source = {next_portion, reader_positions, reader_at_end, worker};
+	MrStepSource source;
 	TimestampTz began = GetCurrentTimestamp();
 	MrStepResult result;
 	bool		cut;
@@ -524,23 +327,23 @@ take_step(MrWorker *worker)
 	}
 	report_phase(worker, "ingesting", STATE_RUNNING);
 	worker->memory_kept = true;
-	worker->taken = worker->nmessages;
+	source = mr_collect_source(&worker->collector);
 	worker->ingest->aloof = worker->aloof;
 	worker->ingest->careful = worker->recovery.careful > 0;
 	worker->ingest->internal_too = worker->recovery.internal_too;
-	result = mr_ingest_step(worker->ingest, worker->messages, worker->nmessages, &source,
+	result = mr_ingest_step(worker->ingest, worker->collector.messages, worker->collector.nmessages, &source,
 							worker->slot->catch_up);
 	if (result == MR_STEP_STALE)
 		return false;
-	count_step(worker, worker->ingest->careful ? worker->ingest->nmessages : worker->taken, began);
+	count_step(worker, worker->ingest->careful ? worker->ingest->nmessages : worker->collector.taken, began);
 	if (result != MR_STEP_COMMITTED)
 		proc_exit(0);
-	worker->aloof = worker->aloof && worker->last_step_ms > JOIN_MS;
+	worker->aloof = worker->aloof && worker->collector.last_step_ms > JOIN_MS;
 	tell_last_messages(worker);
-	shortened = worker->ingest->nmessages < worker->nmessages;
+	shortened = worker->ingest->nmessages < worker->collector.nmessages;
 	cut = (worker->slot->catch_up || worker->ingest->stepping_over || shortened) && seek_back(worker);
 	current = count_careful_step(worker);
-	release(worker);
+	mr_collect_release(&worker->collector);
 	if (cut && !shortened && worker->slot->catch_up)
 		wait_for_live(worker);
 	courtesy(worker);
@@ -639,8 +442,9 @@ ingest_until_stale(MrWorker *worker)
 			return;
 		if (!look_around(worker))
 			return;
-		collect(worker);
-		if (worker->nmessages == 0)
+		report_phase(worker, "waiting for messages", STATE_IDLE);
+		mr_collect(&worker->collector, worker->portion, IDLE_WAIT_MS);
+		if (worker->collector.nmessages == 0)
 			give_memory_back(worker);
 		check_broker(worker);
 		if (!is_reading(worker))
