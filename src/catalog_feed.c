@@ -530,10 +530,11 @@ mr_catalog_join_feeds(int64 from, int64 into)
  * just be joining.  A feed that somebody is at work with has time until the next round, and
  * one that is away as well, because a restore may be under way.
  */
-void
+bool
 mr_catalog_forget_unused_feeds(void)
 {
 	Oid			types[] = {INT8OID};
+	bool		result = true;
 	ListCell   *lc;
 
 	foreach(lc, feeds_from("SELECT " FEED_COLUMNS " FROM millrace.feed f WHERE " AT_HOME " AND " UNUSED " ORDER BY f.id",
@@ -542,9 +543,12 @@ mr_catalog_forget_unused_feeds(void)
 		int64		id = ((MrFeed *) lfirst(lc))->id;
 		Datum		values[] = {Int64GetDatum(id)};
 
-		if (mr_catalog_try_lock_feed(id))
+		if (mr_catalog_try_lock_feed(id) && mr_catalog_try_lock_feed_rows_by_id(&id, 1) == 1)
 			mr_catalog_run_alone(DELETE_FEEDS("f.id = $1 AND " UNUSED), 1, types, values, NULL);
+		else
+			result = false;
 	}
+	return result;
 }
 
 static Datum
@@ -568,8 +572,8 @@ int8_array(const int64 *values, int n)
 	" (SELECT FROM millrace.feed l WHERE l.stream = s.stream AND l.live AND " MR_CATALOG_AT_HOME("l") ")" \
 	" GROUP BY s.stream"
 
-/* what has become of them by the time we have their rows counts; others have time until the next round */
-void
+/* what has become of them by the time we have their rows counts */
+bool
 mr_catalog_elect_feeds(void)
 {
 	Oid			types[] = {INT8ARRAYOID};
@@ -577,20 +581,29 @@ mr_catalog_elect_feeds(void)
 	MrCatalogScope scope;
 	int64	   *feeds;
 	int			n;
+	int			nlocked;
 
 	mr_catalog_begin(&scope);
 	mr_catalog_run(LIVE_AWAY " UNION " ELECTED, false, 0, NULL, NULL, NULL);
 	feeds = mr_catalog_int8_rows(&scope, 1, &n);
-	if (n > 0)
+	nlocked = mr_catalog_try_lock_feed_rows_by_id(feeds, n);
+	if (nlocked > 0)
 	{
-		mr_catalog_lock_feed_rows_by_id(feeds, n);
-		ids = int8_array(feeds, n);
+		ids = int8_array(feeds, nlocked);
 		mr_catalog_run("UPDATE millrace.feed SET live = false, generation = generation + 1"
 					   " WHERE id = ANY ($1) AND id IN (" LIVE_AWAY ")", false, 1, types, &ids, NULL);
 		mr_catalog_run("UPDATE millrace.feed SET live = true, generation = generation + 1"
 					   " WHERE id = ANY ($1) AND id IN (" ELECTED ")", false, 1, types, &ids, NULL);
 	}
 	mr_catalog_end(&scope);
+	return nlocked == n;
+}
+
+/* sorted */
+static bool
+contains(const int64 *ids, int n, int64 id)
+{
+	return bsearch(&id, ids, n, sizeof(int64), mr_catalog_compare_ids) != NULL;
 }
 
 /* feeds that wait, and pairs of (from, into) among them */
@@ -606,7 +619,7 @@ mr_catalog_elect_feeds(void)
 	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, cluster, place, well) AS into FROM w)" \
 	" SELECT id, \"into\" FROM g WHERE id <> \"into\""
 
-void
+bool
 mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 {
 	Oid			types[] = {INT8ARRAYOID};
@@ -617,6 +630,7 @@ mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 	int64	   *all;
 	int			n;
 	int			nlocked = 0;
+	bool		result = true;
 
 	values[0] = int8_array(served, nserved);
 	mr_catalog_begin(&scope);
@@ -632,7 +646,13 @@ mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 	mr_catalog_end(&scope);
 	all = palloc(sizeof(int64) * (2 * n + 1));
 	memcpy(all, pairs, sizeof(int64) * 2 * n);
-	mr_catalog_lock_feed_rows_by_id(all, 2 * n);
+	nlocked = mr_catalog_try_lock_feed_rows_by_id(all, 2 * n);
 	for (int i = 0; i < n; i++)
-		mr_catalog_join_feeds(pairs[2 * i], pairs[2 * i + 1]);
+	{
+		if (contains(all, nlocked, pairs[2 * i]) && contains(all, nlocked, pairs[2 * i + 1]))
+			mr_catalog_join_feeds(pairs[2 * i], pairs[2 * i + 1]);
+		else
+			result = false;
+	}
+	return result;
 }

@@ -125,11 +125,17 @@ extern void mr_catalog_carry_counters(int64 from, int64 into);
 extern void mr_catalog_lock_join(int64 from, int64 into);
 extern void mr_catalog_join_feeds(int64 from, int64 into);
 
-/* elect live feeds where there is none */
-extern void mr_catalog_elect_feeds(void);
+/*
+ * For the supervisor, each in a transaction of its own.  None waits for rows that somebody has
+ * locked, as who drops a view has until he commits: false where there were such, which have time until
+ * the next round.
+ *
+ * Elect live feeds where there is none.
+ */
+extern bool mr_catalog_elect_feeds(void);
 
 /* forget feeds at home that no view follows; those that somebody is at work with stay */
-extern void mr_catalog_forget_unused_feeds(void);
+extern bool mr_catalog_forget_unused_feeds(void);
 
 /* forget feeds that are away, and that no view follows any more */
 extern void mr_catalog_forget_orphans(void);
@@ -138,6 +144,6 @@ extern void mr_catalog_forget_orphans(void);
  * Let feeds that wait for a worker at the same place of the same stream become one; those in
  * served have a worker and are left alone.
  */
-extern void mr_catalog_merge_waiting_feeds(const int64 *served, int nserved);
+extern bool mr_catalog_merge_waiting_feeds(const int64 *served, int nserved);
 
 #endif							/* MR_CATALOG_FEED_H */

@@ -64,8 +64,8 @@ lock_feed_row(int64 feed)
 	mr_catalog_run_alone("SELECT FROM millrace.feed WHERE id = $1 FOR UPDATE", 1, types, values, NULL);
 }
 
-static int
-compare_ids(const void *a, const void *b)
+int
+mr_catalog_compare_ids(const void *a, const void *b)
 {
 	int64		x = *(const int64 *) a;
 	int64		y = *(const int64 *) b;
@@ -76,10 +76,41 @@ compare_ids(const void *a, const void *b)
 void
 mr_catalog_lock_feed_rows_by_id(int64 *feeds, int n)
 {
-	qsort(feeds, n, sizeof(int64), compare_ids);
+	qsort(feeds, n, sizeof(int64), mr_catalog_compare_ids);
 	for (int i = 0; i < n; i++)
 		if (i == 0 || feeds[i] != feeds[i - 1])
 			lock_feed_row(feeds[i]);
+}
+
+static bool
+try_lock_feed_row(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+	MrCatalogScope scope;
+	bool		result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT FROM millrace.feed WHERE id = $1 FOR UPDATE SKIP LOCKED", false, 1, types, values, NULL);
+	result = SPI_processed > 0;
+	mr_catalog_end(&scope);
+	return result;
+}
+
+int
+mr_catalog_try_lock_feed_rows_by_id(int64 *feeds, int n)
+{
+	int			result = 0;
+
+	qsort(feeds, n, sizeof(int64), mr_catalog_compare_ids);
+	for (int i = 0; i < n; i++)
+	{
+		int64		feed = feeds[i];
+
+		if ((result == 0 || feeds[result - 1] != feed) && try_lock_feed_row(feed))
+			feeds[result++] = feed;
+	}
+	return result;
 }
 
 static int64 *

@@ -30,6 +30,12 @@ extern List *mr_catalog_lock_feeds_of_view(Oid view);
  * them.  Before any row of the views is written.  _by_id sorts what it is given.
  */
 extern void mr_catalog_lock_feed_rows_by_id(int64 *feeds, int n);
+
+/* without waiting: those whose rows it has, sorted, are the first then.  How many they are */
+extern int	mr_catalog_try_lock_feed_rows_by_id(int64 *feeds, int n);
 extern void mr_catalog_lock_feed_rows(const List *views);
+
+/* of int64, for qsort() and bsearch() */
+extern int	mr_catalog_compare_ids(const void *a, const void *b);
 
 #endif							/* MR_CATALOG_FEED_LOCK_H */

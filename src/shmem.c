@@ -204,7 +204,7 @@ mr_shmem_is_crowded(void)
 }
 
 void
-mr_shmem_note_stubborn(Oid view)
+mr_shmem_note_stubborn(Oid view, bool fails)
 {
 	MrStubbornView *place = NULL;
 
@@ -220,25 +220,24 @@ mr_shmem_note_stubborn(Oid view)
 	if (place != NULL)
 		*place = (MrStubbornView)
 	{
-		MyDatabaseId, view
+		MyDatabaseId, view, fails
 	};
 	LWLockRelease(mr_shared->lock);
 }
 
-Oid
-mr_shmem_take_stubborn(void)
+bool
+mr_shmem_take_stubborn(MrStubbornView *stubborn)
 {
-	Oid			result = InvalidOid;
+	bool		result = false;
 
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
-	for (int i = 0; i < MR_MAX_STUBBORN && !OidIsValid(result); i++)
+	for (int i = 0; i < MR_MAX_STUBBORN && !result; i++)
 	{
-		MrStubbornView *stubborn = &mr_shared->stubborn[i];
-
-		if (stubborn->database != MyDatabaseId)
+		if (mr_shared->stubborn[i].database != MyDatabaseId)
 			continue;
-		result = stubborn->view;
-		stubborn->database = InvalidOid;
+		*stubborn = mr_shared->stubborn[i];
+		mr_shared->stubborn[i].database = InvalidOid;
+		result = true;
 	}
 	LWLockRelease(mr_shared->lock);
 	return result;

@@ -90,6 +90,8 @@ typedef struct MrStubbornView
 {
 	Oid			database;		/* InvalidOid: free */
 	Oid			view;
+	bool		fails;			/* it may not go on by itself: that was the
+								 * supervisor */
 } MrStubbornView;
 
 #define MR_MAX_STUBBORN 16
@@ -159,10 +161,10 @@ extern bool mr_shmem_is_crowded(void);
 
 /*
  * A view of this database that its process could not cancel; forgotten where too many are noted, as
- * it will come again.  _take: one of them, no longer noted, or InvalidOid.
+ * it will come again.  _take: one of them, no longer noted; false: there is none.
  */
-extern void mr_shmem_note_stubborn(Oid view);
-extern Oid	mr_shmem_take_stubborn(void);
+extern void mr_shmem_note_stubborn(Oid view, bool fails);
+extern bool mr_shmem_take_stubborn(MrStubbornView *stubborn);
 
 /* waiting for what a stream's workers do: positions, states */
 extern ConditionVariable *mr_shmem_progress(Oid stream);

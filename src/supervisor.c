@@ -68,8 +68,21 @@ append_wanted(List *list, const MrFeed *feed, int shard, int nshards)
 	return lappend(list, wanted);
 }
 
+/* does one of these views (of Oid) follow it? */
+static bool
+is_followed(const MrFeed *feed, const List *views)
+{
+	ListCell   *lc;
+
+	foreach(lc, views)
+		if (mr_catalog_feed_of(lfirst_oid(lc), feed->stream) == feed->id)
+		return true;
+	return false;
+}
+
+/* none for what a stubborn view (of Oid) is still to leave: that would only be in its way */
 static List *
-wanted_workers(void)
+wanted_workers(const List *stubborn)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
@@ -79,7 +92,7 @@ wanted_workers(void)
 		MrFeed	   *feed = lfirst(lc);
 		int			nshards;
 
-		if (!mr_is_stream(feed->stream))
+		if (!mr_is_stream(feed->stream) || is_followed(feed, stubborn))
 			continue;
 		if (!feed->live)
 		{
@@ -121,9 +134,12 @@ next_transaction(void)
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
-/* the catalog's wishes, read in transactions of its own, in the given context */
+/*
+ * The catalog's wishes, read in transactions of its own, in the given context.  *all: nothing was
+ * left for the next round because of locks.
+ */
 static List *
-read_wanted(MemoryContext context, bool *extension)
+read_wanted(MemoryContext context, const List *stubborn, bool *extension, bool *all)
 {
 	List	   *result = NIL;
 
@@ -141,14 +157,14 @@ read_wanted(MemoryContext context, bool *extension)
 		 * feeds' rows, by id: whoever drops views waits for them in that
 		 * order.
 		 */
-		mr_catalog_merge_waiting_feeds(served, nserved);
+		*all = mr_catalog_merge_waiting_feeds(served, nserved);
 		MR_FAILPOINT("supervise-merged");
 		next_transaction();
-		mr_catalog_forget_unused_feeds();
+		*all = mr_catalog_forget_unused_feeds() && *all;
 		next_transaction();
-		mr_catalog_elect_feeds();
+		*all = mr_catalog_elect_feeds() && *all;
 		MemoryContextSwitchTo(context);
-		result = wanted_workers();
+		result = wanted_workers(stubborn);
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -421,9 +437,10 @@ mr_supervisor_main(Datum arg)
 	for (;;)
 	{
 		bool		changed = take_change(index);
-		bool		parted = mr_recover_from_stubborn();
+		List	   *stubborn = mr_recover_from_stubborn();
 		bool		extension;
-		List	   *wanted = read_wanted(context, &extension);
+		bool		all = true;
+		List	   *wanted = read_wanted(context, stubborn, &extension, &all);
 		Lack		lack = {.nap_ms = MR_LOOK_INTERVAL_MS};
 		ListCell   *lc;
 
@@ -437,7 +454,7 @@ mr_supervisor_main(Datum arg)
 			start_worker(lfirst(lc), &lack);
 		mr_launcher_note_shortage(&mr_shared->databases[index].shortage, lack.shortage);
 		mr_shared->databases[index].crowded = lack.crowded;
-		if (lack.shortage || lack.crowded || !parted)
+		if (lack.shortage || lack.crowded || !all || stubborn != NIL)
 			lack.nap_ms = Min(lack.nap_ms, MR_RETRY_INTERVAL_MS);
 		if (mr_enabled)
 			mr_exchange_shadows(&lack.nap_ms);

@@ -177,8 +177,27 @@ wait_latest($node, 'beside');
 is(query('SELECT n FROM beside'), '2', 'others go on also where a view does not end when it is canceled');
 like(query(q{SELECT state || ': ' || last_error FROM millrace.views WHERE view = 'stubborn'::regclass}),
 	qr/^(retrying|catching up): .* does not end when it is canceled/, 'and that one says so');
+wait_for($node, "SELECT EXISTS ($busy AND NOT EXISTS ($locks classid = 'millrace.feed'::regclass AND mode = 'ExclusiveLock'))");
+produce($mixed, 0, '{"id": 2}');
+wait_latest($node, 'beside');
+is(query('SELECT n FROM beside'), '3', 'nor has it the live feed in hand when it tries again');
 query('DROP VIEW stubborn');
 pass('who drops it waits, and then it is gone');
+
+# One that takes a cancel for an error of its own, and returns something else then
+query(q{CREATE FUNCTION minus_one(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+	BEGIN
+		IF $1 = 20 THEN PERFORM pg_sleep(3); END IF;
+		RETURN $1;
+	EXCEPTION WHEN query_canceled OR others THEN RETURN -1;
+	END $$});
+create('evasive', 'SELECT count(*) AS n, sum(minus_one(id)) AS s FROM mixed');
+wait_latest($node, 'evasive');
+wait_joined($node, 'mixed');
+produce($mixed, 0, '{"id": 20}', '{"id": 3}');
+wait_latest($node, $_) foreach 'evasive', 'beside';
+is(query('SELECT n, s FROM evasive'), '5|36', 'a value that depends on a cancel does not count');
+query('DROP VIEW evasive');
 query('DROP VIEW beside');
 
 # Those that catch up take the places of no others for ever.

@@ -125,6 +125,12 @@ starts_workers('a rebuild whose changes take for ever');
 is(query('SELECT * FROM summed ORDER BY 1'), $before, 'and the view has its former contents');
 is(query(q{SELECT state FROM millrace.views WHERE view = 'summed'::regclass}), 'running', 'and goes on');
 
+query(q{CREATE OR REPLACE FUNCTION endless_here(bigint) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT public.stubborn($1)'});
+query(q{SELECT millrace.rebuild('summed')});
+wait_for($node, q{SELECT last_error LIKE 'rebuild failed: % does not end when it is canceled%' FROM millrace.views WHERE view = 'summed'::regclass});
+starts_workers('a rebuild that does not end when it is canceled');
+is(query('SELECT * FROM summed ORDER BY 1'), $before, 'the view has its former contents');
+
 unlike(slurp_file($node->logfile), qr{due to user request}, 'the log tells why views were canceled');
 
 done_testing();

@@ -93,6 +93,44 @@ wait_latest($node, $_) foreach 'daily', 'visited';
 is(query('SELECT n FROM daily'), '17', 'and nothing is missing or double when it is');
 query('DROP VIEW daily; DROP VIEW visited');
 
+# --- set_retention() ---------------------------------------------------------------------
+
+create('monthly', q{SELECT date_trunc('month', at) AS month, count(*) AS n FROM visits GROUP BY 1});
+create('visited', 'SELECT count(*) AS n FROM visits');
+wait_latest($node, $_) foreach 'monthly', 'visited';
+wait_joined($node, 'visits');
+$open = open_transaction($node, q{SELECT millrace.set_retention('monthly', '1000 days', 'month')});
+produce($visits, 0, qq({"id": 5, "at": "$now"}));
+wait_latest($node, 'visited');
+is(query('SELECT n FROM visited'), '7', 'others go on beside a set_retention() that is not committed');
+$open->end('COMMIT');
+wait_latest($node, 'monthly');
+is(query('SELECT n FROM monthly'), '7', 'and nothing is missing when it is');
+query('DROP VIEW monthly; DROP VIEW visited');
+
+# --- DROP VIEW of what is to become live --------------------------------------------------
+
+create('first', 'SELECT count(*) AS n FROM visits');
+wait_latest($node, 'first');
+sub enable
+{
+	$node->append_conf('postgresql.conf', "millrace.enabled = $_[0]");
+	$node->reload;
+	wait_for($node, 'SHOW millrace.enabled', $_[0]);
+}
+enable('off');
+create('second', 'SELECT count(*) AS n FROM visits');
+query(q{SELECT millrace.deactivate('first')});
+$open = open_transaction($node, 'DROP VIEW second');
+create('elsewhere', 'SELECT count(*) AS n FROM clicks');
+enable('on');
+wait_latest($node, 'elsewhere');
+is_same($node, 'elsewhere', 'SELECT count(*) FROM (' . clicked() . ') c', 'a DROP VIEW that is not committed holds up no other streams');
+$open->end('ROLLBACK');
+wait_latest($node, 'second');
+is(query('SELECT n FROM second'), '7', 'and where it is rolled back the view goes on');
+query('DROP VIEW first; DROP VIEW second; DROP VIEW elsewhere');
+
 # --- one that has the contents of a view that follows another ------------------------
 
 my $sales = create_stream($node, 'sales', 'id bigint, day date');

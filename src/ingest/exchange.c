@@ -253,7 +253,7 @@ compare(const MrView *view, const MrView *shadow)
 		mr_contents_note_difference(changes, analysis, view->matrel, shadow->matrel);
 	}
 	mr_guise_end(&guise);
-	mr_take_blame(InvalidOid);
+	mr_take_done();
 	return changes;
 }
 
@@ -268,7 +268,7 @@ tell_changes(const MrView *view, const MrView *shadow, MrChanges *changes)
 	mr_guise_begin(&guise, mr_relation_owner(view->view), view->settings);
 	mr_changes_write(changes, NULL);
 	mr_guise_end(&guise);
-	mr_take_blame(InvalidOid);
+	mr_take_done();
 }
 
 /* in a transaction; false, or ERROR 55P03, when somebody is in the way */

@@ -314,6 +314,6 @@ mr_isolate(MrIsolation *isolation)
 		take(isolation, 0, batch->nrows);
 	check_internal(isolation);
 	isolation->excess = Max(isolation->excess - (batch->nrows - isolation->seen), 0);
-	mr_take_blame(InvalidOid);
+	mr_take_done();
 	MemoryContextDelete(isolation->scratch);
 }

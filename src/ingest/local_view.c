@@ -361,7 +361,7 @@ try_open_blamed(Oid relid, MrLocalView **local, MrBusy *busy)
 	PushActiveSnapshot(GetLatestSnapshot());
 	result = try_open(relid, local, busy);
 	PopActiveSnapshot();
-	mr_take_blame(InvalidOid);
+	mr_take_done();
 	return result;
 }
 

@@ -233,7 +233,7 @@ mr_wait_for_lock(const MrBusy *busy, bool only_view)
 	{
 		mr_take_blame(busy->view);
 		lock_within(busy, PATIENCE);
-		mr_take_blame(InvalidOid);
+		mr_take_done();
 	}
 	else
 		LockRelationOid(busy->relid, busy->mode);

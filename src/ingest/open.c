@@ -236,7 +236,7 @@ open_view(MrIngest *ingest, MrView *view, const Bitmapset *attrs)
 	mr_take_plan(result);		/* now, to know which relations to lock */
 	MR_FAILPOINT("open-view-planned");
 	mr_guise_end(&guise);
-	mr_take_blame(InvalidOid);
+	mr_take_done();
 	return result;
 }
 

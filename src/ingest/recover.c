@@ -267,30 +267,34 @@ mr_recover_without_slot(Oid view, const ErrorData *error, MrOverdue overdue)
 }
 
 static bool
-part_with_stubborn(Oid view)
+part_with_stubborn(const MrStubbornView *stubborn)
 {
 	char	   *text = psprintf("takes longer than %d ms for a batch, others wait for it, and it does not end when it is canceled\n"
 								"HINT:  Mend the view's query: a function of it catches query_canceled, perhaps.",
 								mr_view_timeout);
 
-	return has_feed(view) ? mr_ingest_try_leave_view(view, text) : mr_ingest_try_fail_view(view, text);
+	return !stubborn->fails && has_feed(stubborn->view) ? mr_ingest_try_leave_view(stubborn->view, text) :
+		mr_ingest_try_fail_view(stubborn->view, text);
 }
 
-bool
+List *
 mr_recover_from_stubborn(void)
 {
 	MemoryContext context = CurrentMemoryContext;
-	Oid			later[MR_MAX_STUBBORN];
+	MrStubbornView later[MR_MAX_STUBBORN];
 	int			nlater = 0;
-	Oid			view;
+	List	   *result = NIL;
 
-	while (nlater < MR_MAX_STUBBORN && OidIsValid(view = mr_shmem_take_stubborn()))
+	while (nlater < MR_MAX_STUBBORN && mr_shmem_take_stubborn(&later[nlater]))
 	{
-		if (!part_with_stubborn(view))
-			later[nlater++] = view;
+		if (!part_with_stubborn(&later[nlater]))
+			nlater++;
 		MemoryContextSwitchTo(context);
 	}
 	for (int i = 0; i < nlater; i++)
-		mr_shmem_note_stubborn(later[i]);
-	return nlater == 0;
+	{
+		mr_shmem_note_stubborn(later[i].view, later[i].fails);
+		result = lappend_oid(result, later[i].view);
+	}
+	return result;
 }

@@ -45,10 +45,10 @@ extern void mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid
 extern bool mr_recover_without_slot(Oid view, const ErrorData *error, MrOverdue overdue);
 
 /*
- * In the supervisor: part with views that processes have ended for.  False: with some of them later,
- * somebody has locked them.
+ * In the supervisor: part with views that processes have ended for.  Those (of Oid) that somebody
+ * has locked come later.
  */
-extern bool mr_recover_from_stubborn(void);
+extern List *mr_recover_from_stubborn(void);
 
 /* at the start: if the feed is in trouble, wait a while */
 extern void mr_recover_rest(MrWorkerSlot *slot);

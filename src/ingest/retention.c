@@ -234,7 +234,7 @@ delete_groups(const MrIngestView *view, const char *column, Oid type, Datum hori
 	if (view->changes)
 		mr_changes_write(view->changes, NULL);
 	mr_guise_end(&guise);
-	mr_take_blame(InvalidOid);
+	mr_take_done();
 	return result;
 }
 

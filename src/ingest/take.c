@@ -59,6 +59,13 @@ mr_take_end_removal(void)
 	removing = false;
 }
 
+void
+mr_take_done(void)
+{
+	mr_view_limit_done();
+	mr_take_blame(InvalidOid);
+}
+
 MrTakePhase
 mr_take_phase(void)
 {
@@ -179,7 +186,7 @@ with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
 	work(ingest, view);
 	mr_scan_source_set(NULL);
 	mr_guise_end(&guise);
-	mr_take_blame(InvalidOid);
+	mr_take_done();
 	error_context_stack = callback.previous;
 }
 

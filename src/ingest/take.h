@@ -33,11 +33,13 @@ extern void mr_take_probe(MrIngest *ingest, MrIngestView *view, MrScanSource *so
 extern void mr_take_prepare(MrIngest *ingest, MrIngestView *view);
 
 /*
- * Say whose work is done from here on, InvalidOid: nobody's.  _blamed tells after an error,
+ * Say whose work is done from here on, InvalidOid: nobody's; _done when it is done, ERROR if it took
+ * a cancel for something else.  _blamed tells after an error,
  * and forgets it; _phase what was being done.  While rows are removed by age that is always
  * MR_TAKE_OTHER, also when followers take what is told of it: there are no messages to blame.
  */
 extern void mr_take_blame(Oid view);
+extern void mr_take_done(void);
 extern Oid	mr_take_blamed(void);
 extern MrTakePhase mr_take_phase(void);
 extern void mr_take_begin_removal(void);

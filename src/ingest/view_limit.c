@@ -18,7 +18,8 @@
  * to blame for it.
  *
  * A function that catches the cancel, or never looks for it, goes on.  After a while the process
- * ends instead, which nobody can catch, and leaves word for the supervisor (recover.c).
+ * ends instead, which nobody can catch, and leaves word for the supervisor (recover.c).  Where it comes
+ * to an end before, what it returns depends on our cancel, and must not count.
  */
 #include "millrace.h"
 
@@ -47,6 +48,7 @@ static volatile Oid working = InvalidOid;	/* the view at work */
 static volatile Oid stubborn = InvalidOid;	/* the view that this process ends
 											 * for */
 static volatile int cancels = 0;
+static volatile sig_atomic_t swallowed = false;
 static volatile sig_atomic_t following = false;
 static volatile sig_atomic_t overdue = MR_OVERDUE_NOT;
 
@@ -143,6 +145,8 @@ on_timeout(void)
 {
 	if (!others_wait())
 		return;
+	/* a former cancel has not made it to us */
+	swallowed = swallowed || (overdue != MR_OVERDUE_NOT && !QueryCancelPending);
 	overdue = MyProc->waitLock != NULL ? MR_OVERDUE_WAITING : MR_OVERDUE_WORKING;
 	if (++cancels > MOST_CANCELS && !ProcDiePending)
 	{
@@ -157,7 +161,7 @@ static void
 leave_word(int code, Datum arg)
 {
 	if (OidIsValid(stubborn))
-		mr_shmem_note_stubborn(stubborn);
+		mr_shmem_note_stubborn(stubborn, slot == NULL);
 }
 
 void
@@ -208,7 +212,21 @@ mr_view_limit_exceeded(void)
 	if (overdue != MR_OVERDUE_NOT)
 		QueryCancelPending = false; /* the error may have been another one */
 	overdue = MR_OVERDUE_NOT;
+	swallowed = false;
 	return result;
+}
+
+void
+mr_view_limit_done(void)
+{
+	if (!registered)
+		return;
+	disable_timeout(timeout, false);
+	if (swallowed || (overdue != MR_OVERDUE_NOT && !QueryCancelPending))
+		ereport(ERROR,
+				errcode(ERRCODE_QUERY_CANCELED),
+				errmsg("canceled while it caught the cancel"));
+	mr_view_limit_end();
 }
 
 void

@@ -30,6 +30,9 @@ extern void mr_view_limit_watch(const MrWorkerSlot *of, const MrIngest *const vo
 extern void mr_view_limit_begin(Oid relid, const MrView *view, bool follows);
 extern void mr_view_limit_end(void);
 
+/* it has come to its end well: ERROR where that is not so, because it caught the cancel */
+extern void mr_view_limit_done(void);
+
 /* it has waited for a lock within its work, which is not its own time: begin anew */
 extern void mr_view_limit_waited(void);
 

@@ -72,7 +72,10 @@ typedef struct MrWorker
 	bool		memory_kept;	/* a step was taken since memory was given
 								 * back */
 	int			portion;		/* messages to have in hand at most */
-	bool		aloof;			/* too slow to join the live feed */
+	bool		aloof;			/* do not join the live feed with messages in
+								 * hand */
+	bool		hurry;			/* it may be joined at once, when there are
+								 * none */
 	bool		rested;			/* from the trouble that the feed came from */
 	MrRecovery	recovery;
 } MrWorker;
@@ -328,7 +331,7 @@ take_step(MrWorker *worker)
 	report_phase(worker, "ingesting", STATE_RUNNING);
 	worker->memory_kept = true;
 	source = mr_collect_source(&worker->collector);
-	worker->ingest->aloof = worker->aloof;
+	worker->ingest->aloof = worker->aloof && worker->collector.nmessages > 0;
 	worker->ingest->careful = worker->recovery.careful > 0;
 	worker->ingest->internal_too = worker->recovery.internal_too;
 	result = mr_ingest_step(worker->ingest, worker->collector.messages, worker->collector.nmessages, &source,
@@ -338,7 +341,8 @@ take_step(MrWorker *worker)
 	count_step(worker, worker->ingest->careful ? worker->ingest->nmessages : worker->collector.taken, began);
 	if (result != MR_STEP_COMMITTED)
 		proc_exit(0);
-	worker->aloof = worker->aloof && worker->collector.last_step_ms > JOIN_MS;
+	worker->hurry = worker->aloof && worker->collector.last_step_ms <= JOIN_MS;
+	worker->aloof = worker->aloof && !worker->hurry;
 	tell_last_messages(worker);
 	shortened = worker->ingest->nmessages < worker->collector.nmessages;
 	cut = (worker->slot->catch_up || worker->ingest->stepping_over || shortened) && seek_back(worker);
@@ -443,7 +447,8 @@ ingest_until_stale(MrWorker *worker)
 		if (!look_around(worker))
 			return;
 		report_phase(worker, "waiting for messages", STATE_IDLE);
-		mr_collect(&worker->collector, worker->portion, IDLE_WAIT_MS);
+		mr_collect(&worker->collector, worker->portion, worker->hurry ? 0 : IDLE_WAIT_MS);
+		worker->hurry = false;
 		if (worker->collector.nmessages == 0)
 			give_memory_back(worker);
 		check_broker(worker);
@@ -509,6 +514,12 @@ mr_worker_main(Datum arg)
 	worker->life = AllocSetContextCreate(TopMemoryContext, "millrace worker", ALLOCSET_DEFAULT_SIZES);
 	worker->attempt = AllocSetContextCreate(worker->life, "millrace attempt", ALLOCSET_DEFAULT_SIZES);
 	worker->portion = PORTION_MESSAGES;
+
+	/*
+	 * who joins has the live feed in hand while its views take the last
+	 * messages; they may not have taken any in time yet
+	 */
+	worker->aloof = worker->slot->catch_up;
 	mr_view_limit_watch(worker->slot, (const MrIngest *const volatile *) &worker->ingest);
 	worker->batch = AllocSetContextCreate(worker->life, "millrace batch", ALLOCSET_DEFAULT_SIZES);
 	for (;;)

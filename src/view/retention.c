@@ -198,7 +198,6 @@ mr_set_retention(PG_FUNCTION_ARGS)
 	Interval   *age = PG_ARGISNULL(1) ? NULL : PG_GETARG_INTERVAL_P(1);
 	char	   *column = PG_ARGISNULL(2) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(2));
 	MrView	   *view;
-	ListCell   *lc;
 	MrGuise		guise;
 
 	PreventCommandIfReadOnly("set_retention()");
@@ -213,8 +212,7 @@ mr_set_retention(PG_FUNCTION_ARGS)
 	mr_guise_begin(&guise, mr_relation_owner(relid), view->settings);
 	change(view, age, column);
 	mr_guise_end(&guise);
-	foreach(lc, mr_catalog_streams_of_view(relid))
-		mr_catalog_bump_feed(((MrFeed *) lfirst(lc))->id);
+	/* the reader's rule is new, which tells workers that have the view open */
 	mr_catalog_changed();
 	PG_RETURN_VOID();
 }
