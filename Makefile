@@ -31,7 +31,8 @@ DEPS := $(OBJS:.o=.d)
 PG_CPPFLAGS = -I$(srcdir)/src
 # What PostgreSQL's own headers would trigger under -Wextra is left out.
 PG_CFLAGS = -std=gnu99 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare \
-	-Wno-missing-field-initializers -Wno-declaration-after-statement
+	-Wno-missing-field-initializers -Wno-declaration-after-statement \
+	-Werror=implicit-function-declaration
 PG_CXXFLAGS = -std=c++17 -O2 -Wall -Wextra
 SHLIB_LINK = -lrdkafka -lsimdjson -lstdc++
 

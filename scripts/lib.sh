@@ -203,7 +203,10 @@ start_scratch() {
 	"${as[@]}" "$BIN/initdb" -D "$S/data" -A trust --no-sync -E UTF8 --locale=C.UTF-8 &&
 		printf '%s\n' "shared_preload_libraries = 'millrace'" "listen_addresses = ''" \
 			"unix_socket_directories = '$S'" "port = $PORT" "$@" >>"$S/data/postgresql.conf" &&
-		"${as[@]}" "$BIN/pg_ctl" -D "$S/data" -l "$S/postgresql.log" -w start
+		{ "${as[@]}" "$BIN/pg_ctl" -D "$S/data" -l "$S/postgresql.log" -w start || {
+			cat "$S/postgresql.log"
+			return 1
+		}; }
 }
 
 # The copy of kafka.sh: user postgres may have no way into the checkout, in /root for one.

@@ -8,7 +8,9 @@
  */
 #include "millrace.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "fmgr.h"
@@ -22,6 +24,7 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/syscache.h"
 #include "view/combine.h"
 #include "view/ddl.h"
 #include "view/guise.h"
@@ -110,11 +113,27 @@ database_wanted(Node *stmt)
 	return result == MyDatabaseId && !IsA(stmt, CreatedbStmt) ? InvalidOid : result;
 }
 
+/* the server's own, have_createdb_privilege(), is not there for others in all minor releases */
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple;
+	bool		result;
+
+	if (superuser())
+		return true;
+	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	result = HeapTupleIsValid(tuple) && ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+	if (HeapTupleIsValid(tuple))
+		ReleaseSysCache(tuple);
+	return result;
+}
+
 /* would the server let this user do it?  Nobody else may stop ingest by trying. */
 static bool
 may_want(Node *stmt, Oid database)
 {
-	if (IsA(stmt, CreatedbStmt) && !have_createdb_privilege())
+	if (IsA(stmt, CreatedbStmt) && !may_create_databases())
 		return false;
 	return mr_compat_database_owner(database, GetUserId());
 }
