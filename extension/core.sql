@@ -632,8 +632,11 @@ CREATE VIEW millrace.partitions WITH (security_barrier) AS
      UNION
      SELECT f.stream, o.partition FROM millrace.feed f JOIN millrace.feed_offset o ON o.feed = f.id)
   SELECT v.view, v.stream, p.partition, o.next_offset, w.low_watermark, w.high_watermark,
-         w.high_watermark - coalesce(o.next_offset, w.low_watermark) AS lag,
-         CASE WHEN w.high_watermark IS NULL THEN NULL
+         -- of another log, or one that has lost messages, which ingest has not noticed yet or has stopped at
+         CASE WHEN coalesce(o.next_offset, w.low_watermark) <= w.high_watermark
+              THEN w.high_watermark - coalesce(o.next_offset, w.low_watermark)
+         END AS lag,
+         CASE WHEN w.high_watermark IS NULL OR o.next_offset > w.high_watermark THEN NULL
               WHEN w.high_watermark = coalesce(o.next_offset, w.low_watermark) THEN 0
               ELSE pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - o."timestamp")
          END AS lag_seconds,

@@ -105,12 +105,27 @@ ALTER TABLE v_mrel ADD COLUMN more text;
 ALTER TABLE v_mrel ALTER COLUMN u TYPE bigint;
 ALTER TABLE v_mrel SET (fillfactor = 60);
 ALTER SCHEMA millrace RENAME TO other;
+ALTER SCHEMA millrace OWNER TO regress_mr_owner;
+ALTER TABLE v_mrel OWNER TO regress_mr_owner;
+ALTER TABLE v_mrel OWNER TO CURRENT_USER;
 DROP VIEW v_def;
 DROP TABLE v_mrel;
 DROP TABLE users;
 DROP FOREIGN TABLE s;
 ALTER TABLE users RENAME u TO user_id;
 SELECT definition('v_def');
+BEGIN READ ONLY;
+SELECT millrace.activate('v');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT millrace.deactivate('s');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT millrace.truncate_continuous_view('v');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT millrace.create_topic('nowhere', 't');
+ROLLBACK;
 
 -- parts follow
 ALTER VIEW v RENAME TO w;

@@ -72,13 +72,37 @@ name_of_tag(const LOCKTAG *tag, LOCKMODE mode)
 	return text.data;
 }
 
+static const int32 *
+processes_in_the_way(pid_t pid, int *n)
+{
+	ArrayType  *pids = DatumGetArrayTypeP(OidFunctionCall1(F_PG_BLOCKING_PIDS, Int32GetDatum(pid)));
+
+	*n = ArrayGetNItems(ARR_NDIM(pids), ARR_DIMS(pids));
+	return (const int32 *) ARR_DATA_PTR(pids);
+}
+
+bool
+mr_lock_waits_for_us(pid_t pid)
+{
+	PGPROC	   *proc = BackendPidGetProc(pid);
+	const int32 *pids;
+	int			n;
+
+	if (proc == NULL || pg_atomic_read_u64(&proc->waitStart) == 0)
+		return false;
+	pids = processes_in_the_way(pid, &n);
+	for (int i = 0; i < n; i++)
+		if (pids[i] == MyProcPid)
+			return true;
+	return false;
+}
+
 /* " held by process 1, 2": those in the way, or "" */
 static char *
 name_holders(pid_t pid)
 {
-	ArrayType  *pids = DatumGetArrayTypeP(OidFunctionCall1(F_PG_BLOCKING_PIDS, Int32GetDatum(pid)));
-	int			n = ArrayGetNItems(ARR_NDIM(pids), ARR_DIMS(pids));
-	const int32 *values = (const int32 *) ARR_DATA_PTR(pids);
+	int			n;
+	const int32 *values = processes_in_the_way(pid, &n);
 	StringInfoData text;
 
 	initStringInfo(&text);

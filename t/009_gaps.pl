@@ -168,5 +168,7 @@ isnt(gaps('again'), '', 'with a note of it');
 wait_state($node, 'stream', 'again_stops', 'stopped');
 is_part('again_stops_view', 'id <= 50', 'or not at all');
 isnt(gaps('again_stops'), '', 'with a note of it');
+is($node->safe_psql('postgres', q{SELECT next_offset > high_watermark, lag IS NULL, lag_seconds IS NULL
+	FROM millrace.partitions WHERE view = 'again_stops_view'::regclass}), 't|t|t', 'how far it is behind nobody knows');
 
 done_testing();

@@ -22,6 +22,7 @@
 #include "fmgr.h"
 #include "ingest/monitor.h"
 #include "kafka/ask.h"
+#include "lock_wait.h"
 #include "miscadmin.h"
 #include "shmem.h"
 #include "storage/lmgr.h"
@@ -39,6 +40,7 @@
 										 * topic ends */
 #define LOOK_MS				60000	/* looks without being told; it must fit
 									 * an int */
+#define OWN_LOCKS_MS		1000	/* looks for workers that wait for us */
 #define MARKERS_MS			3000	/* longest time that a committed
 									 * transaction's markers may be on their
 									 * way */
@@ -358,6 +360,55 @@ ms_until(TimestampTz when)
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when);
 }
 
+/* is a worker of the view's feed in wait for a lock of this transaction? */
+static bool
+is_in_our_wait(const Goal *goal)
+{
+	int64		feed = mr_catalog_feed_of(goal->view, goal->stream);
+	pid_t	   *pids = palloc(sizeof(pid_t) * mr_shared->nslots);
+	int			n = 0;
+	bool		result = false;
+
+	LWLockAcquire(mr_shared->lock, LW_SHARED);
+	for (int i = 0; i < mr_shared->nslots; i++)
+	{
+		const MrWorkerSlot *slot = &mr_shared->workers[i];
+
+		if (slot->database == MyDatabaseId && slot->feed == feed && slot->pid != 0)
+			pids[n++] = slot->pid;
+	}
+	LWLockRelease(mr_shared->lock);
+	for (int i = 0; i < n && !result; i++)
+		result = mr_lock_waits_for_us(pids[i]);
+	pfree(pids);
+	return result;
+}
+
+/*
+ * Until something has happened, or that long.  In slices: that a worker waits for us is told by
+ * nobody, and neither it nor we are in a deadlock that the server would see.
+ */
+static void
+sleep_for(const Goal *goal, ConditionVariable *progress, long ms, bool forever)
+{
+	long		slice = Min(ms, OWN_LOCKS_MS);
+
+	for (; ms > 0; ms -= slice)
+	{
+		if (!ConditionVariableTimedSleep(progress, slice, mr_wait_event(MR_WAIT_PROGRESS)))
+			return;
+		if (!forever || !is_in_our_wait(goal))
+			continue;
+		ConditionVariableCancelSleep();
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot wait for continuous view \"%s\" in a transaction that its worker waits for",
+						get_rel_name(goal->view)),
+				 errdetail("The worker waits for a lock that this transaction has until it ends."),
+				 errhint("Commit first.")));
+	}
+}
+
 /* markers_until: when to stop waiting for markers, DT_NOEND: the goal is final */
 static bool
 wait_for_goal(Goal *goal, TimestampTz deadline, TimestampTz markers_until)
@@ -383,9 +434,8 @@ wait_for_goal(Goal *goal, TimestampTz deadline, TimestampTz markers_until)
 			ConditionVariablePrepareToSleep(progress);
 			continue;
 		}
-		(void) ConditionVariableTimedSleep(progress,
-										   Min(LOOK_MS, Min(ms_until(deadline), ms_until(markers_until))),
-										   mr_wait_event(MR_WAIT_PROGRESS));
+		sleep_for(goal, progress, Min(LOOK_MS, Min(ms_until(deadline), ms_until(markers_until))),
+				  deadline == DT_NOEND);
 	}
 	ConditionVariableCancelSleep();
 	return true;
@@ -608,6 +658,10 @@ mr_wait_for_offset(PG_FUNCTION_ARGS)
 	TimestampTz deadline = deadline_after(fcinfo, 3);
 	List	   *goals = offset_goals(views, PG_GETARG_INT32(1), PG_GETARG_INT64(2));
 
+	if (PG_GETARG_INT32(1) < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("partition must not be negative")));
 	if (goals == NIL && views != NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),

@@ -126,6 +126,8 @@ mr_create_topic(PG_FUNCTION_ARGS)
 	int32		replication;
 	List	   *config;
 
+	PreventCommandIfReadOnly("create_topic()");
+	PreventCommandDuringRecovery("create_topic()");
 	reject_nulls(fcinfo);
 	server = usable_server(NameStr(*PG_GETARG_NAME(0)));
 	topic = text_to_cstring(PG_GETARG_TEXT_PP(1));

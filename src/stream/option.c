@@ -474,6 +474,16 @@ mr_is_stream(Oid relid)
 		mr_is_stream_server(GetForeignTable(relid)->serverid);
 }
 
+static const char *
+metadata_name(int metadata)
+{
+	const OptionWord *word = metadata_words;
+
+	while (word->word != NULL && word->value != metadata)
+		word++;
+	return word->word;
+}
+
 /* ERROR when a metadata column's type cannot hold what it is to show. */
 static void
 check_metadata_type(const MrStream *stream, const MrColumn *column)
@@ -509,8 +519,8 @@ check_metadata_type(const MrStream *stream, const MrColumn *column)
 	if (wanted != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_FDW_INVALID_DATA_TYPE),
-				 errmsg("column \"%s\" of stream %s has type %s, which its metadata cannot have",
-						column->name, stream->name, format_type_be(column->type)),
+				 errmsg("column \"%s\" of stream %s has type %s, which metadata \"%s\" cannot have",
+						column->name, stream->name, format_type_be(column->type), metadata_name(column->metadata)),
 				 errhint("Change its type to %s.", wanted)));
 }
 

@@ -468,8 +468,8 @@ check_part_altered(const Touched *touched, Oid viewid, const Node *parsetree)
 	if (changes_columns(parsetree) ||
 		get_rel_namespace(touched->relid) != get_rel_namespace(viewid) ||
 		strcmp(name, get_rel_name(touched->relid)) != 0 ||
-		(touched->relid == view->definition &&
-		 mr_relation_owner(touched->relid) != mr_relation_owner(viewid)))
+		(touched->relid == view->definition ? mr_relation_owner(touched->relid) != mr_relation_owner(viewid) :
+		 !superuser_arg(mr_relation_owner(touched->relid))))
 		ereport(ERROR,
 				errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				errmsg("cannot alter a part of continuous view \"%s\"", get_rel_name(viewid)),
@@ -524,6 +524,19 @@ check_schema_renamed(const Node *parsetree)
 				errmsg("cannot rename schema \"%s\" because extension millrace requires it", MR_SCHEMA));
 }
 
+/* whoever owns it decides what is in it, and a dump could not be restored */
+static void
+check_schema_owner(const Node *parsetree)
+{
+	const AlterOwnerStmt *stmt = (const AlterOwnerStmt *) parsetree;
+
+	if (IsA(parsetree, AlterOwnerStmt) && stmt->objectType == OBJECT_SCHEMA && strcmp(strVal(stmt->object), MR_SCHEMA) == 0 &&
+		!superuser_arg(get_rolespec_oid(stmt->newowner, false)))
+		ereport(ERROR,
+				errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				errmsg("schema \"%s\" of extension millrace must be owned by a superuser", MR_SCHEMA));
+}
+
 /* of a table, perhaps with others below it, or of a type that tables are of */
 static bool
 renames_column(const Node *parsetree)
@@ -548,6 +561,7 @@ mr_on_ddl_end(PG_FUNCTION_ARGS)
 		PG_RETURN_NULL();
 	parsetree = ((EventTriggerData *) fcinfo->context)->parsetree;
 	check_schema_renamed(parsetree);
+	check_schema_owner(parsetree);
 	mr_guard_check(((EventTriggerData *) fcinfo->context)->tag);
 	if (renames_column(parsetree))
 		mr_catalog_columns_renamed();
