@@ -593,7 +593,8 @@ mr_catalog_elect_feeds(void)
 		mr_catalog_run("UPDATE millrace.feed SET live = false, generation = generation + 1"
 					   " WHERE id = ANY ($1) AND id IN (" LIVE_AWAY ")", false, 1, types, &ids, NULL);
 		mr_catalog_run("UPDATE millrace.feed SET live = true, generation = generation + 1"
-					   " WHERE id = ANY ($1) AND id IN (" ELECTED ")", false, 1, types, &ids, NULL);
+					   " WHERE id = ANY ($1) AND id IN (" ELECTED ") AND NOT EXISTS"
+					   " (SELECT FROM millrace.feed l WHERE l.stream = feed.stream AND l.live)", false, 1, types, &ids, NULL);
 	}
 	mr_catalog_end(&scope);
 	return nlocked == n;

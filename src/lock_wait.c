@@ -22,6 +22,8 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
+#define QUEUE_DEPTH		4		/* of processes that wait for each other */
+
 TimestampTz
 mr_lock_wait_since(pid_t pid)
 {
@@ -81,8 +83,8 @@ processes_in_the_way(pid_t pid, int *n)
 	return (const int32 *) ARR_DATA_PTR(pids);
 }
 
-bool
-mr_lock_waits_for_us(pid_t pid)
+static bool
+waits_for_us(pid_t pid, int depth)
 {
 	PGPROC	   *proc = BackendPidGetProc(pid);
 	const int32 *pids;
@@ -92,9 +94,15 @@ mr_lock_waits_for_us(pid_t pid)
 		return false;
 	pids = processes_in_the_way(pid, &n);
 	for (int i = 0; i < n; i++)
-		if (pids[i] == MyProcPid)
+		if (pids[i] == MyProcPid || (depth > 1 && waits_for_us(pids[i], depth - 1)))
 			return true;
 	return false;
+}
+
+bool
+mr_lock_waits_for_us(pid_t pid)
+{
+	return waits_for_us(pid, QUEUE_DEPTH);
 }
 
 /* " held by process 1, 2": those in the way, or "" */

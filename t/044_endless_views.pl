@@ -198,6 +198,24 @@ produce($mixed, 0, '{"id": 20}', '{"id": 3}');
 wait_latest($node, $_) foreach 'evasive', 'beside';
 is(query('SELECT n, s FROM evasive'), '5|36', 'a value that depends on a cancel does not count');
 query('DROP VIEW evasive');
+
+# And one that takes it for an error of the message, among others that cannot be taken
+query(q{CREATE FUNCTION blames(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+	BEGIN
+		IF $1 = 30 THEN RAISE division_by_zero; END IF;
+		IF $1 = 40 THEN PERFORM pg_sleep(3); END IF;
+		RETURN $1;
+	EXCEPTION WHEN query_canceled THEN RAISE 'bad value';
+	END $$});
+create('blames', 'SELECT count(*) AS n, sum(blames(id)) AS s FROM mixed');
+wait_latest($node, 'blames');
+wait_joined($node, 'mixed');
+produce($mixed, 0, '{"id": 30}', '{"id": 40}', '{"id": 4}');
+wait_latest($node, $_) foreach 'blames', 'beside';
+is(query('SELECT n, s FROM blames'), '7|80', 'a message in whose midst it was canceled is taken, too');
+is(query(q{SELECT string_agg(convert_from(value, 'UTF8'), ' ') FROM millrace.dead_letters WHERE view = 'blames'::regclass}), '{"id": 30}',
+	'and is no dead letter');
+query('DROP VIEW blames');
 query('DROP VIEW beside');
 
 # Those that catch up take the places of no others for ever.

@@ -24,6 +24,7 @@
 
 #include "access/xact.h"
 #include "ingest/isolate.h"
+#include "ingest/view_limit.h"
 #include "miscadmin.h"
 #include "subtransaction.h"
 #include "utils/memutils.h"
@@ -41,7 +42,8 @@ is_messages_fault(const MrIsolation *isolation, const ErrorData *error)
 {
 	MrFault		fault = mr_take_fault(isolation->phase, error);
 
-	return isolation->phase != MR_TAKE_OTHER &&
+	/* or of who has canceled it */
+	return isolation->phase != MR_TAKE_OTHER && !mr_view_limit_is_over() &&
 		(fault == MR_FAULT_MESSAGE || (fault == MR_FAULT_INTERNAL && isolation->internal_too));
 }
 

@@ -34,6 +34,9 @@
 /* so long all views wait for a lock that one of them needs, three times */
 #define PATIENCE	"2s"
 
+/* and the only view of a feed: then it looks whether others have joined it */
+#define LONE_PATIENCE	"10s"
+
 bool
 mr_try_lock(Oid relid, LOCKMODE mode, MrBusy *busy)
 {
@@ -200,12 +203,12 @@ mr_set_lock_timeout(const char *value)
 							 true, 0, false);
 }
 
-/* a timeout is an error that says what was waited for */
-static void
+/* false: in vain */
+static bool
 lock_within(const MrBusy *busy, const char *timeout)
 {
 	MemoryContext context = CurrentMemoryContext;
-	char	   *name = mr_lock_name(busy->relid, busy->mode);
+	volatile bool result = true;
 
 	mr_set_lock_timeout(timeout);
 	PG_TRY();
@@ -218,24 +221,43 @@ lock_within(const MrBusy *busy, const char *timeout)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(context);
 		FlushErrorState();
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("waited in vain for %s", name)));
+		result = false;
 	}
 	PG_END_TRY();
+	return result;
+}
+
+/* the transaction is good for nothing but to be aborted after it */
+static void
+refuse(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("waited in vain for %s", name)));
 }
 
 void
 mr_wait_for_lock(const MrBusy *busy, bool only_view)
 {
 	mr_start_transaction();
-	if (OidIsValid(busy->view) && !only_view)
+	if (!OidIsValid(busy->view))
+		LockRelationOid(busy->relid, busy->mode);
+	else if (only_view)
 	{
-		mr_take_blame(busy->view);
-		lock_within(busy, PATIENCE);
-		mr_take_done();
+		if (!lock_within(busy, LONE_PATIENCE))
+		{
+			AbortCurrentTransaction();
+			return;
+		}
 	}
 	else
-		LockRelationOid(busy->relid, busy->mode);
+	{
+		char	   *name = mr_lock_name(busy->relid, busy->mode);
+
+		mr_take_blame(busy->view);
+		if (!lock_within(busy, PATIENCE))
+			refuse(name);
+		mr_take_done();
+	}
 	CommitTransactionCommand();
 }

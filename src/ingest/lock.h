@@ -38,8 +38,9 @@ extern bool mr_try_lock_followers_contents(const List *followers);
 extern void mr_set_lock_timeout(const char *value);
 
 /*
- * Wait until nobody is in the way, with empty hands: outside of transactions.  Unless the view
- * that needs the lock is the only one, ERROR when that takes long, and the view is to blame.
+ * Wait until nobody is in the way, with empty hands: outside of transactions.  ERROR when that
+ * takes long, and the view that needs the lock is to blame; where it is the only one it returns then,
+ * for the caller to look whether that is still so.
  */
 extern void mr_wait_for_lock(const MrBusy *busy, bool only_view);
 

@@ -224,11 +224,10 @@ part_with_slow_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid vi
 					const ErrorData *error, MrOverdue how)
 {
 	char	   *text = error_text(error);
-	bool		again = count_blame(recovery, view) >= ERRORS_MAX;
 
 	if (!has_feed(view) && how == MR_OVERDUE_WAITING)
 	{
-		if (!again || nviews == 1 || !leave_others(slot, view, text))
+		if (nviews == 1 || !leave_others(slot, view, text))
 			wait_and_retry(recovery, slot, view, text);
 	}
 	else if (!has_feed(view))

@@ -242,6 +242,7 @@ take_portion(MrIngest *ingest, MrMessage *messages, int n)
 {
 	MrIntakeEnd end = mr_intake_append(ingest, messages, n);
 
+	ingest->ntaken += n;
 	if (end == MR_INTAKE_ALL && ingest->careful && !mr_intake_lock_letters(ingest))
 		return MR_INTAKE_BUSY;
 	return end;
@@ -315,6 +316,7 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 
 	INSTR_TIME_SET_CURRENT(clock);
 	ingest->nrefused = 0;
+	ingest->ntaken = 0;
 	ingest->holds_live = false;
 	*result = MR_STEP_STALE;
 	if (!begin(ingest))

@@ -83,6 +83,8 @@ typedef struct MrIngest
 	/* of the step at hand, or the last one */
 	bool		holds_live;		/* has locked the live feed, to join it */
 	int			nrefused;		/* messages that a view did not take */
+	int64		ntaken;			/* messages of the step, without those beyond
+								 * the live feed */
 	int			nmessages;		/* careful: messages of those given that were
 								 * taken */
 	double		decode_ms;

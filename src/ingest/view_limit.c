@@ -199,6 +199,12 @@ mr_view_limit_waited(void)
 		start();
 }
 
+bool
+mr_view_limit_is_over(void)
+{
+	return overdue != MR_OVERDUE_NOT;
+}
+
 MrOverdue
 mr_view_limit_exceeded(void)
 {

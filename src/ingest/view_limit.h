@@ -36,6 +36,9 @@ extern void mr_view_limit_done(void);
 /* it has waited for a lock within its work, which is not its own time: begin anew */
 extern void mr_view_limit_waited(void);
 
+/* is, or was, the work at hand canceled, whatever came of that? */
+extern bool mr_view_limit_is_over(void);
+
 /* after an error: was it that?  Forgets it. */
 extern MrOverdue mr_view_limit_exceeded(void);
 

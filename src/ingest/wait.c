@@ -40,7 +40,10 @@
 										 * topic ends */
 #define LOOK_MS				60000	/* looks without being told; it must fit
 									 * an int */
-#define OWN_LOCKS_MS		1000	/* looks for workers that wait for us */
+#define OWN_LOCKS_MS		1000	/* between looks for workers that wait for
+									 * us */
+#define OWN_LOCKS_MET		10	/* so often, and it is an error; longer than
+								 * views of a feed wait for each other's locks */
 #define MARKERS_MS			3000	/* longest time that a committed
 									 * transaction's markers may be on their
 									 * way */
@@ -62,6 +65,13 @@ typedef struct Goal
 								 * asked; NULL: does not matter */
 	int			nbefore;
 } Goal;
+
+/* looking for workers that wait for this transaction */
+typedef struct OwnLocks
+{
+	TimestampTz look_at;		/* the next time */
+	int			met;
+} OwnLocks;
 
 /* ---------- goals ---------- */
 
@@ -360,11 +370,12 @@ ms_until(TimestampTz when)
 	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when);
 }
 
-/* is a worker of the view's feed in wait for a lock of this transaction? */
+/* is a worker that the goal needs in wait for a lock of this transaction? */
 static bool
 is_in_our_wait(const Goal *goal)
 {
 	int64		feed = mr_catalog_feed_of(goal->view, goal->stream);
+	int64		shadow = OidIsValid(goal->shadow) ? mr_catalog_feed_of(goal->shadow, goal->stream) : feed;
 	pid_t	   *pids = palloc(sizeof(pid_t) * mr_shared->nslots);
 	int			n = 0;
 	bool		result = false;
@@ -374,7 +385,7 @@ is_in_our_wait(const Goal *goal)
 	{
 		const MrWorkerSlot *slot = &mr_shared->workers[i];
 
-		if (slot->database == MyDatabaseId && slot->feed == feed && slot->pid != 0)
+		if (slot->database == MyDatabaseId && (slot->feed == feed || slot->feed == shadow) && slot->pid != 0)
 			pids[n++] = slot->pid;
 	}
 	LWLockRelease(mr_shared->lock);
@@ -385,28 +396,25 @@ is_in_our_wait(const Goal *goal)
 }
 
 /*
- * Until something has happened, or that long.  In slices: that a worker waits for us is told by
- * nobody, and neither it nor we are in a deadlock that the server would see.
+ * That a worker waits for us is told by nobody, and is no deadlock that the server would see, as we
+ * sleep.  What waits for a lock that one of its views needs goes on without that one after a while; so
+ * an error comes only when the worker has been met like that often enough.
  */
 static void
-sleep_for(const Goal *goal, ConditionVariable *progress, long ms, bool forever)
+check_not_awaited(const Goal *goal, OwnLocks *own)
 {
-	long		slice = Min(ms, OWN_LOCKS_MS);
-
-	for (; ms > 0; ms -= slice)
-	{
-		if (!ConditionVariableTimedSleep(progress, slice, mr_wait_event(MR_WAIT_PROGRESS)))
-			return;
-		if (!forever || !is_in_our_wait(goal))
-			continue;
-		ConditionVariableCancelSleep();
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("cannot wait for continuous view \"%s\" in a transaction that its worker waits for",
-						get_rel_name(goal->view)),
-				 errdetail("The worker waits for a lock that this transaction has until it ends."),
-				 errhint("Commit first.")));
-	}
+	if (ms_until(own->look_at) > 0)
+		return;
+	own->look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OWN_LOCKS_MS);
+	if (!is_in_our_wait(goal) || ++own->met < OWN_LOCKS_MET)
+		return;
+	ConditionVariableCancelSleep();
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("cannot wait for continuous view \"%s\" in a transaction that its worker waits for",
+					get_rel_name(goal->view)),
+			 errdetail("The worker waits for a lock that this transaction has until it ends."),
+			 errhint("Commit first.")));
 }
 
 /* markers_until: when to stop waiting for markers, DT_NOEND: the goal is final */
@@ -414,6 +422,8 @@ static bool
 wait_for_goal(Goal *goal, TimestampTz deadline, TimestampTz markers_until)
 {
 	ConditionVariable *progress = mr_shmem_progress(goal->stream);
+	bool		forever = deadline == DT_NOEND;
+	OwnLocks	own = {TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OWN_LOCKS_MS), 0};
 
 	ConditionVariablePrepareToSleep(progress);
 	while (!all_reached(list_make1(goal)))
@@ -434,8 +444,11 @@ wait_for_goal(Goal *goal, TimestampTz deadline, TimestampTz markers_until)
 			ConditionVariablePrepareToSleep(progress);
 			continue;
 		}
-		sleep_for(goal, progress, Min(LOOK_MS, Min(ms_until(deadline), ms_until(markers_until))),
-				  deadline == DT_NOEND);
+		(void) ConditionVariableTimedSleep(progress,
+										   Min(forever ? OWN_LOCKS_MS : LOOK_MS, Min(ms_until(deadline), ms_until(markers_until))),
+										   mr_wait_event(MR_WAIT_PROGRESS));
+		if (forever)
+			check_not_awaited(goal, &own);
 	}
 	ConditionVariableCancelSleep();
 	return true;

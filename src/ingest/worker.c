@@ -72,10 +72,11 @@ typedef struct MrWorker
 	bool		memory_kept;	/* a step was taken since memory was given
 								 * back */
 	int			portion;		/* messages to have in hand at most */
-	bool		aloof;			/* do not join the live feed with messages in
-								 * hand */
-	bool		hurry;			/* it may be joined at once, when there are
-								 * none */
+	bool		untried;		/* the views have not taken any messages in
+								 * time yet */
+	bool		aloof;			/* they were too slow to join the live feed */
+	bool		hurry;			/* it may be joined at once, if there are no
+								 * messages */
 	bool		rested;			/* from the trouble that the feed came from */
 	MrRecovery	recovery;
 } MrWorker;
@@ -312,6 +313,19 @@ tell_last_messages(MrWorker *worker)
 						 offsets->positions[i].next_offset, &offsets->positions[i].last);
 }
 
+/* may the live feed be in hand from now on while the views take messages? */
+static void
+count_trial(MrWorker *worker)
+{
+	bool		kept_away = worker->aloof || worker->untried;
+
+	if (worker->ingest->ntaken == 0)
+		return;
+	worker->aloof = worker->aloof && worker->collector.last_step_ms > JOIN_MS;
+	worker->untried = worker->untried && mr_view_timeout > 0 && worker->collector.last_step_ms > mr_view_timeout;
+	worker->hurry = kept_away && !worker->aloof && !worker->untried;
+}
+
 /* false: open anew */
 static bool
 take_step(MrWorker *worker)
@@ -331,7 +345,7 @@ take_step(MrWorker *worker)
 	report_phase(worker, "ingesting", STATE_RUNNING);
 	worker->memory_kept = true;
 	source = mr_collect_source(&worker->collector);
-	worker->ingest->aloof = worker->aloof && worker->collector.nmessages > 0;
+	worker->ingest->aloof = (worker->aloof || worker->untried) && worker->collector.nmessages > 0;
 	worker->ingest->careful = worker->recovery.careful > 0;
 	worker->ingest->internal_too = worker->recovery.internal_too;
 	result = mr_ingest_step(worker->ingest, worker->collector.messages, worker->collector.nmessages, &source,
@@ -341,8 +355,7 @@ take_step(MrWorker *worker)
 	count_step(worker, worker->ingest->careful ? worker->ingest->nmessages : worker->collector.taken, began);
 	if (result != MR_STEP_COMMITTED)
 		proc_exit(0);
-	worker->hurry = worker->aloof && worker->collector.last_step_ms <= JOIN_MS;
-	worker->aloof = worker->aloof && !worker->hurry;
+	count_trial(worker);
 	tell_last_messages(worker);
 	shortened = worker->ingest->nmessages < worker->collector.nmessages;
 	cut = (worker->slot->catch_up || worker->ingest->stepping_over || shortened) && seek_back(worker);
@@ -517,9 +530,9 @@ mr_worker_main(Datum arg)
 
 	/*
 	 * who joins has the live feed in hand while its views take the last
-	 * messages; they may not have taken any in time yet
+	 * messages
 	 */
-	worker->aloof = worker->slot->catch_up;
+	worker->untried = worker->slot->catch_up;
 	mr_view_limit_watch(worker->slot, (const MrIngest *const volatile *) &worker->ingest);
 	worker->batch = AllocSetContextCreate(worker->life, "millrace batch", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
