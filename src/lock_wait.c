@@ -22,7 +22,8 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 
-#define QUEUE_DEPTH		4		/* of processes that wait for each other */
+#define QUEUE_LENGTH	32		/* processes that wait for each other: to ask
+								 * for one locks all of the lock manager */
 
 TimestampTz
 mr_lock_wait_since(pid_t pid)
@@ -83,8 +84,9 @@ processes_in_the_way(pid_t pid, int *n)
 	return (const int32 *) ARR_DATA_PTR(pids);
 }
 
+/* queue (of int) grows by those that one of it waits for, each once; true: that is us */
 static bool
-waits_for_us(pid_t pid, int depth)
+append_who_is_in_the_way(List **queue, pid_t pid)
 {
 	PGPROC	   *proc = BackendPidGetProc(pid);
 	const int32 *pids;
@@ -94,15 +96,26 @@ waits_for_us(pid_t pid, int depth)
 		return false;
 	pids = processes_in_the_way(pid, &n);
 	for (int i = 0; i < n; i++)
-		if (pids[i] == MyProcPid || (depth > 1 && waits_for_us(pids[i], depth - 1)))
+	{
+		if (pids[i] == MyProcPid)
 			return true;
+		*queue = list_append_unique_int(*queue, pids[i]);
+	}
 	return false;
 }
 
 bool
 mr_lock_waits_for_us(pid_t pid)
 {
-	return waits_for_us(pid, QUEUE_DEPTH);
+	List	   *queue = list_make1_int(pid);
+
+	for (int i = 0; i < list_length(queue) && i < QUEUE_LENGTH; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (append_who_is_in_the_way(&queue, list_nth_int(queue, i)))
+			return true;
+	}
+	return false;
 }
 
 /* " held by process 1, 2": those in the way, or "" */

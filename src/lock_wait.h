@@ -22,7 +22,7 @@ extern char *mr_lock_wait_describe(pid_t pid);
 /* a lock on a relation, for people to read */
 extern char *mr_lock_name(Oid relid, LOCKMODE mode);
 
-/* does a process wait for a lock that we have, perhaps behind others who do? */
+/* does a process wait for a lock that we have, perhaps behind others who do?  Leaves memory. */
 extern bool mr_lock_waits_for_us(pid_t pid);
 
 #endif							/* MR_LOCK_WAIT_H */

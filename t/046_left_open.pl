@@ -156,6 +156,30 @@ $open->end('ROLLBACK');
 wait_latest($node, 'joins');
 query('DROP VIEW stays; DROP VIEW joins');
 
+# The same where neither has taken any message yet; and the state of the one that waits does not change.
+my $fresh = create_stream($node, 'fresh', 'id bigint');
+create('joins', 'SELECT count(*) AS n FROM fresh JOIN names USING (id)');
+wait_latest($node, 'joins');
+$open = open_transaction($node, 'LOCK TABLE names');
+produce($fresh, 0, '{"id": 1}');
+wait_for($node, q{SELECT state = 'retrying' AND last_error ~ 'names' FROM millrace.views WHERE view = 'joins'::regclass});
+is(query(q{CREATE TEMPORARY TABLE seen AS SELECT state FROM millrace.views LIMIT 0;
+	DO $$
+		DECLARE until timestamptz := clock_timestamp() + '12 s';
+		BEGIN
+			WHILE clock_timestamp() < until LOOP
+				INSERT INTO seen SELECT state FROM millrace.views WHERE view = 'joins'::regclass;
+				PERFORM pg_sleep(0.1);
+			END LOOP;
+		END $$;
+	SELECT string_agg(DISTINCT state, ' ') FROM seen}), 'retrying', 'what waits alone says so all the time');
+create('stays', 'SELECT count(*) AS n FROM fresh');
+wait_latest($node, 'stays');
+is(query('SELECT n FROM stays'), '1', 'another view has the first message');
+$open->end('ROLLBACK');
+wait_latest($node, 'joins');
+query('DROP VIEW stays; DROP VIEW joins');
+
 
 # --- DROP VIEW of what is to become live --------------------------------------------------
 

@@ -209,6 +209,16 @@ shadows_may_join(const MrIngest *ingest, bool at_end)
 	return true;
 }
 
+/* would any message be kept? */
+static bool
+leaves_any(const MrIngest *ingest, const MrMessage *messages, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (messages[i].offset < live_offset(ingest->live, ingest->nlive, messages[i].partition))
+			return true;
+	return false;
+}
+
 bool
 mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 				 const MrPartitionOffset *ends, int nends, bool at_end, bool *cut)
@@ -223,7 +233,7 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 		return false;			/* nobody to overlap with: soon we are live
 								 * ourselves */
 	ingest->live = mr_catalog_feed_offsets(live_feed, false, &ingest->nlive);
-	if (!ingest->aloof && reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
+	if (!(ingest->aloof && leaves_any(ingest, messages, *n)) && reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
 		same_cluster(ingest, live_feed) && shadows_may_join(ingest, at_end))
 	{
 		MR_FAILPOINT("catchup-reached");

@@ -21,6 +21,7 @@
 #include "catalog_table.h"
 #include "ingest/local_view.h"
 #include "ingest/lock.h"
+#include "ingest/slot.h"
 #include "ingest/take.h"
 #include "lock_wait.h"
 #include "nodes/nodeFuncs.h"
@@ -227,37 +228,41 @@ lock_within(const MrBusy *busy, const char *timeout)
 	return result;
 }
 
-/* the transaction is good for nothing but to be aborted after it */
+/* a view that need not leave others */
 static void
-refuse(const char *name)
+wait_alone(const MrBusy *busy)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("waited in vain for %s", name)));
+	char	   *text = psprintf("waited in vain for %s", mr_lock_name(busy->relid, busy->mode));
+
+	if (!lock_within(busy, LONE_PATIENCE))
+		mr_slot_note_wait(busy->view, text);
+}
+
+static void
+wait_with_others(const MrBusy *busy)
+{
+	char	   *name = mr_lock_name(busy->relid, busy->mode);
+
+	mr_take_blame(busy->view);
+	if (!lock_within(busy, PATIENCE))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("waited in vain for %s", name)));
+	mr_take_done();
 }
 
 void
 mr_wait_for_lock(const MrBusy *busy, bool only_view)
 {
+	MemoryContext context = CurrentMemoryContext;
+
 	mr_start_transaction();
 	if (!OidIsValid(busy->view))
 		LockRelationOid(busy->relid, busy->mode);
 	else if (only_view)
-	{
-		if (!lock_within(busy, LONE_PATIENCE))
-		{
-			AbortCurrentTransaction();
-			return;
-		}
-	}
+		wait_alone(busy);
 	else
-	{
-		char	   *name = mr_lock_name(busy->relid, busy->mode);
-
-		mr_take_blame(busy->view);
-		if (!lock_within(busy, PATIENCE))
-			refuse(name);
-		mr_take_done();
-	}
-	CommitTransactionCommand();
+		wait_with_others(busy);
+	AbortCurrentTransaction();	/* there is nothing to keep */
+	MemoryContextSwitchTo(context);
 }

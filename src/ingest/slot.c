@@ -18,6 +18,8 @@
 
 #define SHORT_NAP_MS	1000	/* so long, no nap is one between attempts */
 
+static MrWorkerSlot *own_slot = NULL;
+
 static void
 worker_exit(int code, Datum arg)
 {
@@ -56,6 +58,7 @@ mr_slot_attach(int index)
 	}
 	slot->pid = MyProcPid;
 	slot->latch = MyLatch;
+	own_slot = slot;
 	blocked = mr_shmem_is_blocked(slot->database);
 	LWLockRelease(mr_shared->lock);
 	before_shmem_exit(worker_exit, Int32GetDatum(index));
@@ -93,6 +96,13 @@ void
 mr_slot_set_trouble(MrWorkerSlot *slot, Oid view, const char *error)
 {
 	set_state(slot, MR_WORKER_RETRYING, error, view);
+}
+
+void
+mr_slot_note_wait(Oid view, const char *error)
+{
+	if (own_slot != NULL && (own_slot->state != MR_WORKER_RETRYING || strcmp(own_slot->last_error, error) != 0))
+		mr_slot_set_trouble(own_slot, view, error);
 }
 
 MrWorkerState

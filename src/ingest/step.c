@@ -268,6 +268,12 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 		ends = source->ends(source->arg, &nends);
 		joins = mr_catchup_limit(ingest, messages, &n, ends, nends,
 								 source->at_end(source->arg), &cut);
+		/* the live feed has moved on before we had it */
+		if (ingest->holds_live && ingest->aloof && n > 0)
+		{
+			*end = MR_INTAKE_BUSY;
+			return false;
+		}
 	}
 	*end = take_portion(ingest, messages, n);
 	if (ingest->stop_error != NULL && *end == MR_INTAKE_ALL)

@@ -77,7 +77,8 @@ typedef struct MrIngest
 	int			ndelivered;
 	bool		stepping_over;	/* the step takes what has been delivered */
 	/* how to take the next step */
-	bool		aloof;			/* catching up: do not join the live feed */
+	bool		aloof;			/* catching up: take no messages with the live
+								 * feed in hand */
 	bool		careful;		/* isolate messages that a view cannot take */
 	bool		internal_too;	/* internal errors may be a message's fault */
 	/* of the step at hand, or the last one */

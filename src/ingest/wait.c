@@ -4,7 +4,8 @@
  *
  * Workers broadcast a condition variable after each commit and each change of state; a
  * waiter then looks at the offsets in the catalog with the latest snapshot, so whoever is
- * told that a message is in also sees it in his next statement.  Nobody polls.
+ * told that a message is in also sees it in his next statement.  Nobody polls for that; who would wait for ever
+ * looks now and then whether a worker waits for him.
  *
  * "All that was in the topic" ends at the high watermark.  The last stable offset, where a
  * read_committed reader stops, may lie before it because a transaction is open, or because
@@ -42,8 +43,9 @@
 									 * an int */
 #define OWN_LOCKS_MS		1000	/* between looks for workers that wait for
 									 * us */
-#define OWN_LOCKS_MET		10	/* so often, and it is an error; longer than
-								 * views of a feed wait for each other's locks */
+#define OWN_LOCKS_MET		10	/* so often, and it is an error; that takes
+								 * longer than a view waits for a table before
+								 * it leaves others */
 #define MARKERS_MS			3000	/* longest time that a committed
 									 * transaction's markers may be on their
 									 * way */
@@ -71,6 +73,8 @@ typedef struct OwnLocks
 {
 	TimestampTz look_at;		/* the next time */
 	int			met;
+	int64		feed;			/* since it is this, of this generation */
+	int64		generation;
 } OwnLocks;
 
 /* ---------- goals ---------- */
@@ -378,7 +382,6 @@ is_in_our_wait(const Goal *goal)
 	int64		shadow = OidIsValid(goal->shadow) ? mr_catalog_feed_of(goal->shadow, goal->stream) : feed;
 	pid_t	   *pids = palloc(sizeof(pid_t) * mr_shared->nslots);
 	int			n = 0;
-	bool		result = false;
 
 	LWLockAcquire(mr_shared->lock, LW_SHARED);
 	for (int i = 0; i < mr_shared->nslots; i++)
@@ -389,16 +392,35 @@ is_in_our_wait(const Goal *goal)
 			pids[n++] = slot->pid;
 	}
 	LWLockRelease(mr_shared->lock);
-	for (int i = 0; i < n && !result; i++)
-		result = mr_lock_waits_for_us(pids[i]);
-	pfree(pids);
-	return result;
+	for (int i = 0; i < n; i++)
+		if (mr_lock_waits_for_us(pids[i]))
+			return true;
+	return false;
+}
+
+/* the view's feed; by another generation it has other views */
+static void
+look(const Goal *goal, OwnLocks *own)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "millrace own locks", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	const MrFeed *feed = mr_catalog_feed(mr_catalog_feed_of(goal->view, goal->stream));
+
+	if (feed != NULL && (feed->id != own->feed || feed->generation != own->generation))
+	{
+		own->feed = feed->id;
+		own->generation = feed->generation;
+		own->met = 0;
+	}
+	own->met += is_in_our_wait(goal);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
 }
 
 /*
  * That a worker waits for us is told by nobody, and is no deadlock that the server would see, as we
  * sleep.  What waits for a lock that one of its views needs goes on without that one after a while; so
- * an error comes only when the worker has been met like that often enough.
+ * an error comes only when the worker has been met like that often enough with the same views.
  */
 static void
 check_not_awaited(const Goal *goal, OwnLocks *own)
@@ -406,7 +428,8 @@ check_not_awaited(const Goal *goal, OwnLocks *own)
 	if (ms_until(own->look_at) > 0)
 		return;
 	own->look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OWN_LOCKS_MS);
-	if (!is_in_our_wait(goal) || ++own->met < OWN_LOCKS_MET)
+	look(goal, own);
+	if (own->met < OWN_LOCKS_MET)
 		return;
 	ConditionVariableCancelSleep();
 	ereport(ERROR,
@@ -423,7 +446,7 @@ wait_for_goal(Goal *goal, TimestampTz deadline, TimestampTz markers_until)
 {
 	ConditionVariable *progress = mr_shmem_progress(goal->stream);
 	bool		forever = deadline == DT_NOEND;
-	OwnLocks	own = {TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OWN_LOCKS_MS), 0};
+	OwnLocks	own = {.look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OWN_LOCKS_MS)};
 
 	ConditionVariablePrepareToSleep(progress);
 	while (!all_reached(list_make1(goal)))
