@@ -218,6 +218,18 @@ is(query(q{SELECT string_agg(convert_from(value, 'UTF8'), ' ') FROM millrace.dea
 query('DROP VIEW blames');
 query('DROP VIEW beside');
 
+# Two that take longer than they may, and longer than those who have left others rest, but come to an end
+query(q{CREATE FUNCTION slowly(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+	BEGIN IF $1 = 6 THEN PERFORM pg_sleep(6); END IF; RETURN $1; END $$});
+my $twins = create_stream($node, 'twins', 'id bigint');
+create("slow_$_", "SELECT $_ AS v, count(*) AS n, sum(slowly(id)) AS s FROM twins") foreach 1, 2;
+wait_latest($node, "slow_$_") foreach 1, 2;
+wait_joined($node, 'twins');
+produce($twins, 0, map { qq({"id": $_}) } 1 .. 10);
+wait_latest($node, "slow_$_") foreach 1, 2;
+is(query('SELECT * FROM slow_1 UNION ALL SELECT * FROM slow_2'), "1|10|55\n2|10|55", 'two slow views do not cancel each other for ever');
+query('DROP VIEW slow_1; DROP VIEW slow_2');
+
 # Those that catch up take the places of no others for ever.
 foreach my $n (1, 2)
 {

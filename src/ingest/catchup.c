@@ -26,6 +26,7 @@
  */
 #include "millrace.h"
 
+#include "catalog_feed_lock.h"
 #include "catalog_rebuild.h"
 #include "failpoint.h"
 #include "ingest/catchup.h"
@@ -209,14 +210,28 @@ shadows_may_join(const MrIngest *ingest, bool at_end)
 	return true;
 }
 
-/* would any message be kept? */
-static bool
-leaves_any(const MrIngest *ingest, const MrMessage *messages, int n)
+/* how many messages would be kept? */
+static int
+count_kept(const MrIngest *ingest, const MrMessage *messages, int n)
 {
+	int			result = 0;
+
 	for (int i = 0; i < n; i++)
-		if (messages[i].offset < live_offset(ingest->live, ingest->nlive, messages[i].partition))
-			return true;
-	return false;
+		result += messages[i].offset < live_offset(ingest->live, ingest->nlive, messages[i].partition);
+	return result;
+}
+
+/*
+ * May it wait for the live feed?  With messages that its views may be slow to take it does not hold
+ * up what the live feed does; with some for the time after joining only, it joins if nobody is at
+ * work there: that may be what the live feed is about to take, and as slow in taking.
+ */
+static bool
+may_have_live(const MrIngest *ingest, int64 live_feed, int kept, int n)
+{
+	if (!ingest->aloof || n == 0)
+		return true;
+	return kept == 0 && mr_catalog_try_lock_feed(live_feed);
 }
 
 bool
@@ -225,6 +240,7 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 {
 	int64		live_feed = mr_catalog_live_feed(ingest->stream->relid);
 	bool		joins = false;
+	int			kept;
 
 	*cut = false;
 	ingest->live = NULL;
@@ -233,8 +249,10 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 		return false;			/* nobody to overlap with: soon we are live
 								 * ourselves */
 	ingest->live = mr_catalog_feed_offsets(live_feed, false, &ingest->nlive);
-	if (!(ingest->aloof && leaves_any(ingest, messages, *n)) && reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
-		same_cluster(ingest, live_feed) && shadows_may_join(ingest, at_end))
+	kept = count_kept(ingest, messages, *n);
+	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
+		same_cluster(ingest, live_feed) && shadows_may_join(ingest, at_end && kept == *n) &&
+		may_have_live(ingest, live_feed, kept, *n))
 	{
 		MR_FAILPOINT("catchup-reached");
 		ingest->live = mr_catalog_feed_offsets(live_feed, true, &ingest->nlive);

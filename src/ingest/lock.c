@@ -234,8 +234,7 @@ wait_alone(const MrBusy *busy)
 {
 	char	   *text = psprintf("waited in vain for %s", mr_lock_name(busy->relid, busy->mode));
 
-	if (!lock_within(busy, LONE_PATIENCE))
-		mr_slot_note_wait(busy->view, text);
+	mr_slot_note_wait(busy->view, lock_within(busy, LONE_PATIENCE) ? NULL : text);
 }
 
 static void

@@ -101,8 +101,15 @@ mr_slot_set_trouble(MrWorkerSlot *slot, Oid view, const char *error)
 void
 mr_slot_note_wait(Oid view, const char *error)
 {
-	if (own_slot != NULL && (own_slot->state != MR_WORKER_RETRYING || strcmp(own_slot->last_error, error) != 0))
+	static bool noted = false;
+
+	if (own_slot == NULL)
+		return;
+	if (error == NULL && noted)
+		mr_slot_set_state(own_slot, mr_slot_running_state(own_slot), NULL);
+	else if (error != NULL && (own_slot->state != MR_WORKER_RETRYING || strcmp(own_slot->last_error, error) != 0))
 		mr_slot_set_trouble(own_slot, view, error);
+	noted = error != NULL;
 }
 
 MrWorkerState

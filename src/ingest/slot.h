@@ -16,7 +16,10 @@ extern void mr_slot_set_state(MrWorkerSlot *slot, MrWorkerState state, const cha
 /* retrying, for an error; view: the one whose error it is, or InvalidOid */
 extern void mr_slot_set_trouble(MrWorkerSlot *slot, Oid view, const char *error);
 
-/* the same by who has no slot at hand, in a worker; since when stays where it says so already */
+/*
+ * The same by who has no slot at hand, in a worker; since when stays where it says so already.
+ * error NULL: what was noted last, if anything was, is over.
+ */
 extern void mr_slot_note_wait(Oid view, const char *error);
 
 /* the state that it has when nothing is wrong */

@@ -243,7 +243,7 @@ take_portion(MrIngest *ingest, MrMessage *messages, int n)
 	MrIntakeEnd end = mr_intake_append(ingest, messages, n);
 
 	ingest->ntaken += n;
-	if (end == MR_INTAKE_ALL && ingest->careful && !mr_intake_lock_letters(ingest))
+	if (end == MR_INTAKE_ALL && n > 0 && ingest->careful && !mr_intake_lock_letters(ingest))
 		return MR_INTAKE_BUSY;
 	return end;
 }
