@@ -140,7 +140,7 @@ rest(MrWorkerSlot *slot, Oid view, const char *error)
  * A feed whose view has left others in trouble stands where they stand, and would be back with
  * them at once, only to leave again: where all views of a stream are in trouble, for ever.
  */
-void
+bool
 mr_recover_rest(MrWorkerSlot *slot)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -161,9 +161,10 @@ mr_recover_rest(MrWorkerSlot *slot)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	if (trouble == NULL)
-		return;
+		return false;
 	rest(slot, view, trouble);
 	pfree(trouble);
+	return true;
 }
 
 /* what an owner reads in millrace.views */

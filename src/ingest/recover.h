@@ -50,8 +50,8 @@ extern bool mr_recover_without_slot(Oid view, const ErrorData *error, MrOverdue 
  */
 extern List *mr_recover_from_stubborn(void);
 
-/* at the start: if the feed is in trouble, wait a while */
-extern void mr_recover_rest(MrWorkerSlot *slot);
+/* at the start: if the feed is in trouble, wait a while; was it? */
+extern bool mr_recover_rest(MrWorkerSlot *slot);
 
 /* after a step that went well */
 extern void mr_recover_success(MrRecovery *recovery);

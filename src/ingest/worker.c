@@ -74,6 +74,7 @@ typedef struct MrWorker
 	int			portion;		/* messages to have in hand at most */
 	bool		untried;		/* the views have not taken any messages in
 								 * time yet */
+	bool		troubled;		/* nor since they have left others */
 	bool		aloof;			/* they were too slow to join the live feed */
 	bool		hurry;			/* it may be joined at once, if there are no
 								 * messages */
@@ -323,6 +324,7 @@ count_trial(MrWorker *worker)
 		return;
 	worker->aloof = worker->aloof && worker->collector.last_step_ms > JOIN_MS;
 	worker->untried = worker->untried && mr_view_timeout > 0 && worker->collector.last_step_ms > mr_view_timeout;
+	worker->troubled = worker->troubled && worker->untried;
 	worker->hurry = kept_away && !worker->aloof && !worker->untried;
 }
 
@@ -346,6 +348,7 @@ take_step(MrWorker *worker)
 	worker->memory_kept = true;
 	source = mr_collect_source(&worker->collector);
 	worker->ingest->aloof = (worker->aloof || worker->untried) && worker->collector.nmessages > 0;
+	worker->ingest->shy = worker->aloof || worker->troubled;
 	worker->ingest->careful = worker->recovery.careful > 0;
 	worker->ingest->internal_too = worker->recovery.internal_too;
 	result = mr_ingest_step(worker->ingest, worker->collector.messages, worker->collector.nmessages, &source,
@@ -443,7 +446,7 @@ static void
 ingest_until_stale(MrWorker *worker)
 {
 	if (!worker->rested)
-		mr_recover_rest(worker->slot);
+		worker->troubled = mr_recover_rest(worker->slot);
 	worker->rested = true;
 	if (!open_attempt(worker))
 		proc_exit(0);
