@@ -49,6 +49,9 @@ typedef struct MrWorkerSlot
 	pid_t		pid;			/* 0: not running (yet) */
 	Latch	   *latch;
 	bool		reload;			/* set by others: look at the catalog again */
+	bool		shy;			/* has left others, or was in their way: that
+								 * it waits for them is no reason to end what
+								 * they do */
 	int			exit_code;
 	TimestampTz not_before;		/* supervisor: do not start again before */
 	char		last_error[MR_ERROR_LENGTH];	/* empty: none */

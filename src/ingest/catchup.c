@@ -26,7 +26,6 @@
  */
 #include "millrace.h"
 
-#include "catalog_feed_lock.h"
 #include "catalog_rebuild.h"
 #include "failpoint.h"
 #include "ingest/catchup.h"
@@ -221,20 +220,6 @@ count_kept(const MrIngest *ingest, const MrMessage *messages, int n)
 	return result;
 }
 
-/*
- * May it wait for the live feed?  Not with messages that its views may be slow to take: that would
- * hold up the live one.  Nor, if they have been in others' way before, for those who are at work
- * there: to wait makes these go, who are as slow with the same messages perhaps, and would come back
- * and wait in their turn.
- */
-static bool
-may_have_live(const MrIngest *ingest, int64 live_feed, int kept)
-{
-	if (ingest->aloof && kept > 0)
-		return false;
-	return !ingest->shy || mr_catalog_try_lock_feed(live_feed);
-}
-
 bool
 mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 				 const MrPartitionOffset *ends, int nends, bool at_end, bool *cut)
@@ -253,7 +238,7 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 	kept = count_kept(ingest, messages, *n);
 	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
 		same_cluster(ingest, live_feed) && shadows_may_join(ingest, at_end && kept == *n) &&
-		may_have_live(ingest, live_feed, kept))
+		!(ingest->aloof && kept > 0))
 	{
 		MR_FAILPOINT("catchup-reached");
 		ingest->live = mr_catalog_feed_offsets(live_feed, true, &ingest->nlive);

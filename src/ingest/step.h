@@ -82,7 +82,6 @@ typedef struct MrIngest
 	bool		careful;		/* isolate messages that a view cannot take */
 	bool		internal_too;	/* internal errors may be a message's fault */
 	/* of the step at hand, or the last one */
-	bool		shy;			/* do not wait for the live feed */
 	bool		holds_live;		/* has locked the live feed, to join it */
 	int			nrefused;		/* messages that a view did not take */
 	int64		ntaken;			/* messages of the step, without those beyond

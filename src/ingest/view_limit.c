@@ -110,6 +110,19 @@ is_ours(const MrIngest *ingest, const LOCKTAG *tag)
 	}
 }
 
+/*
+ * A view that has left others because it was slow may be about to take the very messages that
+ * those take now, who are slow with them, too: they would make each other go by turns, for ever.
+ */
+static bool
+is_shy(int pid)
+{
+	for (int i = 0; i < mr_shared->nslots; i++)
+		if (mr_shared->workers[i].pid == pid)
+			return mr_shared->workers[i].shy;
+	return false;
+}
+
 static bool
 is_awaited(const MrIngest *ingest)
 {
@@ -118,7 +131,7 @@ is_awaited(const MrIngest *ingest)
 		const volatile PGPROC *proc = &ProcGlobal->allProcs[i];
 		const LOCK *lock = proc->waitLock;
 
-		if (lock != NULL && proc != MyProc && is_ours(ingest, &lock->tag))
+		if (lock != NULL && proc != MyProc && is_ours(ingest, &lock->tag) && !is_shy(proc->pid))
 			return true;
 	}
 	return false;

@@ -348,7 +348,7 @@ take_step(MrWorker *worker)
 	worker->memory_kept = true;
 	source = mr_collect_source(&worker->collector);
 	worker->ingest->aloof = (worker->aloof || worker->untried) && worker->collector.nmessages > 0;
-	worker->ingest->shy = worker->aloof || worker->troubled;
+	worker->slot->shy = worker->aloof || worker->troubled;
 	worker->ingest->careful = worker->recovery.careful > 0;
 	worker->ingest->internal_too = worker->recovery.internal_too;
 	result = mr_ingest_step(worker->ingest, worker->collector.messages, worker->collector.nmessages, &source,
