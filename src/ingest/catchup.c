@@ -220,13 +220,21 @@ count_kept(const MrIngest *ingest, const MrMessage *messages, int n)
 	return result;
 }
 
+/* of one that reaches the live feed */
+static bool
+may_join(const MrIngest *ingest, const MrMessage *messages, int n, bool at_end)
+{
+	int			kept = count_kept(ingest, messages, n);
+
+	return !(ingest->aloof && kept > 0) && shadows_may_join(ingest, at_end && kept == n);
+}
+
 bool
 mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 				 const MrPartitionOffset *ends, int nends, bool at_end, bool *cut)
 {
 	int64		live_feed = mr_catalog_live_feed(ingest->stream->relid);
 	bool		joins = false;
-	int			kept;
 
 	*cut = false;
 	ingest->live = NULL;
@@ -235,10 +243,8 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 		return false;			/* nobody to overlap with: soon we are live
 								 * ourselves */
 	ingest->live = mr_catalog_feed_offsets(live_feed, false, &ingest->nlive);
-	kept = count_kept(ingest, messages, *n);
 	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
-		same_cluster(ingest, live_feed) && shadows_may_join(ingest, at_end && kept == *n) &&
-		!(ingest->aloof && kept > 0))
+		same_cluster(ingest, live_feed) && may_join(ingest, messages, *n, at_end))
 	{
 		MR_FAILPOINT("catchup-reached");
 		ingest->live = mr_catalog_feed_offsets(live_feed, true, &ingest->nlive);
