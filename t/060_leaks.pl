@@ -12,7 +12,7 @@ use Test::More;
 
 # A chunk of statements warms up, and another one memory; the rest of them must cost nothing.
 my $CHUNK = 100;
-my $CHUNKS = 5;
+my $CHUNKS = 10;
 # kB that may go to malloc's own ways; more of them where statements are canceled, whose clients'
 # threads end later, and many at once on a busy machine
 my $SLACK = 1536;
