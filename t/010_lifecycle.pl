@@ -221,7 +221,7 @@ sql('DROP DATABASE renamed');
 
 set_up();
 sql(q{CREATE FUNCTION fails_late(k integer) RETURNS integer LANGUAGE plpgsql STABLE AS $$
-	BEGIN PERFORM pg_advisory_xact_lock_shared(1); RAISE 'late' USING ERRCODE = '42P01'; END $$;
+	BEGIN PERFORM pg_advisory_xact_lock_shared(1); RAISE 'late' USING ERRCODE = '42703'; END $$;
 	SELECT millrace.create_continuous_view('fails', 'SELECT sum(fails_late(k)) FROM clicks', start_at => 'latest')});
 wait_joined($node, 'clicks');
 my $lock = open_transaction($node, 'SELECT pg_advisory_lock(1)');

@@ -145,12 +145,20 @@ foreach my $state (qw(53200 53100 40P01 40001 55P03 57014 58030 08006))
 }
 is(query('SELECT n, s FROM moody_view'), "$sent|" . $sent * ($sent + 1) / 2, 'errors that pass are waited for');
 is(query('SELECT count(*) FROM millrace.dead_letters'), '0', 'and make no dead letters');
-query('ALTER TABLE mood RENAME TO gone');
+query('DROP TABLE mood');
+produce($moods, 0, map { $sent++; qq({"id": $sent}) } 1 .. 3);
+wait_for($node, q{SELECT state = 'retrying' AND last_error LIKE 'relation "mood" does not exist%'
+	FROM millrace.views WHERE view = 'moody_view'::regclass});
+wait_latest($node, 'calm_view');
+is(query('SELECT count(*) FROM millrace.dead_letters'), '0', 'nor does a table that was dropped');
+query('CREATE TABLE mood (sqlstate text)');
+wait_latest($node, 'moody_view');
+is(query('SELECT n, s FROM moody_view'), "$sent|" . $sent * ($sent + 1) / 2, 'it is waited for, too');
+query(q{ALTER TABLE mood RENAME sqlstate TO gone});
 produce($moods, 0, map { $sent++; qq({"id": $sent}) } 1 .. 3);
 wait_state($node, 'view', 'moody_view', 'failed');
-wait_latest($node, 'calm_view');
-is(query('SELECT count(*) FROM millrace.dead_letters'), '0', 'nor does a table that is not there');
-query(q{ALTER TABLE gone RENAME TO mood; SELECT millrace.activate('moody_view')});
+is(query('SELECT count(*) FROM millrace.dead_letters'), '0', 'a column that is not there is no message\'s fault either');
+query(q{ALTER TABLE mood RENAME gone TO sqlstate; SELECT millrace.activate('moody_view')});
 wait_latest($node, 'moody_view');
 is(query('SELECT n, s FROM moody_view'), "$sent|" . $sent * ($sent + 1) / 2, 'nothing is missing afterwards');
 

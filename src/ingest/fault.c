@@ -5,8 +5,7 @@
  * Only an error that says something of the values at hand may make a message a dead letter.
  * Everything that can pass by itself (a lock, a deadlock, a full disk, no memory, a cancel, a
  * foreign server that is down) is tried again, however often it comes.  What is missing or
- * forbidden (a table that a function reads, a privilege) is the definition's fault: all
- * messages would share it.
+ * forbidden (a function, a privilege) is the definition's fault: all messages would share it.
  *
  * Class 42 is almost all of the latter kind.  Syntax errors and invalid names are not: plans
  * hold no text to be parsed but what a message brought, for to_tsquery or as a jsonpath.

@@ -193,12 +193,19 @@ be_careful(MrRecovery *recovery, MrFault fault, bool again)
 	return true;
 }
 
+/* a table that is not there may be on its way back; but nobody is to wait for it with a view's changes */
+static bool
+may_come_back(Oid view, const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_UNDEFINED_TABLE && has_feed(view);
+}
+
 /*
  * After an error that happened in a view's plan or merge.  One that a message may have caused
  * is followed by careful steps.  An error of the view's own is a verdict at once.  An
  * internal error is one when it comes again and again.  One that may pass (a joined foreign
- * server is down) never is, but the other views need not wait for it: the view gets a feed of
- * its own, and a worker that goes on trying.
+ * server is down, a table has been dropped) never is, but the other views need not wait for it:
+ * the view gets a feed of its own, and a worker that goes on trying.
  */
 static void
 judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
@@ -210,6 +217,8 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 
 	if (phase != MR_TAKE_OTHER && be_careful(recovery, fault, again))
 		return;
+	if (may_come_back(view, error))
+		fault = MR_FAULT_PASSING;
 	if (fault != MR_FAULT_PASSING && (again || fault != MR_FAULT_INTERNAL))
 		part_with_view(slot, view, text, true);
 	else if (fault != MR_FAULT_PASSING || !again || nviews == 1 || !leave_others(slot, view, text))
