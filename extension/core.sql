@@ -56,6 +56,7 @@ CREATE TABLE millrace.feed (
   log         integer NOT NULL DEFAULT 1,     -- changes when the topic's log is found to be another
   stopped     boolean NOT NULL DEFAULT false, -- by on_error or on_gap = stop, or another cluster
   last_error  text,                           -- why; not stopped: a view has left others to try again by itself
+  slow        boolean NOT NULL DEFAULT false, -- because it takes longer than others can wait
   blamed      regclass,                       -- the view whose error made it stop, if it was one's
   generation  bigint NOT NULL DEFAULT 1,      -- changes with the set of views
   home_cluster bigint NOT NULL,               -- where it is fed: system identifier,

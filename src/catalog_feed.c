@@ -465,25 +465,33 @@ mr_catalog_split_view(Oid view, Oid stream, int64 feed)
 }
 
 void
-mr_catalog_set_trouble(int64 feed, const char *error)
+mr_catalog_set_trouble(int64 feed, const char *error, bool slow)
 {
-	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(feed), CStringGetTextDatum(error)};
+	Oid			types[] = {INT8OID, TEXTOID, BOOLOID};
+	Datum		values[] = {Int64GetDatum(feed), CStringGetTextDatum(error), BoolGetDatum(slow)};
 
-	mr_catalog_run_alone("UPDATE millrace.feed SET last_error = $2 WHERE id = $1", 2, types, values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.feed SET last_error = $2, slow = $3 WHERE id = $1", 3, types, values, NULL);
 }
 
 char *
-mr_catalog_take_trouble(int64 feed)
+mr_catalog_take_trouble(int64 feed, bool *slow)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
-	char	   *result = mr_catalog_string("SELECT last_error FROM millrace.feed WHERE id = $1 AND NOT stopped",
-										   1, types, values);
+	MrCatalogScope scope;
+	char	   *result = NULL;
 
-	if (result != NULL)
-		mr_catalog_run_alone("UPDATE millrace.feed SET last_error = NULL WHERE id = $1 AND NOT stopped",
-							 1, types, values, NULL);
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT last_error, slow FROM millrace.feed WHERE id = $1 AND NOT stopped AND last_error IS NOT NULL",
+				   true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+	{
+		result = mr_catalog_text(0, 1, scope.caller);
+		*slow = DatumGetBool(mr_catalog_value(0, 2));
+		mr_catalog_run("UPDATE millrace.feed SET last_error = NULL, slow = false WHERE id = $1 AND NOT stopped",
+					   false, 1, types, values, NULL);
+	}
+	mr_catalog_end(&scope);
 	return result;
 }
 

@@ -109,11 +109,11 @@ extern MrFeedOffset *mr_catalog_feed_offsets(int64 feed, bool lock, int *n);
 extern int64 mr_catalog_split_view(Oid view, Oid stream, int64 feed);
 
 /*
- * A feed that has not stopped is in trouble: why.  _take_trouble: the same, and it is forgotten;
- * NULL when it is in none.
+ * A feed that has not stopped is in trouble: why, and is it that its views are slow?  _take_trouble:
+ * the same, and it is forgotten; NULL when it is in none.
  */
-extern void mr_catalog_set_trouble(int64 feed, const char *error);
-extern char *mr_catalog_take_trouble(int64 feed);
+extern void mr_catalog_set_trouble(int64 feed, const char *error, bool slow);
+extern char *mr_catalog_take_trouble(int64 feed, bool *slow);
 
 /* what one feed has counted in each partition, where another that takes its place has less */
 extern void mr_catalog_carry_counters(int64 from, int64 into);

@@ -230,6 +230,23 @@ wait_latest($node, "slow_$_") foreach 1, 2;
 is(query('SELECT * FROM slow_1 UNION ALL SELECT * FROM slow_2'), "1|10|55\n2|10|55", 'two slow views do not cancel each other for ever');
 query('DROP VIEW slow_1; DROP VIEW slow_2');
 
+# One that has left others for a lock, and stands where an endless one is alone now
+my $met = create_stream($node, 'met', 'id bigint');
+query('CREATE TABLE gates AS SELECT 1 AS gate');
+create('met_endless', 'SELECT sum(endless(id)) AS s FROM met');
+create('met_locked', 'SELECT count(*) AS n FROM met JOIN gates ON true');
+produce($met, 0, map { qq({"id": $_}) } 1 .. 3);
+wait_latest($node, $_) foreach 'met_endless', 'met_locked';
+wait_joined($node, 'met');
+my $gate = open_transaction($node, 'LOCK TABLE gates IN ACCESS EXCLUSIVE MODE');
+produce($met, 0, '{"id": 10}');
+wait_for($node, "SELECT EXISTS ($live)");
+wait_for($node, q{SELECT state = 'retrying' AND last_error LIKE 'waited in vain%' FROM millrace.views WHERE view = 'met_locked'::regclass});
+$gate->end;
+wait_latest($node, 'met_locked');
+is(query('SELECT n, s FROM met_locked, met_endless'), '4|6', 'one that has left for a lock makes an endless one go');
+query('DROP VIEW met_endless, met_locked');
+
 # Those that catch up take the places of no others for ever.
 foreach my $n (1, 2)
 {

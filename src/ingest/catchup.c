@@ -22,7 +22,8 @@
  * A shadow (a view's contents that are being rebuilt) must not take the view's place before it
  * holds as much, and it takes it as soon as it has joined.  So it does not join a live feed
  * that is itself behind the view, which has failed or was deactivated further on: unless it
- * is at the end of the stream, where nothing is missing (the topic was created again).
+ * is at the end of the stream, where nothing is missing, or the view's offsets are beyond the end,
+ * because the topic was created again.
  */
 #include "millrace.h"
 
@@ -177,9 +178,12 @@ mr_catchup_move(MrIngest *ingest, const MrPartitionOffset *ends, int nends, bool
 		mr_catalog_changed();
 }
 
-/* is the live feed nowhere behind the view that a shadow is for? */
+/*
+ * Is the live feed nowhere behind the view that a shadow is for?  Beyond the end of a partition, the
+ * view's offset is one of another log.
+ */
 static bool
-covers_view(const MrIngest *ingest, Oid view)
+covers_view(const MrIngest *ingest, Oid view, const MrStepSource *source)
 {
 	int64		feed = mr_catalog_feed_of(view, ingest->stream->relid);
 	int			n;
@@ -189,13 +193,18 @@ covers_view(const MrIngest *ingest, Oid view)
 		return true;
 	rows = mr_catalog_feed_offsets(feed, false, &n);
 	for (int i = 0; i < n; i++)
-		if (live_offset(ingest->live, ingest->nlive, rows[i].partition) < rows[i].next_offset)
+	{
+		int64		end = source->end(source->arg, rows[i].partition);
+
+		if (live_offset(ingest->live, ingest->nlive, rows[i].partition) < rows[i].next_offset &&
+			(end < 0 || end >= rows[i].next_offset))
 			return false;
+	}
 	return true;
 }
 
 static bool
-shadows_may_join(const MrIngest *ingest, bool at_end)
+shadows_may_join(const MrIngest *ingest, const MrStepSource *source, bool at_end)
 {
 	ListCell   *lc;
 
@@ -203,7 +212,7 @@ shadows_may_join(const MrIngest *ingest, bool at_end)
 	{
 		const MrView *view = ((MrIngestView *) lfirst(lc))->view;
 
-		if (view->target != view->view && !at_end && !covers_view(ingest, view->target))
+		if (view->target != view->view && !at_end && !covers_view(ingest, view->target, source))
 			return false;
 	}
 	return true;
@@ -222,17 +231,20 @@ count_kept(const MrIngest *ingest, const MrMessage *messages, int n)
 
 /* of one that reaches the live feed */
 static bool
-may_join(const MrIngest *ingest, const MrMessage *messages, int n, bool at_end)
+may_join(const MrIngest *ingest, const MrMessage *messages, int n, const MrStepSource *source)
 {
 	int			kept = count_kept(ingest, messages, n);
 
-	return !(ingest->aloof && kept > 0) && shadows_may_join(ingest, at_end && kept == n);
+	return !(ingest->aloof && kept > 0) &&
+		shadows_may_join(ingest, source, kept == n && source->at_end(source->arg));
 }
 
 bool
 mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
-				 const MrPartitionOffset *ends, int nends, bool at_end, bool *cut)
+				 const MrStepSource *source, bool *cut)
 {
+	int			nends;
+	const MrPartitionOffset *ends = source->ends(source->arg, &nends);
 	int64		live_feed = mr_catalog_live_feed(ingest->stream->relid);
 	bool		joins = false;
 
@@ -244,7 +256,7 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 								 * ourselves */
 	ingest->live = mr_catalog_feed_offsets(live_feed, false, &ingest->nlive);
 	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
-		same_cluster(ingest, live_feed) && may_join(ingest, messages, *n, at_end))
+		same_cluster(ingest, live_feed) && may_join(ingest, messages, *n, source))
 	{
 		MR_FAILPOINT("catchup-reached");
 		ingest->live = mr_catalog_feed_offsets(live_feed, true, &ingest->nlive);
@@ -252,7 +264,7 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 		MR_FAILPOINT("catchup-live-locked");
 		/* its last view may have left it while we waited */
 		if (mr_catalog_live_feed(ingest->stream->relid) != live_feed)
-			return mr_catchup_limit(ingest, messages, n, ends, nends, at_end, cut);
+			return mr_catchup_limit(ingest, messages, n, source, cut);
 		joins = reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends);
 		/* before any dead letter: DROP VIEW writes both in this order */
 		if (joins)

@@ -12,10 +12,10 @@
  * live feed's position, so that no view is fed twice, and tells in *cut if there were more;
  * where the messages and ends reach that position in all partitions, the live feed is
  * locked and true is returned: after this batch both stand at the same place, and
- * mr_catchup_join makes them one.  at_end: the reader knows of nothing beyond the messages.
+ * mr_catchup_join makes them one.
  */
 extern bool mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
-							 const MrPartitionOffset *ends, int nends, bool at_end, bool *cut);
+							 const MrStepSource *source, bool *cut);
 
 /* cut further messages of the same step there; true if there were some */
 extern bool mr_catchup_cut(MrIngest *ingest, MrMessage *messages, int *n);

@@ -232,10 +232,21 @@ reader_positions(void *arg, int *n)
 	return mr_collect_ends(arg, n);
 }
 
+static int64
+end_of_partition(void *arg, int32 partition)
+{
+	MrCollector *collector = arg;
+	int64		low;
+	int64		high;
+
+	mr_consumer_cached_watermarks(collector->consumer, partition, &low, &high);
+	return high;
+}
+
 MrStepSource
 mr_collect_source(MrCollector *collector)
 {
-	const MrStepSource source = {next_portion, reader_positions, reader_at_end, collector};
+	const MrStepSource source = {next_portion, reader_positions, reader_at_end, end_of_partition, collector};
 
 	collector->taken = collector->nmessages;
 	return source;

@@ -29,9 +29,9 @@ lock_active_view(Oid view, List **feeds)
 	return now != NULL && now->active && !now->failed;
 }
 
-/* error: NULL when nobody is to go on at once.  False: it is not to be helped any more */
+/* false: it is not to be helped any more */
 static bool
-leave(Oid view, const char *error)
+leave(Oid view, MrParting how, const char *error)
 {
 	List	   *feeds;
 	ListCell   *lc;
@@ -43,47 +43,41 @@ leave(Oid view, const char *error)
 		MrFeed	   *feed = lfirst(lc);
 		int64		own = mr_catalog_split_view(view, feed->stream, feed->id);
 
-		if (error != NULL)
-			mr_catalog_set_trouble(own, error);
+		if (how != MR_PART_FAILED)
+			mr_catalog_set_trouble(own, error, how == MR_PART_SLOW);
 	}
 	mr_catalog_changed();
 	return true;
 }
 
 static void
-part_with_view(Oid view, const char *error, bool failed, const char *lock_timeout)
+part_with_view(Oid view, MrParting how, const char *error, const char *lock_timeout)
 {
 	mr_start_transaction();
 	if (lock_timeout != NULL)
 		mr_set_lock_timeout(lock_timeout);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (OidIsValid(mr_catalog_extension_oid()) && leave(view, failed ? NULL : error) && failed)
+	if (OidIsValid(mr_catalog_extension_oid()) && leave(view, how, error) && how == MR_PART_FAILED)
 		mr_catalog_set_view_state(view, true, true, error);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }
 
 void
-mr_ingest_leave_view(Oid view, const char *error)
+mr_ingest_part_with_view(Oid view, MrParting how, const char *error)
 {
-	part_with_view(view, error, false, NULL);
+	part_with_view(view, how, error, NULL);
 }
 
-void
-mr_ingest_fail_view(Oid view, const char *error)
-{
-	part_with_view(view, error, true, NULL);
-}
-
-static bool
-try_part_with_view(Oid view, const char *error, bool failed)
+bool
+mr_ingest_try_part_with_view(Oid view, MrParting how, const char *error)
 {
 	MemoryContext context = CurrentMemoryContext;
 	volatile bool result = true;
 
 	PG_TRY();
 	{
-		part_with_view(view, error, failed, TRY_LOCK_TIMEOUT);
+		part_with_view(view, how, error, TRY_LOCK_TIMEOUT);
 	}
 	PG_CATCH();
 	{
@@ -96,16 +90,4 @@ try_part_with_view(Oid view, const char *error, bool failed)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	return result;
-}
-
-bool
-mr_ingest_try_leave_view(Oid view, const char *error)
-{
-	return try_part_with_view(view, error, false);
-}
-
-bool
-mr_ingest_try_fail_view(Oid view, const char *error)
-{
-	return try_part_with_view(view, error, true);
 }

@@ -33,12 +33,9 @@
 
 /* the view has failed, or only leaves the others in peace */
 static void
-part_with_view(MrWorkerSlot *slot, Oid view, const char *error, bool failed)
+part_with_view(MrWorkerSlot *slot, Oid view, MrParting how, const char *error)
 {
-	if (failed)
-		mr_ingest_fail_view(view, error);
-	else
-		mr_ingest_leave_view(view, error);
+	mr_ingest_part_with_view(view, how, error);
 	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
 }
 
@@ -78,8 +75,8 @@ leave_others(MrWorkerSlot *slot, Oid view, const char *text)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
 	foreach(lc, leave)
-		part_with_view(slot, lfirst_oid(lc), lfirst_oid(lc) == view || name == NULL ? text :
-					   psprintf("continuous view \"%s\", which follows it, cannot take a batch", name), false);
+		part_with_view(slot, lfirst_oid(lc), MR_PART_IN_TROUBLE, lfirst_oid(lc) == view || name == NULL ? text :
+					   psprintf("continuous view \"%s\", which follows it, cannot take a batch", name));
 	return leave != NIL;
 }
 
@@ -147,10 +144,11 @@ mr_recover_rest(MrWorkerSlot *slot)
 	List	   *views = NIL;
 	Oid			view;
 	char	   *trouble;
+	bool		slow = false;
 
 	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	trouble = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_take_trouble(slot->feed) : NULL;
+	trouble = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_take_trouble(slot->feed, &slow) : NULL;
 	if (trouble != NULL)
 	{
 		trouble = MemoryContextStrdup(context, trouble);
@@ -164,7 +162,7 @@ mr_recover_rest(MrWorkerSlot *slot)
 		return false;
 	rest(slot, view, trouble);
 	pfree(trouble);
-	return true;
+	return slow;
 }
 
 /* what an owner reads in millrace.views */
@@ -220,7 +218,7 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 	if (may_come_back(view, error))
 		fault = MR_FAULT_PASSING;
 	if (fault != MR_FAULT_PASSING && (again || fault != MR_FAULT_INTERNAL))
-		part_with_view(slot, view, text, true);
+		part_with_view(slot, view, MR_PART_FAILED, text);
 	else if (fault != MR_FAULT_PASSING || !again || nviews == 1 || !leave_others(slot, view, text))
 		wait_and_retry(recovery, slot, view, text);
 }
@@ -241,9 +239,9 @@ part_with_slow_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid vi
 			wait_and_retry(recovery, slot, view, text);
 	}
 	else if (!has_feed(view))
-		part_with_view(slot, view, text, true);
+		part_with_view(slot, view, MR_PART_FAILED, text);
 	else if (nviews > 1 || !slot->catch_up)
-		part_with_view(slot, view, text, false);
+		part_with_view(slot, view, how == MR_OVERDUE_WORKING ? MR_PART_SLOW : MR_PART_IN_TROUBLE, text);
 	else
 	{
 		/* steps of fewer messages, one of which comes to an end some time */
@@ -272,7 +270,7 @@ mr_recover_without_slot(Oid view, const ErrorData *error, MrOverdue overdue)
 	bool		passing = overdue == MR_OVERDUE_NOT ? mr_fault(error->sqlerrcode) == MR_FAULT_PASSING :
 	overdue == MR_OVERDUE_WAITING;
 
-	return !passing && mr_ingest_try_fail_view(view, error_text(error));
+	return !passing && mr_ingest_try_part_with_view(view, MR_PART_FAILED, error_text(error));
 }
 
 static bool
@@ -282,8 +280,9 @@ part_with_stubborn(const MrStubbornView *stubborn)
 								"HINT:  Mend the view's query: a function of it catches query_canceled, perhaps.",
 								mr_view_timeout);
 
-	return !stubborn->fails && has_feed(stubborn->view) ? mr_ingest_try_leave_view(stubborn->view, text) :
-		mr_ingest_try_fail_view(stubborn->view, text);
+	bool		stays = !stubborn->fails && has_feed(stubborn->view);
+
+	return mr_ingest_try_part_with_view(stubborn->view, stays ? MR_PART_SLOW : MR_PART_FAILED, text);
 }
 
 List *

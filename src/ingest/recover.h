@@ -50,7 +50,7 @@ extern bool mr_recover_without_slot(Oid view, const ErrorData *error, MrOverdue 
  */
 extern List *mr_recover_from_stubborn(void);
 
-/* at the start: if the feed is in trouble, wait a while; was it? */
+/* at the start: if the feed is in trouble, wait a while; true: its views are slow, that is what it was */
 extern bool mr_recover_rest(MrWorkerSlot *slot);
 
 /* after a step that went well */

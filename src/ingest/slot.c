@@ -101,15 +101,24 @@ mr_slot_set_trouble(MrWorkerSlot *slot, Oid view, const char *error)
 void
 mr_slot_note_wait(Oid view, const char *error)
 {
-	static bool noted = false;
+	static char noted[sizeof(own_slot->last_error)] = "";
+	bool		retrying;
 
 	if (own_slot == NULL)
 		return;
-	if (error == NULL && noted)
-		mr_slot_set_state(own_slot, mr_slot_running_state(own_slot), NULL);
-	else if (error != NULL && (own_slot->state != MR_WORKER_RETRYING || strcmp(own_slot->last_error, error) != 0))
+	retrying = own_slot->state == MR_WORKER_RETRYING;
+	if (error != NULL && !(retrying && strcmp(own_slot->last_error, error) == 0))
+	{
 		mr_slot_set_trouble(own_slot, view, error);
-	noted = error != NULL;
+		strlcpy(noted, own_slot->last_error, sizeof(noted));
+	}
+	else if (error == NULL && noted[0] != '\0')
+	{
+		/* something else may have gone wrong since */
+		if (retrying && strcmp(own_slot->last_error, noted) == 0)
+			mr_slot_set_state(own_slot, mr_slot_running_state(own_slot), NULL);
+		noted[0] = '\0';
+	}
 }
 
 MrWorkerState

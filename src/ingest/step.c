@@ -265,9 +265,7 @@ take_messages(MrIngest *ingest, MrMessage *messages, int n, const MrStepSource *
 		cut = mr_step_over_cut(ingest, messages, &n);
 	else if (catch_up && !shortened)
 	{
-		ends = source->ends(source->arg, &nends);
-		joins = mr_catchup_limit(ingest, messages, &n, ends, nends,
-								 source->at_end(source->arg), &cut);
+		joins = mr_catchup_limit(ingest, messages, &n, source, &cut);
 		/* the live feed has moved on before we had it */
 		if (ingest->holds_live && ingest->aloof && n > 0)
 		{
@@ -348,6 +346,7 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 		return false;
 	}
 	MR_FAILPOINT("step-fed");
+	ingest->moved = joins || mr_offsets_dirty(ingest->offsets);
 	mr_offsets_store(ingest->offsets);
 	if (joins)
 		mr_catchup_join(ingest);

@@ -86,6 +86,7 @@ typedef struct MrIngest
 	int			nrefused;		/* messages that a view did not take */
 	int64		ntaken;			/* messages of the step, without those beyond
 								 * the live feed */
+	bool		moved;			/* the step has moved offsets, or the feed */
 	int			nmessages;		/* careful: messages of those given that were
 								 * taken */
 	double		decode_ms;
@@ -99,13 +100,15 @@ typedef struct MrIngest
  * messages after those, as long as the broker is known to hold a lot more; gives the former
  * ones back, never waits; 0 when there are none at hand.  ends: where the reader stands by
  * partition, past control records, with all messages handed out so far.  at_end: is that
- * the end of all partitions, as far as anybody knows?
+ * the end of all partitions, as far as anybody knows?  end: of one partition on the broker, as far
+ * as was heard; -1 when nothing was.
  */
 typedef struct MrStepSource
 {
 	int			(*next) (void *arg, MrMessage **messages);
 	const MrPartitionOffset *(*ends) (void *arg, int *n);
 	bool		(*at_end) (void *arg);
+	int64		(*end) (void *arg, int32 partition);
 	void	   *arg;
 } MrStepSource;
 

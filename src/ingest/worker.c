@@ -74,7 +74,7 @@ typedef struct MrWorker
 	int			portion;		/* messages to have in hand at most */
 	bool		untried;		/* the views have not taken any messages in
 								 * time yet */
-	bool		troubled;		/* nor since they have left others */
+	bool		slow;			/* nor since they have left others for that */
 	bool		aloof;			/* they were too slow to join the live feed */
 	bool		hurry;			/* it may be joined at once, if there are no
 								 * messages */
@@ -174,7 +174,8 @@ count_step(MrWorker *worker, int64 nmessages, TimestampTz began)
 	slot->merge_ms += ingest->merge_ms;
 	slot->commit_ms += ingest->commit_ms;
 	mr_slot_set_state(worker->slot, mr_slot_running_state(worker->slot), NULL);
-	ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
+	if (ingest->moved)
+		ConditionVariableBroadcast(mr_shmem_progress(slot->stream));
 	pgstat_report_stat(false);
 }
 
@@ -324,7 +325,7 @@ count_trial(MrWorker *worker)
 		return;
 	worker->aloof = worker->aloof && worker->collector.last_step_ms > JOIN_MS;
 	worker->untried = worker->untried && mr_view_timeout > 0 && worker->collector.last_step_ms > mr_view_timeout;
-	worker->troubled = worker->troubled && worker->untried;
+	worker->slow = worker->slow && worker->untried;
 	worker->hurry = kept_away && !worker->aloof && !worker->untried;
 }
 
@@ -348,7 +349,7 @@ take_step(MrWorker *worker)
 	worker->memory_kept = true;
 	source = mr_collect_source(&worker->collector);
 	worker->ingest->aloof = (worker->aloof || worker->untried) && worker->collector.nmessages > 0;
-	worker->slot->shy = worker->aloof || worker->troubled;
+	worker->slot->shy = worker->aloof || worker->slow;
 	worker->ingest->careful = worker->recovery.careful > 0;
 	worker->ingest->internal_too = worker->recovery.internal_too;
 	result = mr_ingest_step(worker->ingest, worker->collector.messages, worker->collector.nmessages, &source,
@@ -446,7 +447,7 @@ static void
 ingest_until_stale(MrWorker *worker)
 {
 	if (!worker->rested)
-		worker->troubled = mr_recover_rest(worker->slot);
+		worker->slow = mr_recover_rest(worker->slot);
 	worker->rested = true;
 	if (!open_attempt(worker))
 		proc_exit(0);
