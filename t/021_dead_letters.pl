@@ -132,4 +132,74 @@ is(letters('fussed', 'view, message_offset, sqlstate, error'), join("\n", 'fussi
 		'fussiest|31|P0001|too much: 2000001', 'fussiest|35|P0001|too much: 2000002', 'fussiest|36|MY001|no 13'),
 	'whatever code they have');
 
+# What belongs to a message beside its value: in the letter as it came, and for the views when it is fed once more.
+$node->safe_psql('postgres', q{CREATE TYPE colour AS ENUM ('red'); CREATE TABLE share (by integer PRIMARY KEY, parts integer);
+	INSERT INTO share VALUES (0, 0), (1, 2), (2, 3)});
+my @beside = (q{key text OPTIONS (metadata 'key')}, q{raw bytea OPTIONS (metadata 'key')}, q{part integer OPTIONS (metadata 'partition')},
+	q{off bigint OPTIONS (metadata 'offset')}, q{at timestamptz OPTIONS (metadata 'timestamp')}, q{extra jsonb OPTIONS (metadata 'headers')});
+my $posted = create_stream($node, 'posted', join(', ', 'id bigint', 'by integer', 'c colour', @beside), partitions => 2);
+create_stream($node, 'posted_bare', 'id bigint, by integer', topic => $posted);
+my %views = (
+	rows => 'SELECT id, c, key, raw, part, off, at, extra, 60 / parts AS q FROM %s JOIN share USING (by)',
+	buckets => q{SELECT date_bin('7 minutes', at, '2001-01-01') AS bucket, part, key, extra ->> 'h' AS h, count(*) AS n,
+		sum(60 / parts) AS q, max(off) AS off, min(at) AS at FROM %s JOIN share USING (by) GROUP BY 1, 2, 3, 4},
+	latest => 'SELECT DISTINCT ON (key) key, off, at, extra, 60 / parts AS q FROM %s JOIN share USING (by) ORDER BY key, at DESC, off DESC, part');
+my $sliding = 'SELECT by, count(*) AS n, sum(60 / parts) AS q, sum(id) AS ids FROM %s JOIN share USING (by) GROUP BY by';
+create("posted_$_", sprintf $views{$_}, 'posted') foreach sort keys %views;
+$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('${_}_sliding', \$\$" . sprintf($sliding, $_)
+	  . "\$\$, sliding_window => '1 day', step => '1 hour')") foreach 'posted', 'posted_bare';
+wait_joined($node, $_) foreach 'posted', 'posted_bare';
+
+# a third of them cannot be divided, some are blue; every fifth has no place in the window
+my $now = int(time / 60) * 60;
+my @sent;
+foreach my $i (1 .. 60)
+{
+	my ($part, $second) = ($i % 2, $i % 5 == 4 ? $now - 3 * 86400 + $i : $now - 137 * $i);
+	my $key = $i % 4 == 3 ? undef : "key " . $i % 7;
+	my @headers = $i % 6 == 5 ? () : (h => "v$i", nothing => undef, bytes => "\xff$i");
+	my $colour = $i % 10 == 7 ? 'blue' : 'red';
+	produce($posted, $part, { key => $key, value => sprintf('{"id": %d, "by": %d, "c": "%s"}', $i, $i % 3, $colour),
+		timestamp => 1000 * $second + $i, headers => \@headers });
+	push @sent, sprintf q{(%d, %d, '%s', %s, %d, %d, to_timestamp(%d) + %d * interval '1 ms', %s)}, $i, $i % 3, $colour,
+	  defined $key ? "'$key'" : 'NULL', $part, int(($i - 1) / 2), $second, $i,
+	  @headers ? sprintf(q{'{"h": "v%d", "nothing": null, "bytes": "\xff%s"}'}, $i, unpack 'H*', $i) =~ s/\\/\\\\/r : 'NULL';
+}
+$node->safe_psql('postgres', 'CREATE TABLE sent (id bigint, by integer, c text, key text, part integer, off bigint, at timestamptz, extra jsonb);
+	INSERT INTO sent VALUES ' . join ', ', @sent);
+my $source = '(SELECT id, by, c::colour, key, convert_to(key, \'UTF8\') AS raw, part, off, at, extra FROM sent WHERE %s) e';
+
+sub posted_are
+{
+	my ($when, $of_posted, $of_bare) = @_;
+	wait_latest($node, $_) foreach 'posted', 'posted_bare';
+	is_same($node, "posted_$_", sprintf($views{$_}, sprintf $source, $of_posted), "$when: $_") foreach sort keys %views;
+	is_same($node, 'posted_sliding', sprintf($sliding, sprintf $source, "$of_posted AND at > now() - interval '1 day'"), "$when: sliding");
+	is_same($node, 'posted_bare_sliding', sprintf($sliding, sprintf $source, "$of_bare AND at > now() - interval '1 day'"), "$when: sliding, by no column");
+}
+
+posted_are('without what cannot be taken', q{by <> 0 AND c = 'red'}, 'by <> 0');
+my $letter = "SELECT %s::regclass, part, off, at, key, jsonb_build_object('id', id, 'by', by, 'c', c), extra, '%s' FROM sent WHERE %s";
+sub letters_are
+{
+	my ($name, $of_posted, @more) = @_;
+	is_same($node, q{(SELECT view, partition, message_offset, message_timestamp, convert_from(key, 'UTF8') AS key,
+			convert_from(value, 'UTF8')::jsonb AS value, headers, sqlstate
+		FROM millrace.dead_letters WHERE stream IN ('posted'::regclass, 'posted_bare'::regclass)) l},
+		join(' UNION ALL ', (map { sprintf $letter, "'posted_$_'", '22012', $of_posted } sort(keys %views), 'sliding'),
+			sprintf($letter, q{'posted_bare_sliding'}, '22012', 'by = 0'), @more), $name);
+}
+
+letters_are('letters of each view, and of nobody in particular, are as the messages came', q{by = 0 AND c = 'red'},
+	sprintf($letter, 'NULL', '22P02', q{c = 'blue'}));
+$node->safe_psql('postgres', q{ALTER TYPE colour ADD VALUE 'blue'});
+$node->safe_psql('postgres', "SELECT millrace.replay('$_')") foreach 'posted', 'posted_bare';
+posted_are('with what can be decoded by now', 'by <> 0', 'by <> 0');
+letters_are('so are those that become letters of a view then', 'by = 0');
+$node->safe_psql('postgres', q{UPDATE share SET parts = 5 WHERE by = 0});
+$node->safe_psql('postgres', "SELECT millrace.replay('$_')") foreach 'posted', 'posted_bare';
+is($node->safe_psql('postgres', q{SELECT count(*) FROM millrace.dead_letters WHERE stream IN ('posted'::regclass, 'posted_bare'::regclass)}), '0',
+	'none is left');
+posted_are('with all of them', 'true', 'true');
+
 done_testing();
