@@ -171,4 +171,128 @@ isnt(gaps('again_stops'), '', 'with a note of it');
 is($node->safe_psql('postgres', q{SELECT next_offset > high_watermark, lag IS NULL, lag_seconds IS NULL
 	FROM millrace.partitions WHERE view = 'again_stops_view'::regclass}), 't|t|t', 'how far it is behind nobody knows');
 
+# While the worker is alive, but behind: held by a lock that its only view needs (only_), or one of two views, which
+# leaves the other (two_).  Where another view comes meanwhile (late_), the held worker begins anew, and that view may
+# have to go on at an offset that the live feed has yet to reach.
+$node->safe_psql('postgres', qq{CREATE TABLE dim AS SELECT generate_series(0, 6) AS k;
+	CREATE SERVER frugal FOREIGN DATA WRAPPER millrace OPTIONS ("bootstrap.servers" '@{[bootstrap()]}',
+		"queued.max.messages.kbytes" '2', "queued.min.messages" '1', "fetch.message.max.bytes" '2000')});
+
+# all of its views at once, so that they are on one feed
+sub held_stream
+{
+	my ($name, $held, @others) = @_;
+	my %views = ("${name}_held" => $held ? "dim NATURAL JOIN $name" : $name, map { +"${name}_$_" => $name } @others);
+	$topics{$name} = create_stream($node, $name, event_columns(), server => $name =~ /two/ ? 'kafka' : 'frugal',
+		options => { on_gap => $name =~ s/.*_//r });
+	$node->safe_psql('postgres', join ' ', 'BEGIN;', (map { "SELECT millrace.create_continuous_view('$_', \$\$"
+		  . sprintf($query, $views{$_}) . '$$);' } sort keys %views), 'COMMIT');
+}
+
+# not as one batch, so that a worker does not fetch all of it at once
+sub send_events
+{
+	my ($name, $first, $last) = @_;
+	for (my $i = $first; $i <= $last; $i += 10)
+	{
+		produce($topics{$name}, 0, map { event($_) } $i .. ($i + 9 < $last ? $i + 9 : $last));
+	}
+}
+
+sub wait_held
+{
+	wait_for($node, "SELECT state = 'retrying' AND last_error LIKE '%dim%' FROM millrace.views WHERE view = '${_}_held'::regclass") foreach @_;
+}
+
+sub activate { $node->safe_psql('postgres', "SELECT millrace.activate('$_')") foreach @_ }
+
+my @ways = qw(stop earliest latest);
+my @behind = map { ("only_$_", "two_$_", "late_$_") } @ways;
+held_stream($_, 1, /only/ ? () : 'other') foreach @behind;
+send_events($_, 1, 100) foreach @behind;
+foreach my $name (@behind)
+{
+	wait_latest($node, "${name}_held");
+	wait_latest($node, "${name}_other") if $name !~ /only/;
+	$node->safe_psql('postgres', "SELECT millrace.deactivate('${name}_other')") if $name =~ /late_/;
+}
+my $locked = open_transaction($node, 'LOCK TABLE dim');
+send_events($_, 101, 110) foreach @behind;
+wait_held(@behind);
+foreach my $name (@behind)
+{
+	send_events($name, 111, 300);
+	wait_latest($node, "${name}_other") if $name =~ /two/;
+	client()->command('truncate', $topics{$name}, 0, 270);
+}
+activate(map { "late_${_}_other" } @ways);
+wait_for($node, "SELECT count(*) = 1 FROM millrace.gaps WHERE stream = 'late_$_'::regclass") foreach @ways;
+is(gaps("late_$_"), '0|100|' . ($_ eq 'latest' ? 300 : 270), "late_$_: the view that comes meanwhile has a gap") foreach @ways;
+$locked->end;
+send_events($_, 301, 310) foreach @behind;
+
+foreach my $name (@behind)
+{
+	my $stops = $name =~ /stop/;
+	$stops ? wait_state($node, 'view', "${name}_held", 'stopped') : wait_latest($node, "${name}_held");
+	my ($from, $to) = (split /\|/, (split /\n/, gaps($name))[-1])[ 1, 2 ];
+	note("$name: $from to $to");
+	ok($name =~ /only/ ? $from >= 110 && $from < 270 : $from >= 100 && $from < 270, "$name: the gap begins where the view was") or diag($from);
+	ok($name =~ /latest/ ? $to >= 300 && $to <= 310 : $to == 270, 'and ends where it goes on') or diag($to);
+	if ($stops)
+	{
+		is_part("${name}_held", "id <= $from", 'nothing is taken behind it');
+		activate($name);
+	}
+	send_events($name, 311, 320);
+	wait_latest($node, "${name}_held");
+	is_part("${name}_held", "id <= $from OR id BETWEEN $to + 1 AND 320", 'it holds all but the gap');
+	my %gaps = ("0|$from|$to" => 1);
+	if ($name !~ /only/)
+	{
+		my $late = $name =~ /latest/ ? 300 : 270;
+		wait_latest($node, "${name}_other");
+		is_part("${name}_other", $name =~ /two/ ? 'id <= 320' : "id <= 100 OR id BETWEEN $late + 1 AND 320", 'the other view as well');
+		$gaps{"0|100|$late"} = 1 if $name =~ /late_/;
+	}
+	is(gaps($name), join("\n", sort keys %gaps), 'and nothing else is recorded');
+}
+
+# Created again, shorter, while the worker is alive: idle, or behind with messages of the former topic in hand.
+my @shorter = map { ("idle_$_", "busy_$_") } @ways;
+held_stream($_, /busy/) foreach @shorter;
+send_events($_, 1, 50) foreach @shorter;
+wait_latest($node, "${_}_held") foreach @shorter;
+$locked = open_transaction($node, 'LOCK TABLE dim');
+my @busy = grep { /busy/ } @shorter;
+send_events($_, 51, 60) foreach @busy;
+wait_held(@busy);
+send_events($_, 61, 80) foreach @busy;
+foreach my $name (@shorter)
+{
+	client()->command('delete', $topics{$name});
+	create_topic($topics{$name});
+	# an idle one may look at once, or a little later
+	send_events($name, 101, 120) if $name !~ /idle_latest/;
+}
+$locked->end;
+foreach my $name (@shorter)
+{
+	wait_for($node, "SELECT count(*) > 0 FROM millrace.gaps WHERE stream = '$name'::regclass");
+	my ($from, $to) = (split /\|/, gaps($name))[ 1, 2 ];
+	note("$name: $from to $to");
+	ok($name =~ /busy/ ? $from >= 50 && $from <= 80 : $from == 50, "$name: the gap begins where the view was") or diag($from);
+	is($to, $name =~ /busy_latest/ ? 20 : 0, 'and says where the new topic is read');
+	if ($name =~ /stop/)
+	{
+		wait_state($node, 'view', "${name}_held", 'stopped');
+		is_part("${name}_held", "id <= $from", 'nothing is taken behind it');
+		activate($name);
+	}
+	send_events($name, $name =~ /idle_latest/ ? 101 : 121, 130);
+	wait_latest($node, "${name}_held");
+	is_part("${name}_held", "id <= $from OR id BETWEEN 101 + $to AND 130", 'it holds all of that');
+	is(gaps($name), "0|$from|$to", 'and nothing else is recorded');
+}
+
 done_testing();
