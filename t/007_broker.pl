@@ -135,4 +135,43 @@ check('per_k', 401, 'both views');
 ($ok, $out, $err) = $lost->finish;
 ok(!$ok && $err =~ /127\.0\.0\.1:1/, 'a transaction that cannot be acknowledged fails') or diag $err;
 
+# A fast shutdown while sessions are in the middle of something with a broker that is silent
+my $noise = create_stream($node, 'noise', 'id bigint, s text', broker => $broker);
+$node->safe_psql('postgres', qq{CREATE SERVER sipping FOREIGN DATA WRAPPER millrace OPTIONS ("bootstrap.servers" '@{[$broker->bootstrap]}',
+		"queued.max.messages.kbytes" '16', "queued.min.messages" '1', "fetch.message.max.bytes" '16000');
+	CREATE FOREIGN TABLE sipped (id bigint, s text) SERVER sipping OPTIONS (topic '$noise')});
+my $filler = 'x' x 1000;
+produce([ $noise, $broker ], 0, qq({"id": 0, "s": "$filler"})) foreach 1 .. 500;
+my $held = open_transaction($node, 'SELECT pg_advisory_xact_lock(1)');
+my $then = 'SELECT pg_advisory_lock_shared(1); -- silence';
+my %sessions = (
+	'the first INSERT' => 'INSERT INTO noise (id) VALUES (1) -- silence',
+	'another INSERT' => "INSERT INTO noise (id) VALUES (2); $then\nINSERT INTO noise (id) VALUES (3) -- silence",
+	'a scan' => 'SELECT count(*) FROM noise -- silence',
+	'a scan that has begun' => "BEGIN; DECLARE c CURSOR FOR SELECT id FROM sipped; FETCH 1 FROM c; $then\nMOVE ALL IN c -- silence",
+	'wait_for_latest' => q{SELECT millrace.wait_for_latest('per_k', timeout => '10min') -- silence},
+	create_topic => "SELECT millrace.create_topic('kafka', '" . topic_name('silenced') . "') -- silence");
+my $silent = q{FROM pg_stat_activity WHERE backend_type = 'client backend' AND state = 'active' AND pid <> pg_backend_pid()
+	AND query LIKE '%-- silence'};
+my %running = map { $_ => background($node, $sessions{$_}) } grep { /another|begun/ } keys %sessions;
+wait_for($node, "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event = 'advisory'");
+$broker->pause;
+$held->end;
+$running{$_} = background($node, $sessions{$_}) foreach grep { !/another|begun/ } keys %sessions;
+wait_for($node, "SELECT count(*) = @{[scalar keys %sessions]} $silent AND query_start < clock_timestamp() - interval '1 s'");
+$began = time;
+$node->stop('fast');
+my $took = time - $began;
+note("stopped in $took s");
+cmp_ok($took, '<', patience(15), 'a fast shutdown waits for the broker in no session');
+foreach my $what (sort keys %running)
+{
+	($ok, $out, $err) = $running{$what}->finish;
+	ok(!$ok && $err =~ /terminating connection due to administrator command/, "it ends $what") or diag($err);
+}
+$node->start;
+$broker->resume;
+produce([ $topic, $broker ], 0, event(402));
+check('per_k', 402, 'and ingest goes on');
+
 done_testing();
