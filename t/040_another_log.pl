@@ -105,29 +105,59 @@ is_part('longer_stops_view', 'id <= 50 OR id BETWEEN 101 AND 180', 'once it is t
 is_part('untouched_view', 'id <= 50', 'another stream is not concerned');
 is(gaps('untouched'), '', 'at all');
 
-# The last messages are lost, and others written in their place.
-stream('rewritten', options => { on_gap => 'earliest' });
-stream('cut', options => { on_gap => 'earliest' });
-foreach my $name (qw(rewritten cut))
+# The last messages are lost, and others written in their place: as many, fewer, or none.  Nothing is taken twice,
+# whatever on_gap says, and whether or not anybody was looking.
+my %log = (rewritten => [ 1 .. 30, 131 .. 150 ], short => [ 1 .. 30, 131 .. 135 ], cut => [ 1 .. 30 ]);
+my @lost = map { my $way = $_; map { my $log = $_; map { "${log}_${way}_$_" } 'down', 'up' } sort keys %log } qw(earliest latest stop);
+foreach my $name (@lost)
 {
+	my ($log, $way) = split /_/, $name;
+	stream($name, options => { on_gap => $way });
 	send_dated($name, 1 .. 20);
-	wait_latest($node, "${name}_view");
-	send_dated($name, 21 .. 40);
-	is_part("${name}_view", 'id <= 40', "$name: as it was");
 }
+wait_latest($node, "${_}_view") foreach @lost;
+send_dated($_, 21 .. 40) foreach @lost;
+is_part("${_}_view", 'id <= 40', "$_: as it was") foreach @lost;
+
+sub lose
+{
+	my ($when) = @_;
+	foreach my $name (grep { /_$when/ } @lost)
+	{
+		create_again($name);
+		send_dated($name, @{ $log{ $name =~ s/_.*//r } });
+	}
+}
+
+# in the eyes of workers that do not see how it is done
+wait_joined($node, $_) foreach grep { /_up/ } @lost;
+my @workers = map { worker_pid($node, $_) } grep { /_up/ } @lost;
+kill 'STOP', @workers;
+lose('up');
+kill 'CONT', @workers;
+wait_for($node, "SELECT count(*) > 0 FROM millrace.gaps WHERE stream = '$_'::regclass") foreach grep { /_up/ } @lost;
 $node->stop('fast');
-create_again($_) foreach qw(rewritten cut);
-send_dated('rewritten', 1 .. 30, 131 .. 150);
-send_dated('cut', 1 .. 30);
+lose('down');
 $node->start;
-is_part('rewritten_view', 'id <= 40 OR id BETWEEN 141 AND 150', 'rewritten: nothing is taken twice');
-like(gaps('rewritten'), qr/^0\|([1-9]|1\d|20)\|40$/, 'the gap begins where the log is known to be the same');
-reason_like('rewritten', qr/unclean leader election/, 'with the reason');
-wait_for($node, q{SELECT count(*) > 0 FROM millrace.gaps WHERE stream = 'cut'::regclass});
-is(gaps('cut'), '0|40|30', 'cut: it goes on where the log ends');
-reason_like('cut', qr/unclean leader election/, 'with the reason');
-send_dated('cut', 131 .. 140);
-is_part('cut_view', 'id <= 40 OR id BETWEEN 131 AND 140', 'with what comes then');
+foreach my $name (@lost)
+{
+	my ($log, $way) = split /_/, $name;
+	my $last = @{ $log{$log} };
+	wait_for($node, "SELECT count(*) > 0 FROM millrace.gaps WHERE stream = '$name'::regclass");
+	like(gaps($name), $log eq 'rewritten' ? qr/^0\|([1-9]|1\d|20)\|40$/ : qr/^0\|40\|$last$/,
+		"$name: the gap ends where reading goes on, and begins where the log is known to be the same, or where the view stood");
+	reason_like($name, qr/unclean leader election/, 'with the reason');
+	if ($way eq 'stop')
+	{
+		wait_state($node, 'stream', $name, 'stopped');
+		is_same($node, "${name}_view", sprintf($query, events(40)), 'nothing is taken');
+		$node->safe_psql('postgres', "SELECT millrace.activate('$name')");
+	}
+	send_dated($name, 151 .. 155);
+	is_part("${name}_view", 'id <= 40 OR id BETWEEN 151 AND 155' . ($log eq 'rewritten' ? ' OR id BETWEEN 141 AND 150' : ''),
+		'nothing is taken twice, and nothing else is missing');
+}
+$node->safe_psql('postgres', 'DROP FOREIGN TABLE ' . join(', ', @lost) . ' CASCADE');
 
 # The very same messages are the same log, whoever wrote them.
 stream('copied');
