@@ -46,9 +46,17 @@ lock_feed_of(Oid view, Oid stream)
 List *
 mr_catalog_lock_feeds_of_view(Oid view)
 {
+	List	   *feeds = mr_catalog_streams_of_view(view);
 	ListCell   *lc;
 
-	foreach(lc, mr_catalog_streams_of_view(view))
+	foreach(lc, feeds)
+	{
+		const MrFeed *feed = lfirst(lc);
+
+		if (!feed->live)
+			mr_catalog_lock_feed(feed->id, ExclusiveLock);
+	}
+	foreach(lc, feeds)
 		lock_feed_of(view, ((MrFeed *) lfirst(lc))->stream);
 	return mr_catalog_streams_of_view(view);
 }
