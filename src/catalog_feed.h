@@ -109,11 +109,12 @@ extern MrFeedOffset *mr_catalog_feed_offsets(int64 feed, bool lock, int *n);
 extern int64 mr_catalog_split_view(Oid view, Oid stream, int64 feed);
 
 /*
- * A feed that has not stopped is in trouble: why, and is it that its views are slow?  _take_trouble:
- * the same, and it is forgotten; NULL when it is in none.
+ * A feed that has not stopped is in trouble: why, and is it that its views are slow?  NULL when it is
+ * in none.
  */
 extern void mr_catalog_set_trouble(int64 feed, const char *error, bool slow);
-extern char *mr_catalog_take_trouble(int64 feed, bool *slow);
+extern char *mr_catalog_trouble(int64 feed, bool *slow);
+extern void mr_catalog_forget_trouble(int64 feed);
 
 /* what one feed has counted in each partition, where another that takes its place has less */
 extern void mr_catalog_carry_counters(int64 from, int64 into);

@@ -133,9 +133,21 @@ rest(MrWorkerSlot *slot, Oid view, const char *error)
 		mr_slot_nap(slot, ms - (long) mr_ms_since(began));
 }
 
+static void
+forget_trouble(int64 feed)
+{
+	mr_start_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (OidIsValid(mr_catalog_extension_oid()))
+		mr_catalog_forget_trouble(feed);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
 /*
  * A feed whose view has left others in trouble stands where they stand, and would be back with
- * them at once, only to leave again: where all views of a stream are in trouble, for ever.
+ * them at once, only to leave again: where all views of a stream are in trouble, for ever.  It is
+ * in trouble while it rests, so that others become the live feed.
  */
 bool
 mr_recover_rest(MrWorkerSlot *slot)
@@ -148,7 +160,7 @@ mr_recover_rest(MrWorkerSlot *slot)
 
 	mr_start_transaction();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	trouble = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_take_trouble(slot->feed, &slow) : NULL;
+	trouble = OidIsValid(mr_catalog_extension_oid()) ? mr_catalog_trouble(slot->feed, &slow) : NULL;
 	if (trouble != NULL)
 	{
 		trouble = MemoryContextStrdup(context, trouble);
@@ -160,8 +172,10 @@ mr_recover_rest(MrWorkerSlot *slot)
 	MemoryContextSwitchTo(context);
 	if (trouble == NULL)
 		return false;
-	rest(slot, view, trouble);
+	if (slot->catch_up)
+		rest(slot, view, trouble);
 	pfree(trouble);
+	forget_trouble(slot->feed);
 	return slow;
 }
 
