@@ -13,6 +13,9 @@
  * because both consumers receive the same messages while the live one has yet to commit
  * its batch.  Nothing is fetched while the lock is held.
  *
+ * Where the topic has been created again just now, and the live worker has not noticed it yet, the
+ * same offsets are not the same place: the messages taken last tell.
+ *
  * The test is the reader's position, not the offset of a last message: transaction markers
  * and compaction leave holes.
  *
@@ -116,6 +119,22 @@ same_cluster(const MrIngest *ingest, int64 live_feed)
 
 	return ingest->cluster->id == NULL || live->id == NULL ||
 		strcmp(ingest->cluster->id, live->id) == 0;
+}
+
+/* is what was taken last in each partition the very message that the live feed has taken there? */
+static bool
+is_same_log(const MrIngest *ingest)
+{
+	for (int i = 0; i < ingest->nlive; i++)
+	{
+		const MrPosition *position = mr_offsets_find(ingest->offsets, ingest->live[i].partition);
+		const MrRecord *last = &ingest->live[i].last;
+
+		if (position != NULL && last->offset >= 0 && position->new_last.offset == last->offset &&
+			position->new_last.checksum != last->checksum)
+			return false;
+	}
+	return true;
 }
 
 static int64
@@ -235,7 +254,7 @@ may_join(const MrIngest *ingest, const MrMessage *messages, int n, const MrStepS
 {
 	int			kept = count_kept(ingest, messages, n);
 
-	return !(ingest->aloof && kept > 0) &&
+	return !(ingest->aloof && kept > 0) && (kept > 0 || !ingest->other_log || is_same_log(ingest)) &&
 		shadows_may_join(ingest, source, kept == n && source->at_end(source->arg));
 }
 
@@ -273,6 +292,16 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 	*cut = mr_catchup_cut(ingest, messages, n);
 	MR_FAILPOINT("catchup-cut");
 	return joins;
+}
+
+bool
+mr_catchup_is_same_log(MrIngest *ingest)
+{
+	if (is_same_log(ingest))
+		return true;
+	ingest->other_log = true;
+	mr_catalog_bump_feed(ingest->live_feed);
+	return false;
 }
 
 void

@@ -27,6 +27,12 @@ extern bool mr_catchup_cut(MrIngest *ingest, MrMessage *messages, int *n);
  */
 extern void mr_catchup_move(MrIngest *ingest, const MrPartitionOffset *ends, int nends, bool at_end);
 
+/*
+ * With all messages in, and the live feed's lock: has it taken the same messages, as far as both
+ * remember their last ones?  Where it has not, its worker is made to look.
+ */
+extern bool mr_catchup_is_same_log(MrIngest *ingest);
+
 extern void mr_catchup_join(MrIngest *ingest);
 
 #endif							/* MR_INGEST_CATCHUP_H */

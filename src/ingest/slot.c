@@ -19,6 +19,7 @@
 #define SHORT_NAP_MS	1000	/* so long, no nap is one between attempts */
 
 static MrWorkerSlot *own_slot = NULL;
+static long rest_ms = 0;		/* after an orderly exit */
 
 static void
 worker_exit(int code, Datum arg)
@@ -31,7 +32,7 @@ worker_exit(int code, Datum arg)
 	slot->pid = 0;
 	slot->latch = NULL;
 	slot->exit_code = code;
-	slot->not_before = code == 0 ? now : TimestampTzPlusMilliseconds(now, 1000);
+	slot->not_before = TimestampTzPlusMilliseconds(now, code == 0 ? rest_ms : 1000);
 	slot->state = MR_WORKER_EXITED;
 	if (code != 0)
 		mr_shmem_set_error(slot, "the process was terminated, or ended with an error that is in the server's log", now);
@@ -66,6 +67,13 @@ mr_slot_attach(int index)
 		proc_exit(0);
 	mr_session_settings();
 	BackgroundWorkerInitializeConnectionByOid(slot->database, InvalidOid, 0);
+}
+
+void
+mr_slot_give_place(long ms)
+{
+	rest_ms = ms;
+	proc_exit(0);
 }
 
 static void

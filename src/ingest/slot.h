@@ -10,6 +10,9 @@
 /* make this process the one of a slot, until it exits, and connect it to the slot's database */
 extern void mr_slot_attach(int index);
 
+/* end this process, to be started again after so long */
+extern void mr_slot_give_place(long ms) pg_attribute_noreturn();
+
 /* what others see; error NULL: the last one stays */
 extern void mr_slot_set_state(MrWorkerSlot *slot, MrWorkerState state, const char *error);
 

@@ -318,7 +318,6 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 	MrIntakeEnd end;
 	int			possible;
 
-	INSTR_TIME_SET_CURRENT(clock);
 	ingest->nrefused = 0;
 	ingest->ntaken = 0;
 	ingest->holds_live = false;
@@ -329,6 +328,7 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 		return true;
 	}
 	MemoryContextSwitchTo(context);
+	INSTR_TIME_SET_CURRENT(clock);
 	mr_intake_begin(ingest);
 	joins = take_messages(ingest, messages, *n, source, catch_up, *n < given, &end);
 	if (end == MR_INTAKE_BUSY)
@@ -338,14 +338,15 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 		return false;
 	}
 	MR_FAILPOINT("step-taken");
-	possible = feed_views(ingest, *n, &clock);
-	if (possible < *n)
+	possible = feed_views(ingest, (int) ingest->ntaken, &clock);
+	if (possible < ingest->ntaken)
 	{
 		give_up(context);
 		*n = possible;
 		return false;
 	}
 	MR_FAILPOINT("step-fed");
+	joins = joins && mr_catchup_is_same_log(ingest);
 	ingest->moved = joins || mr_offsets_dirty(ingest->offsets);
 	mr_offsets_store(ingest->offsets);
 	if (joins)
@@ -355,6 +356,7 @@ try_step(MrIngest *ingest, MrMessage *messages, int given, int *n, const MrStepS
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
+	ingest->holds_live = false;
 	MR_FAILPOINT("step-committed");
 	mr_offsets_committed(ingest->offsets);
 	count_rows(ingest);

@@ -75,6 +75,8 @@ typedef struct MrIngest
 	struct MrStreamSink *sink;	/* of a feed apart; NULL: of all others */
 	MrFeedOffset *delivered;	/* up to where that has been produced */
 	int			ndelivered;
+	bool		other_log;		/* catching up: the live feed's offset was one
+								 * of another log */
 	bool		stepping_over;	/* the step takes what has been delivered */
 	/* how to take the next step */
 	bool		aloof;			/* catching up: take no messages with the live
@@ -84,8 +86,8 @@ typedef struct MrIngest
 	/* of the step at hand, or the last one */
 	bool		holds_live;		/* has locked the live feed, to join it */
 	int			nrefused;		/* messages that a view did not take */
-	int64		ntaken;			/* messages of the step, without those beyond
-								 * the live feed */
+	int64		ntaken;			/* messages of the step, without those that
+								 * were cut off */
 	bool		moved;			/* the step has moved offsets, or the feed */
 	int			nmessages;		/* careful: messages of those given that were
 								 * taken */

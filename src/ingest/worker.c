@@ -14,6 +14,7 @@
 
 #include "access/xact.h"
 #include "commands/dbcommands.h"
+#include "elapsed.h"
 #include "failpoint.h"
 #include "ingest/collect.h"
 #include "ingest/gap.h"
@@ -53,6 +54,9 @@
 #define EXPIRY_INTERVAL_MS	1000	/* between looks for rows that are too old */
 #define JOIN_MS				1000	/* a step that holds up the live feed
 									 * should not take longer */
+#define PLACE_MS			5000	/* waiting for the live feed, where others
+									 * wait for the worker's place */
+#define REST_MS				10000	/* so long they have it, at least */
 #define SLOW_PORTIONS		8	/* so much smaller, but not smaller than this,
 								 * after a step that took too long */
 #define SMALL_PORTION		100
@@ -79,6 +83,9 @@ typedef struct MrWorker
 	bool		hurry;			/* it may be joined at once, if there are no
 								 * messages */
 	bool		rested;			/* from the trouble that the feed came from */
+	bool		waits;			/* there is nothing to take before the live
+								 * feed is somewhere else */
+	instr_time	waits_since;
 	MrRecovery	recovery;
 } MrWorker;
 
@@ -160,13 +167,16 @@ open_attempt(MrWorker *worker)
 /* ---------- a step and what follows it ---------- */
 
 static void
-count_step(MrWorker *worker, int64 nmessages, TimestampTz began)
+count_step(MrWorker *worker, TimestampTz began)
 {
 	MrWorkerSlot *slot = worker->slot;
 	MrIngest   *ingest = worker->ingest;
+	int64		nmessages = ingest->ntaken;
 
 	mr_collect_committed(&worker->collector, nmessages, began);
-	mr_recover_success(&worker->recovery);
+	/* one without messages tells nothing of the views */
+	if (nmessages > 0)
+		mr_recover_success(&worker->recovery);
 	slot->batches++;
 	slot->messages += nmessages;
 	slot->decode_ms += ingest->decode_ms;
@@ -286,7 +296,7 @@ count_careful_step(MrWorker *worker)
 {
 	bool		alone = mr_stream_sink_knows();
 
-	if (worker->recovery.careful == 0)
+	if (worker->recovery.careful == 0 || worker->ingest->ntaken == 0)
 		return true;
 	if (worker->ingest->nmessages < worker->collector.nmessages)
 		worker->portion = worker->ingest->nmessages;
@@ -319,14 +329,30 @@ tell_last_messages(MrWorker *worker)
 static void
 count_trial(MrWorker *worker)
 {
+	const MrIngest *ingest = worker->ingest;
+	double		ms = ingest->decode_ms + ingest->aggregate_ms + ingest->merge_ms;
 	bool		kept_away = worker->aloof || worker->untried;
 
-	if (worker->ingest->ntaken == 0)
+	if (ingest->ntaken == 0)
 		return;
-	worker->aloof = worker->aloof && worker->collector.last_step_ms > JOIN_MS;
-	worker->untried = worker->untried && mr_view_timeout > 0 && worker->collector.last_step_ms > mr_view_timeout;
+	worker->aloof = worker->aloof && ms > JOIN_MS;
+	worker->untried = worker->untried && mr_view_timeout > 0 && ms > mr_view_timeout;
 	worker->slow = worker->slow && worker->untried;
 	worker->hurry = kept_away && !worker->aloof && !worker->untried;
+}
+
+/* Who catches up and waits for the live feed does not keep others from work for long. */
+static void
+count_wait(MrWorker *worker, const MrStepSource *source, bool cut)
+{
+	bool		waits = worker->ingest->live != NULL && worker->ingest->ntaken == 0 &&
+	(cut || source->at_end(source->arg));
+
+	if (waits && !worker->waits)
+		INSTR_TIME_SET_CURRENT(worker->waits_since);
+	worker->waits = waits;
+	if (waits && mr_shmem_is_crowded() && mr_ms_since(worker->waits_since) > PLACE_MS)
+		mr_slot_give_place(REST_MS);
 }
 
 /* false: open anew */
@@ -356,7 +382,7 @@ take_step(MrWorker *worker)
 							worker->slot->catch_up);
 	if (result == MR_STEP_STALE)
 		return false;
-	count_step(worker, worker->ingest->careful ? worker->ingest->nmessages : worker->collector.taken, began);
+	count_step(worker, began);
 	if (result != MR_STEP_COMMITTED)
 		proc_exit(0);
 	count_trial(worker);
@@ -365,6 +391,7 @@ take_step(MrWorker *worker)
 	cut = (worker->slot->catch_up || worker->ingest->stepping_over || shortened) && seek_back(worker);
 	current = count_careful_step(worker);
 	mr_collect_release(&worker->collector);
+	count_wait(worker, &source, cut);
 	if (cut && !shortened && worker->slot->catch_up)
 		wait_for_live(worker);
 	courtesy(worker);
