@@ -37,14 +37,14 @@ my @messages = map {
 	my $zero = $_ % 666 == 17;
 	push @zeroes, $_ if $zero;
 	sprintf '{"id": %d, "d": %d, "at": "2025-01-01T00:00:00Z", "name": "n%d"}', $_, $zero ? 0 : $_ % 9 + 1, $_ % 5
-} 0 .. 19957;
+} 0 .. 19987;
 @zeroes = @zeroes[0 .. 29];
 foreach my $i (0 .. $#junk)
 {
 	splice @messages, 1000 * $i + 500, 0, $junk[$i];
 	push @rejected, 1000 * $i + 500;
 }
-is(scalar(@messages), 19970, 'enough messages') or BAIL_OUT('not enough');
+is(scalar(@messages), 20000, 'enough messages') or BAIL_OUT('not enough');
 produce($mixed, 0, @messages);
 my $began = Time::HiRes::time();
 # at once: what only the second one reads would not be junk for the first
@@ -55,7 +55,7 @@ wait_latest($node, 'ratios');
 wait_latest($node, 'sums');
 cmp_ok(Time::HiRes::time() - $began, '<', patience(10), '20,000 messages with 42 bad ones took less than 10 s');
 my $events = q{(SELECT i AS id, CASE WHEN i % 666 = 17 THEN 0 ELSE i % 9 + 1 END AS d,
-	timestamptz '2025-01-01 00:00:00Z' AS at, 'n' || i % 5 AS name FROM generate_series(0, 19957) i) e};
+	timestamptz '2025-01-01 00:00:00Z' AS at, 'n' || i % 5 AS name FROM generate_series(0, 19987) i) e};
 is_same($node, 'ratios', sprintf($ratios, $events) =~ s/GROUP/WHERE d <> 0 GROUP/r, 'all that can be divided is');
 is_same($node, 'sums', sprintf($sums, $events), 'the other view has all that can be decoded');
 is($node->safe_psql('postgres', q{SELECT string_agg(message_offset::text, ' ' ORDER BY message_offset)
