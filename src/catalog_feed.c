@@ -577,38 +577,26 @@ int8_array(const int64 *values, int n)
 	return PointerGetDatum(construct_array(elems, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
-/* feeds that may be live; and of two feeds: f is further than l, and has not just begun there */
-#define CANDIDATE \
-	AT_HOME " AND NOT f.apart AND NOT f.stopped AND EXISTS" \
-	" (SELECT FROM millrace.view_stream s JOIN millrace.continuous_view v USING (view)" \
-	" WHERE s.feed = f.id AND v.active AND NOT v.failed AND (v.rebuilds IS NULL OR s.reached))"
-#define IS_AHEAD \
-	"NOT EXISTS (SELECT FROM millrace.feed_offset o" \
-	" LEFT JOIN millrace.feed_offset p ON p.feed = f.id AND p.partition = o.partition" \
-	" WHERE o.feed = l.id AND o.next_offset > coalesce(p.next_offset, 0))" \
-	" AND EXISTS (SELECT FROM millrace.feed_offset p" \
-	" LEFT JOIN millrace.feed_offset o ON o.feed = l.id AND o.partition = p.partition" \
-	" WHERE p.feed = f.id AND p.messages > 0 AND p.next_offset > coalesce(o.next_offset, 0))"
-
 /*
- * Feeds that are no longer to be live, as they are elsewhere, or as another one is ahead: that would
- * wait for them.  And by stream, where none is live: the one that is to be, of those that are well the
- * furthest.
+ * Feeds that are live elsewhere, and those that are to be live here because none is, by stream: of
+ * those that are well the one that has read the furthest, as all others wait for it to come as far.
+ * One that has only begun there does not: it can join any.
  */
-#define DEPOSED \
-	"(SELECT f.id FROM millrace.feed f WHERE f.live AND NOT " AT_HOME \
-	" UNION ALL SELECT l.id FROM millrace.feed l WHERE l.live AND NOT l.stopped AND " MR_CATALOG_AT_HOME("l") \
-	" AND EXISTS (SELECT FROM millrace.feed f WHERE f.stream = l.stream AND f.id <> l.id AND f.last_error IS NULL" \
-	" AND " CANDIDATE " AND " IS_AHEAD "))"
+#define LIVE_AWAY \
+	"(SELECT f.id FROM millrace.feed f WHERE f.live AND NOT " AT_HOME ")"
 #define ELECTED \
-	"(SELECT DISTINCT ON (f.stream::oid) f.id FROM millrace.feed f WHERE " CANDIDATE " AND NOT EXISTS" \
+	"(SELECT DISTINCT ON (f.stream::oid) f.id FROM millrace.feed f" \
+	" WHERE " AT_HOME " AND NOT f.apart AND NOT f.stopped AND EXISTS" \
+	" (SELECT FROM millrace.view_stream s JOIN millrace.continuous_view v USING (view)" \
+	" WHERE s.feed = f.id AND v.active AND NOT v.failed AND (v.rebuilds IS NULL OR s.reached)) AND NOT EXISTS" \
 	" (SELECT FROM millrace.feed l WHERE l.stream = f.stream AND l.live AND " MR_CATALOG_AT_HOME("l") ")" \
 	" ORDER BY f.stream::oid, f.last_error IS NULL DESC," \
-	" (SELECT coalesce(sum(o.next_offset), 0) FROM millrace.feed_offset o WHERE o.feed = f.id) DESC, f.id)"
+	" (SELECT coalesce(sum(o.next_offset), 0) FROM millrace.feed_offset o" \
+	" WHERE o.feed = f.id AND o.last_offset IS NOT NULL) DESC, f.id)"
 
-/* what has become of them by the time we have their rows counts; false: some are left for later */
-static bool
-change_feeds(const char *which, const char *update)
+/* what has become of them by the time we have their rows counts */
+bool
+mr_catalog_elect_feeds(void)
 {
 	Oid			types[] = {INT8ARRAYOID};
 	Datum		ids;
@@ -618,27 +606,20 @@ change_feeds(const char *which, const char *update)
 	int			nlocked;
 
 	mr_catalog_begin(&scope);
-	mr_catalog_run(which, false, 0, NULL, NULL, NULL);
+	mr_catalog_run(LIVE_AWAY " UNION " ELECTED, false, 0, NULL, NULL, NULL);
 	feeds = mr_catalog_int8_rows(&scope, 1, &n);
 	nlocked = mr_catalog_try_lock_feed_rows_by_id(feeds, n);
 	if (nlocked > 0)
 	{
 		ids = int8_array(feeds, nlocked);
-		mr_catalog_run(update, false, 1, types, &ids, NULL);
+		mr_catalog_run("UPDATE millrace.feed SET live = false, generation = generation + 1"
+					   " WHERE id = ANY ($1) AND id IN " LIVE_AWAY, false, 1, types, &ids, NULL);
+		mr_catalog_run("UPDATE millrace.feed SET live = true, generation = generation + 1"
+					   " WHERE id = ANY ($1) AND id IN " ELECTED " AND NOT EXISTS"
+					   " (SELECT FROM millrace.feed l WHERE l.stream = feed.stream AND l.live)", false, 1, types, &ids, NULL);
 	}
 	mr_catalog_end(&scope);
 	return nlocked == n;
-}
-
-bool
-mr_catalog_elect_feeds(void)
-{
-	bool		all = change_feeds(DEPOSED, "UPDATE millrace.feed SET live = false, generation = generation + 1"
-								   " WHERE id = ANY ($1) AND id IN " DEPOSED);
-
-	return change_feeds(ELECTED, "UPDATE millrace.feed SET live = true, generation = generation + 1"
-						" WHERE id = ANY ($1) AND id IN " ELECTED " AND NOT EXISTS"
-						" (SELECT FROM millrace.feed l WHERE l.stream = feed.stream AND l.live)") && all;
 }
 
 /* sorted */

@@ -341,7 +341,10 @@ count_trial(MrWorker *worker)
 	worker->hurry = kept_away && !worker->aloof && !worker->untried;
 }
 
-/* Who catches up and waits for the live feed does not keep others from work for long. */
+/*
+ * Who catches up and waits for the live feed does not keep others from work for long.  One that is shy
+ * would not be, when it came back.
+ */
 static void
 count_wait(MrWorker *worker, const MrStepSource *source, bool cut)
 {
@@ -351,7 +354,7 @@ count_wait(MrWorker *worker, const MrStepSource *source, bool cut)
 	if (waits && !worker->waits)
 		INSTR_TIME_SET_CURRENT(worker->waits_since);
 	worker->waits = waits;
-	if (waits && mr_shmem_is_crowded() && mr_ms_since(worker->waits_since) > PLACE_MS)
+	if (waits && !worker->slot->shy && mr_shmem_is_crowded() && mr_ms_since(worker->waits_since) > PLACE_MS)
 		mr_slot_give_place(REST_MS);
 }
 
