@@ -1,4 +1,6 @@
-# Copies that are made while messages come in: dumps of one database and of all.
+# Copies that are made while messages come in: dumps of one database and of all,
+# and a base backup that runs beside its original, with a transform into a stream
+# that both believe to be theirs.
 
 use strict;
 use warnings;
@@ -6,11 +8,13 @@ use warnings;
 use lib 't/lib';
 use MillraceTest;
 use MillraceLoad;
+use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes ();
 
 # small batches, so that what is slow moves on now and then
-my $node = new_node('main', conf => "millrace.batch_messages = 500\n");
+my $node = new_node('main', init => [ allows_streaming => 1 ], conf => "millrace.batch_messages = 500\n");
 my $dir = PostgreSQL::Test::Utils::tempdir();
 my $topic = create_stream($node, 'clicks', event_columns(), partitions => 2);
 my %query = (
@@ -135,5 +139,44 @@ wait_latest($elsewhere, 'per_k', undef, 'second');
 is_same($elsewhere, 'per_k', sprintf($query{per_k}, events($n)), 'and in its second database', 'second');
 all_exact($node, $n, 'beside the original');
 $elsewhere->stop;
+
+# --- a base backup beside its original --------------------------------------------
+
+# Both have the same producer and the same group: one ends what the other has begun, and goes on behind
+# what it has produced.
+create_stream($node, 'echoes', q{id bigint, k integer}, partitions => 2);
+my $echo = 'SELECT id, k FROM %s e WHERE k <> 0';
+sql(qq{SELECT millrace.create_continuous_transform('echo', \$\$@{[sprintf $echo, 'clicks']}\$\$, 'echoes')});
+$load = start_traffic($topic, partitions => 2, from => $n + 1);
+$load->wait_more(300);
+$node->backup('base');
+my $twin = PostgreSQL::Test::Cluster->new('twin');
+$twin->init_from_backup($node, 'base', has_streaming => 0, standby => 0);
+$twin->start;
+my @both = ($node, $twin);
+my $began = Time::HiRes::time();
+foreach my $round (1 .. 3)
+{
+	my $more = $load->sent;
+	$load->wait_more(3000);
+	wait_for($_, "SELECT sum(n) > $n + $more FROM per_k") foreach @both;
+	wait_for($_, "SELECT next_offset > ($n + $more) / 2 FROM millrace.feed_offset JOIN millrace.view_stream USING (feed)
+		WHERE view = 'echo'::regclass AND partition = 0") foreach @both;
+}
+$n = $load->stop;
+foreach my $where (@both)
+{
+	my $name = $where->name;
+	all_exact($where, $n, "$name beside its copy");
+	wait_latest($where, 'echo');
+	wait_for($where, sprintf 'SELECT (SELECT count(*) FROM echoes) >= (SELECT count(*) FROM %s e WHERE k <> 0)', events($n));
+	is_same($where, 'echoes', sprintf($echo, events($n)), "$name: what both have produced is there once");
+	wait_for($where, q{SELECT bool_and(state = 'running') FROM millrace.views});
+	# Each wait is twice as long as the one before, whatever goes well between: all but the last are over.
+	my $fenced = () = slurp_file($where->logfile) =~ /worker ERROR:  could not (?:commit|abort|begin|send offsets|produce to topic "echoes)/g;
+	my $seconds = Time::HiRes::time() - $began;
+	cmp_ok($fenced, '>', 0, "$name: the other one has gone on instead");
+	cmp_ok(0.1 * (2 ** ($fenced - 1) - 1), '<', $seconds, "$name: but not again and again") or diag "$fenced times in $seconds s";
+}
 
 done_testing();

@@ -28,6 +28,8 @@
 #include "utils/snapmgr.h"
 
 #define REST_MS				10000	/* of a view's feed that has left others */
+#define PEACE				3	/* a rival is gone when it was not heard of
+								 * for so many times the longest wait */
 #define ERRORS_MAX			3	/* of one view, without a success, that are no
 								 * verdict by themselves */
 
@@ -276,6 +278,20 @@ mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 		judge_view(recovery, slot, nviews, view, error, phase);
 	else
 		wait_and_retry(recovery, slot, InvalidOid, error->message);
+}
+
+/*
+ * As soon as we go on the rival is fenced, and does the same: its wait is when we make progress, so progress does
+ * not make ours shorter.  What it produces meanwhile we step over.
+ */
+void
+mr_recover_from_rival(MrRecovery *recovery, MrWorkerSlot *slot, const ErrorData *error)
+{
+	if (recovery->fenced > 0 && mr_ms_since(recovery->fenced_at) > (double) PEACE * mr_retry_max_interval)
+		recovery->fenced = 0;
+	recovery->failures = recovery->fenced++;
+	wait_and_retry(recovery, slot, InvalidOid, error_text(error));
+	INSTR_TIME_SET_CURRENT(recovery->fenced_at);
 }
 
 bool

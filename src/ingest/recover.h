@@ -8,6 +8,7 @@
 #include "ingest/step.h"
 #include "ingest/view_limit.h"
 #include "nodes/pg_list.h"
+#include "portability/instr_time.h"
 #include "shmem.h"
 
 #define FIRST_RETRY_MS		100
@@ -29,6 +30,8 @@ typedef struct MrRecovery
 	bool		internal_too;	/* careful about internal errors, too */
 	List	   *blamed;			/* of MrBlame *; several views may fail by
 								 * turns */
+	int			fenced;			/* times that a rival has gone on instead */
+	instr_time	fenced_at;		/* when that was last */
 } MrRecovery;
 
 /*
@@ -37,6 +40,12 @@ typedef struct MrRecovery
  */
 extern void mr_recover(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 					   const ErrorData *error, MrTakePhase phase, MrOverdue overdue);
+
+/*
+ * The same after the error of a transform into a stream whose place a worker of another server has taken: one
+ * that this server is a copy of, or a copy of it.
+ */
+extern void mr_recover_from_rival(MrRecovery *recovery, MrWorkerSlot *slot, const ErrorData *error);
 
 /*
  * After an error in a view's work that the supervisor did, when everything of it is gone.  True when

@@ -111,3 +111,9 @@ mr_step_over_deliver(MrIngest *ingest)
 	mr_stream_sink_deliver(ingest->sink, parts, offsets->n);
 	MR_FAILPOINT("deliver-committed");
 }
+
+bool
+mr_step_over_is_fenced(const MrIngest *ingest)
+{
+	return ingest->sink != NULL && mr_stream_sink_is_fenced(ingest->sink);
+}

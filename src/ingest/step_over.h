@@ -22,4 +22,7 @@ extern bool mr_step_over_cut(MrIngest *ingest, MrMessage *messages, int *n);
 /* before the commit, with the new offsets known: deliver */
 extern void mr_step_over_deliver(MrIngest *ingest);
 
+/* after an error: has somebody else taken the feed's place? */
+extern bool mr_step_over_is_fenced(const MrIngest *ingest);
+
 #endif							/* MR_INGEST_STEP_OVER_H */

@@ -524,6 +524,7 @@ recover(MrWorker *worker)
 	MrTakePhase phase;
 	MrOverdue	overdue;
 	bool		slow;
+	bool		fenced;
 
 	HOLD_INTERRUPTS();
 	overdue = mr_view_limit_exceeded();
@@ -534,11 +535,15 @@ recover(MrWorker *worker)
 	FlushErrorState();
 	view = mr_ingest_after_error(&phase);
 	worker->aloof = worker->aloof || (slow && worker->ingest != NULL && worker->ingest->holds_live);
+	fenced = worker->ingest != NULL && mr_step_over_is_fenced(worker->ingest);
 	MemoryContextSwitchTo(worker->life);
 	close_attempt(worker);
 	RESUME_INTERRUPTS();
 
-	mr_recover(&worker->recovery, worker->slot, mr_ingest_nviews(), view, error, phase, overdue);
+	if (fenced)
+		mr_recover_from_rival(&worker->recovery, worker->slot, error);
+	else
+		mr_recover(&worker->recovery, worker->slot, mr_ingest_nviews(), view, error, phase, overdue);
 	worker->portion = Min(worker->portion, largest_portion());
 	if (slow && worker->recovery.careful > 0)
 		worker->portion = Max(worker->portion / SLOW_PORTIONS, SMALL_PORTION);

@@ -377,6 +377,14 @@ mr_producer_abort_or_throw(MrProducer *producer)
 }
 
 bool
+mr_producer_is_fenced(const MrProducer *producer)
+{
+	char		reason[1];		/* which nobody wants */
+
+	return rd_kafka_fatal_error(mr_client_handle(producer->client), reason, sizeof(reason)) == RD_KAFKA_RESP_ERR__FENCED;
+}
+
+bool
 mr_producer_failed_for_size(MrProducer *producer)
 {
 	mr_client_serve(producer->client);

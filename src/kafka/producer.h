@@ -69,6 +69,9 @@ extern void mr_producer_commit_unseen(MrProducer *producer);
 extern void mr_producer_end_in_vain(MrProducer *producer);
 extern bool mr_producer_abort(MrProducer *producer);
 
+/* has another one taken its transactional id, or the broker ended its transaction?  Also after an ERROR */
+extern bool mr_producer_is_fenced(const MrProducer *producer);
+
 /*
  * ERROR of the message's own (22023, 54000) when it could not be sent: to a partition that the
  * topic does not have, because it is too large for this client, or because it was refused

@@ -77,7 +77,7 @@ mr_producer_advise(const MrProducer *producer, rd_kafka_resp_err_t err)
 	if (!may_have_taken_too_long(producer, err))
 		return mr_trouble_hint(producer->trouble);
 	timeout = mr_client_property(producer->client, "transaction.timeout.ms");
-	return errhint("The transaction may have taken longer than the property \"transaction.timeout.ms\" (%s) allows.",
+	return errhint("The transaction may have taken longer than the property \"transaction.timeout.ms\" (%s) allows, or a copy of this server, running beside it, produces, too.",
 				   timeout ? timeout : "unknown");
 }
 

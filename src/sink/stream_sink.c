@@ -98,6 +98,12 @@ mr_stream_sink_recover(MrStreamSink *sink, int *n)
 	return mr_producer_group_offsets(sink->producer, sink->group, sink->topic, n);
 }
 
+bool
+mr_stream_sink_is_fenced(const MrStreamSink *sink)
+{
+	return mr_producer_is_fenced(sink->producer);
+}
+
 static void
 send_position(void *arg)
 {

@@ -40,6 +40,9 @@ extern void mr_stream_sink_deliver(MrStreamSink *sink, const MrPartitionOffset *
  */
 extern void mr_stream_sink_try(MrStreamSink *sink);
 
+/* after an ERROR: has somebody else begun to produce for the same transform? */
+extern bool mr_stream_sink_is_fenced(const MrStreamSink *sink);
+
 /*
  * Messages that are larger than the topic allows.  _learned: after an ERROR, and once: is more known of
  * which they are?  Then the next attempt is to be made at once, with careful steps.  _knows: each
