@@ -1,20 +1,29 @@
 #!/usr/bin/env bash
 #
-# bounded.sh - how much memory ingest takes, and how long things take where there are many of them.
+# bounded.sh - how much memory ingest and sessions take, and how long things take where there are many of them.
 #
 # Builds millrace into a private copy of PostgreSQL in a scratch directory, starts that server and
 # a real Kafka on loopback, and runs the cases below, one after the other, each with views of its
-# own.  Prints Markdown: the largest sum of RssAnon of millrace's processes and the largest of one,
-# looked at ten times a second, and seconds.  Every case is compared with plain SQL; exits with 0
+# own.  Prints Markdown: the largest sum of RssAnon of millrace's processes and the largest of one (or of
+# the session that does it), looked at ten times a second, and seconds.  Every case is compared with plain SQL; exits with 0
 # when all were right and no process was larger than millrace.batch_memory (128 MB) plus LIMIT_MB.
 #
 # usage: bench/bounded.sh [CASE...]
 #
-#   large       2,000 messages of 1 MB, aggregated and appended by length
+#   large       2,000 messages of 1 MB that compress well, aggregated and appended by length
+#   plain       1,000 messages of 1 MB, not compressed
 #   groups      1,000,000 messages that are as many groups, in one batch where it has room
 #   views       500 views on one stream, 100,000 messages
 #   streams     50 streams with a view each, 2,000 messages in each
 #   partitions  200 partitions, 1,000,000 messages
+#
+# and of sessions:
+#
+#   reading     SELECT over the messages of large and of plain
+#   writing     INSERT of 1,000 rows of 1 MB into a stream, and of 1,000,000 small ones
+#   replaying   replay() of 500 dead letters of 1 MB
+#   copying     COPY of 1,000,000 rows into an attached table that a view of 1,000 groups follows, and one of
+#               1,000,000
 
 set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../scripts/lib.sh"
@@ -22,7 +31,7 @@ set -uo pipefail
 PG_MAJOR=${PG_MAJOR:-15}
 LIMIT_MB=128
 cases=("$@")
-[ ${#cases[@]} -gt 0 ] || cases=(large groups views streams partitions)
+[ ${#cases[@]} -gt 0 ] || cases=(large plain groups views streams partitions reading writing replaying copying)
 
 make_scratch millrace-bounded
 build_scratch >"$S/build.log" 2>&1 || { tail -n 20 "$S/build.log" >&2; die "could not build"; }
@@ -30,6 +39,7 @@ start_scratch_kafka 512m || die "could not start Kafka"
 start_scratch "max_worker_processes = 80" "fsync = off" "max_wal_size = 4GB" "shared_buffers = 256MB" "max_locks_per_transaction = 256" \
 	>/dev/null || die "could not start the server"
 failed=0
+watcher=
 
 # SQL: its answer; ends the script when it fails
 ask() { scratch_sql -At -c "$1" || die "failed: $1"; }
@@ -37,7 +47,7 @@ ask() { scratch_sql -At -c "$1" || die "failed: $1"; }
 seconds() { awk -v a="$1" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }'; }
 now() { date +%s.%N; }
 
-# Largest RssAnon of one of our processes, and of all together, in kB, until it is killed.
+# PATTERN: largest RssAnon of one of the processes with such a title, and of all together, in kB, until it is killed.
 watch_memory() {
 	local postmaster pid kb sum one=0 all=0
 	trap 'echo "$one $all" >"$S/memory"; exit 0' TERM
@@ -45,7 +55,7 @@ watch_memory() {
 		sum=0
 		postmaster=$(head -n 1 "$S/data/postmaster.pid" 2>/dev/null)
 		for pid in $(cat "/proc/$postmaster/task/$postmaster/children" 2>/dev/null); do
-			grep -q 'millrace' "/proc/$pid/cmdline" 2>/dev/null || continue
+			grep -q "$1" "/proc/$pid/cmdline" 2>/dev/null || continue
 			kb=$(sed -n 's/^RssAnon:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$pid/status" 2>/dev/null)
 			kb=${kb:-0}
 			sum=$((sum + kb))
@@ -56,14 +66,28 @@ watch_memory() {
 	done
 }
 
-begin_watching() { watch_memory & watcher=$!; background+=("$watcher"); }
+begin_watching() { watch_memory "${1:-millrace}" & watcher=$!; background+=("$watcher"); }
 
-# CASE SECONDS_TO_CREATE SECONDS_TO_TAKE SECONDS_AFTER_RESTART RIGHT
-report() {
-	local one all
+stop_watching() {
 	kill "$watcher"
 	wait "$watcher" 2>/dev/null
 	read -r one all <"$S/memory"
+	watcher=
+}
+
+# SQL: in a session that is watched; sets answer and taken
+watch_session() {
+	local began
+	begin_watching '\[local\]'
+	began=$(now)
+	answer=$(ask "$1") || exit
+	taken=$(seconds "$began")
+	stop_watching
+}
+
+# CASE SECONDS_TO_CREATE SECONDS_TO_TAKE SECONDS_AFTER_RESTART RIGHT
+report() {
+	[ -z "$watcher" ] || stop_watching
 	printf '| %s | %s | %s | %s | %d | %d | %s |\n' "$1" "$2" "$3" "$4" $((one / 1024)) $((all / 1024)) "$5"
 	[ "$5" = t ] && [ $((one / 1024)) -le $((128 + LIMIT_MB)) ] || failed=1
 }
@@ -74,9 +98,19 @@ latest() { [ "$(ask "SELECT millrace.wait_for_latest('$1', timeout => '20min')")
 all_latest() {
 	[ "$(ask "SELECT bool_and(millrace.wait_for_latest(view, timeout => '20min')) FROM millrace.views")" = t ] || die "a view is not there"
 }
+# NAME COLUMNS [PARTITIONS [SERVER]]
 stream() {
 	ask "SELECT millrace.create_topic('kafka', '$1', partitions => ${3:-1}, config => '{\"max.message.bytes\": \"10000000\"}');
-		CREATE FOREIGN TABLE $1 ($2) SERVER kafka OPTIONS (topic '$1')" >/dev/null
+		CREATE FOREIGN TABLE $1 ($2) SERVER ${4:-kafka} OPTIONS (topic '$1')" >/dev/null
+}
+
+# NAME SERVER HUNDREDS: a stream with so many messages of 1 MB, unless it is there
+large_stream() {
+	[ "$(ask "SELECT to_regclass('$1') IS NULL")" = t ] || return
+	stream "$1" 'id bigint, pad text' 1 "$2"
+	for i in $(seq 0 $(($3 - 1))); do
+		ask "INSERT INTO $1 SELECT i, repeat(md5(i::text), 31250) FROM generate_series($i * 100 + 1, $i * 100 + 100) i"
+	done
 }
 
 # how long a restarted server needs until a new message, and all else, is in all views
@@ -90,24 +124,25 @@ restart() {
 	seconds "$began"
 }
 
-case_large() {
-	local began
-	stream large 'id bigint, pad text'
+# NAME SERVER HUNDREDS
+ingest_large() {
+	local began n=$(($3 * 100))
+	large_stream "$1" "$2" "$3"
 	ingest off
-	for i in $(seq 0 19); do
-		ask "INSERT INTO large SELECT i, repeat(md5(i::text), 31250) FROM generate_series($i * 100 + 1, $i * 100 + 100) i"
-	done
-	view large_total 'SELECT count(*) AS n, sum(length(pad)) AS chars, max(pad) AS last FROM large'
-	view large_rows 'SELECT id, length(pad) AS chars FROM large'
+	view "$1_total" "SELECT count(*) AS n, sum(length(pad)) AS chars, max(pad) AS last FROM $1"
+	view "$1_rows" "SELECT id, length(pad) AS chars FROM $1"
 	begin_watching
 	began=$(now)
 	ingest on
-	latest large_total
-	latest large_rows
-	report large - "$(seconds "$began")" - \
-		"$(ask "SELECT n = 2000 AND chars = 2000000000 AND n = (SELECT count(DISTINCT id) FROM large_rows WHERE chars = 1000000) FROM large_total")"
-	ask 'DROP VIEW large_total, large_rows'
+	latest "$1_total"
+	latest "$1_rows"
+	report "$1" - "$(seconds "$began")" - \
+		"$(ask "SELECT n = $n AND chars = $n * 1000000::bigint AND n = (SELECT count(DISTINCT id) FROM $1_rows WHERE chars = 1000000) FROM $1_total")"
+	ask "DROP VIEW $1_total, $1_rows"
 }
+
+case_large() { ingest_large large kafka 20; }
+case_plain() { ingest_large plain uncompressed 10; }
 
 case_groups() {
 	local began
@@ -183,8 +218,58 @@ case_partitions() {
 	ask 'DROP VIEW per_k'
 }
 
+case_reading() {
+	local name n
+	large_stream large kafka 20
+	large_stream plain uncompressed 10
+	for name in large plain; do
+		watch_session "SELECT count(*), sum(length(pad)) FROM $name"
+		[ $name = large ] && n=2000 || n=1000
+		report "reading $name" - "$taken" - "$([ "$answer" = "$n|${n}000000" ] && echo t)"
+	done
+}
+
+case_writing() {
+	stream written 'id bigint, pad text'
+	watch_session "INSERT INTO written SELECT i, repeat(md5(i::text), 31250) FROM generate_series(1, 1000) i"
+	report 'writing, large' - "$taken" - "$(ask "SELECT count(*) = 1000 AND sum(length(pad)) = 1000000000 FROM written")"
+	stream written_small 'id bigint, v integer'
+	watch_session "INSERT INTO written_small SELECT i, i % 10 FROM generate_series(1, 1000000) i"
+	report 'writing, small' - "$taken" - "$(ask "SELECT count(*) = 1000000 AND sum(v) = 4500000 FROM written_small")"
+}
+
+case_replaying() {
+	stream letters 'id bigint, pad text, n integer'
+	view per_letter 'SELECT count(*) AS n, sum(n) AS ids, sum(length(pad)) AS chars FROM letters'
+	# until it is taken from elsewhere, n is no number
+	ask "ALTER FOREIGN TABLE letters ALTER COLUMN n OPTIONS (ADD path 'pad')"
+	for i in 0 1 2 3 4; do
+		ask "INSERT INTO letters (id, pad) SELECT i, repeat(md5(i::text), 31250) FROM generate_series($i * 100 + 1, $i * 100 + 100) i"
+	done
+	latest per_letter
+	ask "ALTER FOREIGN TABLE letters ALTER COLUMN n OPTIONS (SET path 'id')"
+	[ "$(ask "SELECT count(*) FROM millrace.dead_letters")" = 500 ] || die "no dead letters"
+	watch_session "SELECT millrace.replay('letters')"
+	report replaying - "$taken" - "$(ask "SELECT n = 500 AND ids = 125250 AND chars = 500000000 AND $answer = 500 FROM per_letter")"
+	ask 'DROP VIEW per_letter'
+}
+
+case_copying() {
+	local groups
+	ask "CREATE TABLE copied (id bigint, v integer); SELECT millrace.attach_table('copied');
+		COPY (SELECT i, i % 10 FROM generate_series(1, 1000000) i) TO '$S/rows'" >/dev/null
+	for groups in 1000 1000000; do
+		view per_group "SELECT id % $groups AS g, count(*) AS n, sum(v) AS v FROM copied GROUP BY 1"
+		watch_session "COPY copied FROM '$S/rows'"
+		report "copying, $groups groups" - "$taken" - "$(ask "SELECT count(*) = $groups AND sum(n) = 1000000 AND sum(v) = 4500000 FROM per_group")"
+		ask 'DROP VIEW per_group; TRUNCATE copied'
+	done
+}
+
 ask "CREATE EXTENSION millrace; CREATE SERVER kafka FOREIGN DATA WRAPPER millrace
-	OPTIONS (\"bootstrap.servers\" '$(cat "$S/kafka/bootstrap")', \"message.max.bytes\" '10000000', \"compression.type\" 'lz4')"
+	OPTIONS (\"bootstrap.servers\" '$(cat "$S/kafka/bootstrap")', \"message.max.bytes\" '10000000', \"compression.type\" 'lz4');
+	CREATE SERVER uncompressed FOREIGN DATA WRAPPER millrace
+	OPTIONS (\"bootstrap.servers\" '$(cat "$S/kafka/bootstrap")', \"message.max.bytes\" '10000000')"
 echo '| case | s to create | s to take all | s after a restart | MB, largest process | MB, all | right |'
 echo '|---|---|---|---|---|---|---|'
 for name in "${cases[@]}"; do
