@@ -113,7 +113,7 @@ mr_dead_letter_views(Oid stream, Datum ids)
 	mr_catalog_begin(&scope);
 	mr_catalog_run("SELECT DISTINCT v::oid FROM millrace.dead_letter d,"
 				   " unnest(CASE WHEN d.view IS NULL THEN d.missed ELSE ARRAY[d.view] END) v"
-				   " WHERE d.stream = $1 AND d.id = ANY ($2) ORDER BY 1", true, 2, types, values, NULL);
+				   " WHERE d.stream = $1 AND d.id IN (SELECT unnest($2)) ORDER BY 1", true, 2, types, values, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
@@ -199,19 +199,22 @@ read_letter(uint64 row, MrLetter *letter)
 }
 
 int
-mr_dead_letter_lock(Oid stream, Datum ids, int64 after, int max, MrLetter *letters)
+mr_dead_letter_lock(Oid stream, const int64 *ids, int n, MrLetter *letters)
 {
-	Oid			types[] = {OIDOID, INT8ARRAYOID, INT8OID, INT4OID};
-	Datum		values[] = {ObjectIdGetDatum(stream), ids, Int64GetDatum(after), Int32GetDatum(max)};
+	Oid			types[] = {OIDOID, INT8ARRAYOID};
+	Datum		values[2] = {ObjectIdGetDatum(stream)};
+	Datum	   *elements = palloc(sizeof(Datum) * n);
 	MrCatalogScope scope;
 	MemoryContext old;
-	int			n;
 
+	for (int i = 0; i < n; i++)
+		elements[i] = Int64GetDatum(ids[i]);
+	values[1] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	mr_catalog_begin(&scope);
 	mr_catalog_run("SELECT id, view::oid, missed::oid[], partition, message_offset,"
 				   " message_timestamp, key, value, headers"
-				   " FROM millrace.dead_letter WHERE stream = $1 AND id = ANY ($2) AND id > $3"
-				   " ORDER BY id LIMIT $4 FOR UPDATE", false, 4, types, values, NULL);
+				   " FROM millrace.dead_letter WHERE stream = $1 AND id = ANY ($2) ORDER BY id FOR UPDATE",
+				   false, 2, types, values, NULL);
 	n = (int) SPI_processed;
 	old = MemoryContextSwitchTo(scope.caller);
 	for (int i = 0; i < n; i++)

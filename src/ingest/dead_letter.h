@@ -28,11 +28,8 @@ typedef struct MrLetter
 /* the views that miss any of these letters (ids: int8 array); list of Oid, ascending */
 extern List *mr_dead_letter_views(Oid stream, Datum ids);
 
-/*
- * Lock and read up to max of these letters with an id above "after", in order, as far as
- * they are still there.  Returns how many.
- */
-extern int	mr_dead_letter_lock(Oid stream, Datum ids, int64 after, int max, MrLetter *letters);
+/* Lock and read these letters, in order, as far as they are still there.  Returns how many. */
+extern int	mr_dead_letter_lock(Oid stream, const int64 *ids, int n, MrLetter *letters);
 
 /* a letter failed again; the same, only one view could not take a letter that none had */
 extern void mr_dead_letter_update(int64 id, const MrReject *reject);

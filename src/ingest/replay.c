@@ -315,15 +315,18 @@ replay_all(MrIngest *ingest, Datum ids)
 												ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(batch);
 	Replay	   *replay = MemoryContextAllocZero(old, sizeof(Replay));
-	int64		after = 0;
+	const ArrayType *array = DatumGetArrayTypeP(ids);
+	const int64 *all = (const int64 *) ARR_DATA_PTR(array);
+	int			n = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
 
 	replay->ingest = ingest;
-	while ((replay->n = mr_dead_letter_lock(ingest->stream->relid, ids, after, LETTERS_AT_A_TIME,
-											replay->letters)) > 0)
+	for (int done = 0; done < n; done += LETTERS_AT_A_TIME)
 	{
 		CHECK_FOR_INTERRUPTS();
-		replay_in_hand(replay);
-		after = replay->letters[replay->n - 1].id;
+		replay->n = mr_dead_letter_lock(ingest->stream->relid, all + done, Min(n - done, LETTERS_AT_A_TIME),
+										replay->letters);
+		if (replay->n > 0)
+			replay_in_hand(replay);
 		MemoryContextReset(batch);
 	}
 	MemoryContextSwitchTo(old);
