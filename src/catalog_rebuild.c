@@ -174,37 +174,40 @@ mr_catalog_adopt_shadow(const MrView *shadow)
 
 /* ---------- who waits ---------- */
 
-/* objsubid 1, as 0 is what merging locks */
+/*
+ * One for all shadows: were there one for each, two who wait for different ones would be readers to each
+ * other's, and wait for ever.  objsubid 1, as 0 is what merging locks.
+ */
 static void
-set_wait_tag(LOCKTAG *tag, Oid shadow)
+set_wait_tag(LOCKTAG *tag)
 {
 	SET_LOCKTAG_OBJECT(*tag, MyDatabaseId,
-					   get_relname_relid("continuous_view", mr_catalog_schema_oid()), shadow, 1);
+					   get_relname_relid("continuous_view", mr_catalog_schema_oid()), InvalidOid, 1);
 }
 
 void
-mr_catalog_shadow_wait_begin(Oid shadow)
+mr_catalog_shadow_wait_begin(void)
 {
 	LOCKTAG		tag;
 
-	set_wait_tag(&tag, shadow);
+	set_wait_tag(&tag);
 	(void) LockAcquire(&tag, ShareLock, false, false);
 }
 
 void
-mr_catalog_shadow_wait_end(Oid shadow)
+mr_catalog_shadow_wait_end(void)
 {
 	LOCKTAG		tag;
 
-	set_wait_tag(&tag, shadow);
+	set_wait_tag(&tag);
 	(void) LockRelease(&tag, ShareLock, false);
 }
 
 VirtualTransactionId *
-mr_catalog_shadow_waiters(Oid shadow, int *n)
+mr_catalog_shadow_waiters(int *n)
 {
 	LOCKTAG		tag;
 
-	set_wait_tag(&tag, shadow);
+	set_wait_tag(&tag);
 	return GetLockConflicts(&tag, ExclusiveLock, n);
 }

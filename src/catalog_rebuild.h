@@ -36,12 +36,12 @@ extern List *mr_catalog_ready_shadows(void);
 extern void mr_catalog_adopt_shadow(const MrView *shadow);
 
 /*
- * A session that waits for a shadow to take its view's place must not be waited for, although
+ * A session that waits for any shadow to take its view's place must not be waited for, although
  * it has a snapshot.  It says so by a lock, until _end or the end of its transaction.
  * _waiters: their transactions, *n of them.
  */
-extern void mr_catalog_shadow_wait_begin(Oid shadow);
-extern void mr_catalog_shadow_wait_end(Oid shadow);
-extern VirtualTransactionId *mr_catalog_shadow_waiters(Oid shadow, int *n);
+extern void mr_catalog_shadow_wait_begin(void);
+extern void mr_catalog_shadow_wait_end(void);
+extern VirtualTransactionId *mr_catalog_shadow_waiters(int *n);
 
 #endif							/* MR_CATALOG_REBUILD_H */

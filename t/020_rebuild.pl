@@ -325,6 +325,29 @@ sql(q{SELECT millrace.rebuild('in_both')});
 wait_latest($node, 'in_both');
 is_same($node, 'in_both', sprintf($both, events($n), events(600)), 'with no live feed to join');
 
+# --- several who wait ---------------------------------------------------------
+
+my $third_topic = create_stream($node, 'gated', event_columns());
+produce($third_topic, 0, map { event($_) } 1 .. 50);
+sql(q{CREATE FUNCTION gate(bigint) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+	BEGIN PERFORM pg_advisory_xact_lock_shared(7); RETURN $1; END $$});
+foreach my $view (qw(gated_1 gated_2))
+{
+	sql("SELECT millrace.create_continuous_view('$view', 'SELECT count(*) AS n, sum(gate(id)) AS ids FROM gated')");
+	wait_latest($node, $view);
+}
+wait_joined($node, 'gated');
+my $gate = open_transaction($node, 'SELECT pg_advisory_lock(7)');
+sql("SELECT millrace.rebuild('$_')") foreach qw(gated_1 gated_2);
+refused(q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT millrace.wait_for_latest('gated_1')},
+	qr/55000.*cannot wait for the rebuild of continuous view "gated_1" in a transaction with a snapshot of its own/s,
+	'who would wait for himself is told');
+my @waiting = map { background($node, "SELECT millrace.wait_for_latest('$_')") } qw(gated_1 gated_2);
+wait_for($node, q{SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT millrace.wait\_for%' AND wait_event_type = 'Extension'}, '2');
+$gate->end;
+ok(scalar $_->finish, 'two who wait for different rebuilds do not wait for each other') foreach @waiting;
+is_same($node, $_, "SELECT count(*) AS n, sum(id)::numeric AS ids FROM @{[events(50)]} e") foreach qw(gated_1 gated_2);
+
 # --- who may, and what not ----------------------------------------------------
 
 refused(q{SET ROLE reader; SELECT millrace.rebuild('in_both')}, qr/42501/, 'only the owner');

@@ -99,7 +99,7 @@ old_snapshots_gone(Pending *shadow)
 	int			readers = 0;
 
 	mr_start_transaction();
-	waiters = mr_catalog_shadow_waiters(shadow->shadow, &nwaiters);
+	waiters = mr_catalog_shadow_waiters(&nwaiters);
 	for (int i = 0; i < shadow->nsnapshots; i++)
 	{
 		VirtualTransactionId id = shadow->snapshots[i];

@@ -495,9 +495,9 @@ set_waiting(List *goals, bool waiting)
 		if (!OidIsValid(goal->shadow))
 			continue;
 		if (waiting)
-			mr_catalog_shadow_wait_begin(goal->shadow);
+			mr_catalog_shadow_wait_begin();
 		else
-			mr_catalog_shadow_wait_end(goal->shadow);
+			mr_catalog_shadow_wait_end();
 	}
 }
 
@@ -595,6 +595,25 @@ reads_view(Oid relid)
 	return view != NULL && is_locked(view->matrel, AccessShareLock);
 }
 
+/* the contents that a view has are kept for those who may read them */
+static void
+check_may_be_exchanged(Oid relid)
+{
+	if (reads_view(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot wait for the rebuild of continuous view \"%s\" in a transaction that has read it",
+						get_rel_name(relid)),
+				 errhint("Commit first.")));
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("cannot wait for the rebuild of continuous view \"%s\" in a transaction with a snapshot of its own",
+						get_rel_name(relid)),
+				 errdetail("The present contents are kept until that is gone."),
+				 errhint("Use READ COMMITTED.")));
+}
+
 /* workers see what is committed, and wait for locks: waiting for them here would be for ever */
 static void
 check_not_ours(List *views)
@@ -612,12 +631,8 @@ check_not_ours(List *views)
 					 errmsg("cannot wait for continuous view \"%s\" in the transaction that has changed it",
 							get_rel_name(view->target)),
 					 errhint("Commit first.")));
-		if (view->target != view->view && reads_view(view->target))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("cannot wait for the rebuild of continuous view \"%s\" in a transaction that has read it",
-							get_rel_name(view->target)),
-					 errhint("Commit first.")));
+		if (view->target != view->view)
+			check_may_be_exchanged(view->target);
 	}
 }
 
