@@ -392,6 +392,7 @@ SELECT check_all();
 SELECT millrace.rebuild('first'), millrace.rebuild('second');
 SELECT check_all();
 SELECT fails('SELECT millrace.rebuild(''third'')');
+SELECT fails('WITH i AS (INSERT INTO orders VALUES (21, 1) RETURNING id) SELECT millrace.rebuild(''first'') FROM i');
 SELECT millrace.rebuild('third', 'earliest');
 SELECT count(*) = (SELECT count(*) FROM orders) FROM third;
 SELECT millrace.rebuild('third');

@@ -23,6 +23,7 @@
 
 #include "access/table.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog_changes.h"
 #include "catalog_table.h"
 #include "miscadmin.h"
@@ -105,6 +106,28 @@ find_walker(Node *node, FindContext *context)
 	return expression_tree_walker(node, find_walker, context);
 }
 
+/*
+ * Rows that a statement under way has inserted are in the table, and come to the views once more when
+ * that ends.
+ */
+static void
+require_not_in_use(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(relid, AccessShareLock, NULL))
+	{
+		Relation	rel = table_open(lfirst_oid(lc), NoLock);
+
+		if (rel->rd_refcnt > 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("cannot fill a continuous view from table \"%s\" while a statement of this session uses it",
+							RelationGetRelationName(rel))));
+		table_close(rel, NoLock);
+	}
+}
+
 /* locked, and still attached */
 static bool
 lock_table(Oid relid)
@@ -115,6 +138,7 @@ lock_table(Oid relid)
 	LockRelationOid(relid, ShareRowExclusiveLock);
 	if (get_rel_name(relid) == NULL || !mr_catalog_is_attached(relid))
 		return false;
+	require_not_in_use(relid);
 	view = mr_catalog_view_of_changes(relid);
 	if (OidIsValid(view))
 		mr_target_require_owner(view);
@@ -341,7 +365,10 @@ mr_local_recompute(const MrView *view, const char *start_at)
 				errdetail("A table does not tell which of its rows were inserted since then."),
 				errhint("Use millrace.rebuild() with start_at => 'earliest' for all rows that the table holds, or with 'latest' to begin empty."));
 	foreach(lc, mr_catalog_tables_of_view(view->view))
+	{
 		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
+		require_not_in_use(lfirst_oid(lc));
+	}
 	mr_local_fill(view, from_rows);
 	mr_catalog_set_view_state(view->view, true, false, NULL);
 	if (start_at != NULL)
