@@ -48,6 +48,15 @@ my ($rc, $out, $err) = $node->psql('latin', 'SELECT id, s FROM words WHERE posit
 is("$rc $out", '0 3|plain', 'a scan leaves out what the database cannot say');
 like($err, qr/offset 3: column "s": .* has no equivalent in encoding "LATIN1"/, '... and warns');
 
+# headers may be anything, of what is a dead letter as well
+produce($topic, 0, { key => 'k', value => 'no JSON', headers => [ euro => "\xe2\x82\xac" ] },
+	{ key => 'k', value => '{"id": 30, "s": "euro"}', headers => [ "\xe2\x82\xac" => "\xc3\xbc", bytes => "\xff" ] });
+wait_latest($node, 'per_word', 60, 'latin');
+is(latin(q{SELECT headers FROM millrace.dead_letters ORDER BY message_offset DESC LIMIT 1}), '{"euro": "\\\\xe282ac"}',
+	'headers that the database cannot say are shown as bytes in dead letters');
+is(latin(q{SELECT encode(convert_to(headers, 'UTF8'), 'escape') FROM per_word WHERE last = 30}),
+	'{"bytes": "\\\\\\\\xff", "\\\\\\\\xe282ac": "\\303\\274"}', 'and in views');
+
 # names of columns and paths are text of the database, too
 $node->safe_psql('latin', q{SET client_encoding = 'UTF8';
 	CREATE FOREIGN TABLE "wörter" ("größe" int, inner_size int OPTIONS (path 'maß.größe'), "zähler" int[])

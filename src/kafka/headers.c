@@ -4,18 +4,41 @@
  */
 #include "postgres.h"
 
+#include "catalog/namespace.h"
 #include "kafka/headers.h"
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
+
+/* NULL: the server's encoding cannot say it */
+static char *
+convert(const char *text, int len)
+{
+	int			encoding = GetDatabaseEncoding();
+	Size		size = (Size) len * MAX_CONVERSION_GROWTH + 1;
+	Oid			conversion;
+	unsigned char *result;
+
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return pnstrdup(text, len);
+	conversion = FindDefaultConversionProc(PG_UTF8, encoding);
+	if (!OidIsValid(conversion) || size > MaxAllocSize)
+		return NULL;
+	result = palloc(size);
+	if (pg_do_encoding_conversion_buf(conversion, PG_UTF8, encoding, unconstify(unsigned char *, (const unsigned char *) text),
+									  len, result, (int) size, true) < len)
+		return NULL;
+	return (char *) result;
+}
 
 /*
- * Kafka's headers are bytes.  Text stays text; other bytes are shown as bytea shows them.
+ * Kafka's headers are bytes.  Text stays text; what cannot be is shown as bytea shows it.
  */
 static void
 header_value(JsonbValue *jb, const char *bytes, size_t len)
 {
-	char	   *shown;
+	char	   *shown = NULL;
 
 	if (bytes == NULL)
 	{
@@ -24,8 +47,8 @@ header_value(JsonbValue *jb, const char *bytes, size_t len)
 	}
 	if (memchr(bytes, '\0', len) == NULL &&
 		pg_encoding_verifymbstr(PG_UTF8, bytes, len) == len)
-		shown = pg_any_to_server(pnstrdup(bytes, len), len, PG_UTF8);
-	else
+		shown = convert(bytes, (int) len);
+	if (shown == NULL)
 	{
 		shown = palloc(len * 2 + 3);
 		memcpy(shown, "\\x", 2);
