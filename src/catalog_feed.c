@@ -156,12 +156,29 @@ mr_catalog_set_resume_offset(int64 feed, int32 partition, int64 offset)
 						 3, types, values, NULL);
 }
 
+/* where views of feed $1 begin */
+#define LOWER_STARTS(offset)	"UPDATE millrace.view_start w SET from_offset = " offset
+#define OF_VIEWS				" WHERE s.feed = $1 AND w.view = s.view AND w.stream = s.stream"
+
+void
+mr_catalog_lower_starts(int64 feed, int32 partition, int64 offset)
+{
+	Oid			types[] = {INT8OID, INT4OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(partition), Int64GetDatum(offset)};
+
+	mr_catalog_run_alone(LOWER_STARTS("$3") " FROM millrace.view_stream s" OF_VIEWS
+						 " AND w.partition = $2 AND w.from_offset > $3", 3, types, values, NULL);
+}
+
 void
 mr_catalog_pass_gaps(int64 feed)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
 
+	mr_catalog_run_alone(LOWER_STARTS("o.resume_offset") " FROM millrace.feed_offset o, millrace.view_stream s" OF_VIEWS
+						 " AND o.feed = $1 AND o.partition = w.partition"
+						 " AND o.resume_offset < o.next_offset AND o.resume_offset < w.from_offset", 1, types, values, NULL);
 	mr_catalog_run_alone("WITH o AS (UPDATE millrace.feed_offset o SET next_offset = resume_offset,"
 						 " resume_offset = NULL, last_offset = NULL, last_checksum = NULL,"
 						 " anchor_offset = NULL, anchor_checksum = NULL"

@@ -69,6 +69,9 @@ extern void mr_catalog_adopt_view(Oid view);
 extern void mr_catalog_set_resume_offset(int64 feed, int32 partition, int64 offset);
 extern void mr_catalog_pass_gaps(int64 feed);
 
+/* views of the feed that were to begin further on in a partition begin at this offset of another log */
+extern void mr_catalog_lower_starts(int64 feed, int32 partition, int64 offset);
+
 /*
  * Clusters.  _set_cluster: false when the feed's was not "from" (NULL: not known), but
  * somebody else has set it.

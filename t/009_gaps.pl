@@ -119,6 +119,20 @@ is($node->safe_psql('postgres', q{SELECT partition, from_offset, to_offset, pass
 is_same($node, 'many_view', sprintf($query, '(SELECT e.* FROM ' . events(12000) . ' e WHERE id NOT BETWEEN 5001 AND 8000)'),
 	'and nothing else is missing');
 
+# Partitions that were added while the server was down, and have lost their first messages
+stream('grown', on_gap => 'earliest');
+produce($topics{grown}, 0, map { event($_) } 1 .. 10);
+wait_latest($node, 'grown_view');
+$node->stop('fast');
+client()->command('partitions', $topics{grown}, 3);
+produce($topics{grown}, $_, map { event($_) } 100 * $_ + 1 .. 100 * $_ + 20) foreach 1, 2;
+client()->command('truncate', $topics{grown}, 2, 5);
+$node->start;
+wait_latest($node, 'grown_view');
+is_part('grown_view', 'id <= 10 OR id BETWEEN 101 AND 120 OR id BETWEEN 206 AND 220', 'partitions that were added meanwhile');
+is($node->safe_psql('postgres', q{SELECT partition, from_offset, to_offset FROM millrace.gaps WHERE stream = 'grown'::regclass}),
+	'2|0|5', 'what they have lost is a gap');
+
 # Retention instead of an administrator
 my $retained = create_stream($node, 'retained', event_columns(),
 	config => { 'retention.bytes' => 1, 'segment.bytes' => 1048576 }, options => { on_gap => 'earliest' });

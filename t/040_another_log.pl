@@ -242,6 +242,28 @@ $node->safe_psql('postgres', q{SELECT millrace.activate('waits_view')});
 is_part('waits_view', 'id <= 20 OR id BETWEEN 101 AND 140', 'the live view goes on at the beginning');
 is_part('waits_new', 'id BETWEEN 101 AND 140', 'the one that waited for it takes nothing twice');
 
+# A view that began in the midst of the former log begins anew in the next one.
+foreach my $on_gap (qw(earliest stop))
+{
+	my $name = "midst_$on_gap";
+	stream($name, options => { on_gap => $on_gap });
+	send_events($name, 0, 1 .. 50);
+	wait_latest($node, "${name}_view");
+	$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('${name}_late', \$\$"
+		  . sprintf($query, $name) . "\$\$, start_at => 'latest')");
+	send_events($name, 0, 51 .. 60);
+	is_part("${name}_late", 'id BETWEEN 51 AND 60', "$on_gap: a view that begins late");
+	create_again($name);
+	send_events($name, 0, 101 .. 140);
+	if ($on_gap eq 'stop')
+	{
+		wait_state($node, 'stream', $name, 'stopped');
+		$node->safe_psql('postgres', "SELECT millrace.activate('$name')");
+	}
+	is_part("${name}_late", 'id BETWEEN 51 AND 60 OR id BETWEEN 101 AND 140', "$on_gap: it has all of the topic that was created again");
+	is_part("${name}_view", 'id <= 60 OR id BETWEEN 101 AND 140', "$on_gap: as have others");
+}
+
 # Rebuilt, a view takes what there is, though its offset in the former log was higher, and the stream
 # has no end where that would be seen.
 stream('busy', options => { on_gap => 'earliest' });

@@ -63,6 +63,7 @@ typedef struct Gap
 	int64		from;
 	int64		go_on;
 	const char *reason;
+	MrRecord	met;			/* a message before go_on that is still there */
 } Gap;
 
 /* ---------- asking ---------- */
@@ -110,8 +111,17 @@ begin_again(const MrIngest *ingest, int64 low, int64 high)
 static Gap
 make_gap(MrPosition *position, int64 from, int64 go_on, const char *reason)
 {
-	Gap			gap = {position, from, go_on, reason};
+	Gap			gap = {position, from, go_on, reason, MR_NO_RECORD};
 
+	return gap;
+}
+
+static Gap
+make_gap_behind(MrPosition *position, int64 from, int64 go_on, const char *reason, MrRecord met)
+{
+	Gap			gap = make_gap(position, from, go_on, reason);
+
+	gap.met = met;
 	return gap;
 }
 
@@ -120,9 +130,10 @@ static Gap
 judge_short(const MrIngest *ingest, MrConsumer *consumer, MrPosition *position, bool another,
 			int64 low, int64 high)
 {
-	if ((!another && is_there(consumer, position->partition, &position->last, high)) ||
-		is_there(consumer, position->partition, &position->anchor, high))
-		return make_gap(position, position->next_offset, high, REASON_CUT);
+	if (!another && is_there(consumer, position->partition, &position->last, high))
+		return make_gap_behind(position, position->next_offset, high, REASON_CUT, position->last);
+	if (is_there(consumer, position->partition, &position->anchor, high))
+		return make_gap_behind(position, position->next_offset, high, REASON_CUT, position->anchor);
 	return make_gap(position, position->next_offset, begin_again(ingest, low, high),
 					another ? REASON_CREATED_AGAIN : REASON_SHORTER);
 }
@@ -133,7 +144,8 @@ judge_another(const MrIngest *ingest, MrConsumer *consumer, MrPosition *position
 			  int64 low, int64 high)
 {
 	if (is_there(consumer, position->partition, &position->anchor, high))
-		return make_gap(position, position->anchor.offset + 1, position->next_offset, REASON_REWRITTEN);
+		return make_gap_behind(position, position->anchor.offset + 1, position->next_offset, REASON_REWRITTEN,
+							   position->anchor);
 	return make_gap(position, position->next_offset, begin_again(ingest, low, high),
 					REASON_CREATED_AGAIN);
 }
@@ -168,14 +180,29 @@ stop_feed(const MrIngest *ingest, const Gap *gap)
 	mr_catalog_changed();
 }
 
-/* is one of them more than messages that are too old? */
+/* is it more than messages that are too old? */
 static bool
-is_another_log(const Gap *gaps, int n)
+is_another_log(const Gap *gap)
+{
+	return gap->go_on < gap->position->next_offset || gap->from < gap->position->next_offset;
+}
+
+static bool
+is_any_another_log(const Gap *gaps, int n)
 {
 	for (int i = 0; i < n; i++)
-		if (gaps[i].go_on < gaps[i].position->next_offset || gaps[i].from < gaps[i].position->next_offset)
+		if (is_another_log(&gaps[i]))
 			return true;
 	return false;
+}
+
+/* in another log, views that were to begin further on begin here */
+static void
+go_on(MrIngest *ingest, const Gap *gap)
+{
+	if (is_another_log(gap))
+		mr_catalog_lower_starts(ingest->feed->id, gap->position->partition, gap->go_on);
+	mr_offsets_move(gap->position, gap->go_on, gap->met);
 }
 
 /* gaps of these offsets; pass: whatever on_gap says */
@@ -187,7 +214,7 @@ record(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n, bool pass)
 	/* a partition may have no row yet */
 	if (stops)
 		mr_offsets_store(offsets);
-	if (is_another_log(gaps, n))
+	if (is_any_another_log(gaps, n))
 		mr_catalog_set_another_log(ingest->feed->id);
 	for (int i = 0; i < n; i++)
 	{
@@ -198,7 +225,7 @@ record(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n, bool pass)
 		if (stops)
 			mr_catalog_set_resume_offset(ingest->feed->id, gap->position->partition, gap->go_on);
 		else
-			mr_offsets_move(gap->position, gap->go_on);
+			go_on(ingest, gap);
 	}
 	if (stops)
 		stop_feed(ingest, &gaps[0]);

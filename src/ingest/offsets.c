@@ -27,8 +27,11 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
-/* An anchor is at least this much older than the last message, once there is such a one. */
-#define ANCHOR_MS	30000
+/*
+ * An anchor is at least this much older than the last message, once there is such a one.  A replica
+ * that is elected though it lags behind has lagged for more than half a minute (replica.lag.time.max.ms).
+ */
+#define ANCHOR_MS	300000
 
 static bool
 is_ours(const MrOffsets *offsets, int32 partition)
@@ -208,10 +211,11 @@ remember_last(MrPosition *position)
 }
 
 void
-mr_offsets_move(MrPosition *position, int64 offset)
+mr_offsets_move(MrPosition *position, int64 offset, MrRecord met)
 {
 	position->new_offset = offset;
-	position->new_last = position->new_anchor = position->waiting = MR_NO_RECORD;
+	position->new_last = position->new_anchor = met;
+	position->waiting = MR_NO_RECORD;
 	position->moved = true;
 }
 

@@ -24,8 +24,7 @@ typedef struct MrPosition
 	int64		new_offset;
 	MrRecord	new_last;
 	MrRecord	new_anchor;
-	bool		moved;			/* not by messages: nothing before is
-								 * remembered */
+	bool		moved;			/* not by messages */
 	int64		messages;
 	int64		bytes;
 	int64		tombstones;
@@ -72,8 +71,8 @@ extern void mr_offsets_reset(MrOffsets *offsets);
 /* take note of a batch's messages: new_offset, messages, bytes, timestamp */
 extern void mr_offsets_count(MrOffsets *offsets, const MrMessage *messages, int n);
 
-/* after a gap, go on elsewhere */
-extern void mr_offsets_move(MrPosition *position, int64 offset);
+/* after a gap, go on elsewhere; met: a message before that which is known to be there, or MR_NO_RECORD */
+extern void mr_offsets_move(MrPosition *position, int64 offset, MrRecord met);
 
 /* is there anything to write? */
 extern bool mr_offsets_dirty(const MrOffsets *offsets);

@@ -3,7 +3,8 @@
  *		Which partitions the topic has by now, and reading those that are ours and new.
  *
  * A partition without an offset begins at its beginning: it was not there when the feed's
- * views were made.  A topic that is not there, or has too few partitions, is a trouble to show
+ * views were made.  If the feed has met others before, that is offset 0: what has been deleted since
+ * the partition was added is a gap.  A topic that is not there, or has too few partitions, is a trouble to show
  * and to wait for, not an error.
  */
 #include "millrace.h"
@@ -22,11 +23,21 @@
 									 * are gone: brokers learn of new ones one
 									 * after the other */
 
+static bool
+knows_topic(const MrOffsets *offsets)
+{
+	for (int i = 0; i < offsets->n; i++)
+		if (offsets->positions[i].stored)
+			return true;
+	return false;
+}
+
 /* partitions before n that are ours and have no offset: their beginning */
 static void
 resolve_new(MrIngest *ingest, MrConsumer *consumer, int n)
 {
 	MrOffsets  *offsets = ingest->offsets;
+	bool		added = knows_topic(offsets);
 
 	for (int32 p = 0; p < n; p++)
 	{
@@ -36,7 +47,10 @@ resolve_new(MrIngest *ingest, MrConsumer *consumer, int n)
 
 		if (p % offsets->nshards != offsets->shard || mr_offsets_find(offsets, p))
 			continue;
-		(void) mr_consumer_watermarks(consumer, &p, 1, &low, &high, BROKER_TIMEOUT_MS, false);
+		if (added)
+			low = 0;
+		else
+			(void) mr_consumer_watermarks(consumer, &p, 1, &low, &high, BROKER_TIMEOUT_MS, false);
 		old = MemoryContextSwitchTo(ingest->context);
 		mr_offsets_add(offsets, p, low);
 		MemoryContextSwitchTo(old);

@@ -343,7 +343,12 @@ take_event(MrConsumer *consumer, const rd_kafka_message_t *rkmessage)
 			consumer->heard = true;
 			break;
 		case RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET:
-			if (status != NULL && (rkmessage->offset >= status->position ||
+
+			/*
+			 * no offset: the client has found a later end of the log to be
+			 * gone
+			 */
+			if (status != NULL && (rkmessage->offset < 0 || rkmessage->offset >= status->position ||
 								   mr_consumer_continuity(consumer, status)->state != MR_RECALL_NONE))
 				status->out_of_range = true;
 			mr_trouble_end(consumer->trouble, true);
