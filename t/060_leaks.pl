@@ -74,14 +74,15 @@ sub fails_without_a_trace
 
 fails_without_a_trace('SELECT from a topic that does not exist', 'SELECT * FROM missing;', 'HV00.');
 fails_without_a_trace('SELECT that fails half-way', 'SELECT 1 / (id - 50) FROM events;', '22012');
-fails_without_a_trace('SELECT that is canceled while it waits for brokers', 'SELECT * FROM unreachable;', '57014',
+# on a busy machine they may be found to refuse just before that
+fails_without_a_trace('SELECT that is canceled while it waits for brokers', 'SELECT * FROM unreachable;', '(?:57014|HV00N)',
 	q{SET statement_timeout = '10ms';});
 fails_without_a_trace('INSERT that fails', 'INSERT INTO events SELECT i, 1 / (i - 50) FROM generate_series(1, 100) i;', '22012');
 fails_without_a_trace('INSERT that fails at the commit', 'INSERT INTO missing VALUES (1);', 'HV00.');
 fails_without_a_trace('a view that is refused',
 	q{SELECT millrace.create_continuous_view('w', 'SELECT v FROM events FOR UPDATE');}, '0A000');
 fails_without_a_trace('a view whose start cannot be found',
-	q{SELECT millrace.create_continuous_view('w', 'SELECT count(*) FROM unreachable', start_at => 'latest');}, '57014',
+	q{SELECT millrace.create_continuous_view('w', 'SELECT count(*) FROM unreachable', start_at => 'latest');}, '(?:57014|HV00N)',
 	q{SET statement_timeout = '10ms';});
 
 # A worker; threads of a client that it has just thrown away are waited for.

@@ -60,6 +60,8 @@
 #define SLOW_PORTIONS		8	/* so much smaller, but not smaller than this,
 								 * after a step that took too long */
 #define SMALL_PORTION		100
+#define LONG_DELIVERY_MS	1000	/* after an error of a step that produces
+									 * and took so long, fewer messages may do */
 
 typedef struct MrWorker
 {
@@ -83,6 +85,8 @@ typedef struct MrWorker
 	bool		hurry;			/* it may be joined at once, if there are no
 								 * messages */
 	bool		rested;			/* from the trouble that the feed came from */
+	bool		in_step;
+	instr_time	step_since;
 	bool		waits;			/* there is nothing to take before the live
 								 * feed is somewhere else */
 	instr_time	waits_since;
@@ -348,7 +352,7 @@ count_trial(MrWorker *worker)
 static void
 count_wait(MrWorker *worker, const MrStepSource *source, bool cut)
 {
-	bool		waits = worker->ingest->live != NULL && worker->ingest->ntaken == 0 &&
+	bool		waits = worker->slot->catch_up && worker->ingest->live != NULL && worker->ingest->ntaken == 0 &&
 	(cut || source->at_end(source->arg));
 
 	if (waits && !worker->waits)
@@ -381,8 +385,11 @@ take_step(MrWorker *worker)
 	worker->slot->shy = worker->aloof || worker->slow;
 	worker->ingest->careful = worker->recovery.careful > 0;
 	worker->ingest->internal_too = worker->recovery.internal_too;
+	INSTR_TIME_SET_CURRENT(worker->step_since);
+	worker->in_step = true;
 	result = mr_ingest_step(worker->ingest, worker->collector.messages, worker->collector.nmessages, &source,
 							worker->slot->catch_up);
+	worker->in_step = false;
 	if (result == MR_STEP_STALE)
 		return false;
 	count_step(worker, began);
@@ -397,6 +404,8 @@ take_step(MrWorker *worker)
 	count_wait(worker, &source, cut);
 	if (cut && !shortened && worker->slot->catch_up)
 		wait_for_live(worker);
+	else if (cut && worker->ingest->ntaken == 0)
+		mr_slot_nap(worker->slot, FIRST_RETRY_MS);	/* other partitions first */
 	courtesy(worker);
 	return current;
 }
@@ -525,6 +534,7 @@ recover(MrWorker *worker)
 	MrOverdue	overdue;
 	bool		slow;
 	bool		fenced;
+	bool		long_delivery;
 
 	HOLD_INTERRUPTS();
 	overdue = mr_view_limit_exceeded();
@@ -536,6 +546,8 @@ recover(MrWorker *worker)
 	view = mr_ingest_after_error(&phase);
 	worker->aloof = worker->aloof || (slow && worker->ingest != NULL && worker->ingest->holds_live);
 	fenced = worker->ingest != NULL && mr_step_over_is_fenced(worker->ingest);
+	long_delivery = worker->in_step && worker->ingest->sink != NULL && mr_ms_since(worker->step_since) > LONG_DELIVERY_MS;
+	worker->in_step = false;
 	MemoryContextSwitchTo(worker->life);
 	close_attempt(worker);
 	RESUME_INTERRUPTS();
@@ -547,6 +559,12 @@ recover(MrWorker *worker)
 	worker->portion = Min(worker->portion, largest_portion());
 	if (slow && worker->recovery.careful > 0)
 		worker->portion = Max(worker->portion / SLOW_PORTIONS, SMALL_PORTION);
+	if (long_delivery)
+	{
+		/* the broker may have ended a transaction that took too long */
+		worker->portion = Max(worker->portion / SLOW_PORTIONS, 1);
+		worker->recovery.careful = CAREFUL_STEPS;
+	}
 	FreeErrorData(error);
 }
 

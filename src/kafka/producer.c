@@ -391,11 +391,13 @@ mr_producer_failed_for_size(MrProducer *producer)
 	return producer->failure == RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
 }
 
+/* as long as the broker takes messages, however slowly */
 bool
 mr_producer_settle(MrProducer *producer)
 {
 	rd_kafka_t *rk = mr_client_handle(producer->client);
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_TIMEOUT_MS);
+	int			queued = rd_kafka_outq_len(rk);
 	bool		too_large;
 
 	while (rd_kafka_flush(rk, SLICE_MS) != RD_KAFKA_RESP_ERR_NO_ERROR)
@@ -404,6 +406,9 @@ mr_producer_settle(MrProducer *producer)
 			break;
 		mr_producer_check_failure(producer);
 		mr_producer_check_login(producer, "finish");
+		if (rd_kafka_outq_len(rk) < queued)
+			end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_TIMEOUT_MS);
+		queued = rd_kafka_outq_len(rk);
 		if (GetCurrentTimestamp() >= end)
 			mr_producer_throw_timed_out(producer, "finish");
 		mr_client_pause(producer->client, 0);
