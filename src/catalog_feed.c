@@ -178,7 +178,7 @@ mr_catalog_pass_gaps(int64 feed)
 
 	mr_catalog_run_alone(LOWER_STARTS("o.resume_offset") " FROM millrace.feed_offset o, millrace.view_stream s" OF_VIEWS
 						 " AND o.feed = $1 AND o.partition = w.partition"
-						 " AND o.resume_offset < o.next_offset AND o.resume_offset < w.from_offset", 1, types, values, NULL);
+						 " AND o.resume_offset <= o.next_offset AND o.resume_offset < w.from_offset", 1, types, values, NULL);
 	mr_catalog_run_alone("WITH o AS (UPDATE millrace.feed_offset o SET next_offset = resume_offset,"
 						 " resume_offset = NULL, last_offset = NULL, last_checksum = NULL,"
 						 " anchor_offset = NULL, anchor_checksum = NULL"

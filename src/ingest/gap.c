@@ -63,7 +63,8 @@ typedef struct Gap
 	int64		from;
 	int64		go_on;
 	const char *reason;
-	MrRecord	met;			/* a message before go_on that is still there */
+	MrRecord	last;			/* what is still there before go_on */
+	MrRecord	anchor;
 } Gap;
 
 /* ---------- asking ---------- */
@@ -111,17 +112,18 @@ begin_again(const MrIngest *ingest, int64 low, int64 high)
 static Gap
 make_gap(MrPosition *position, int64 from, int64 go_on, const char *reason)
 {
-	Gap			gap = {position, from, go_on, reason, MR_NO_RECORD};
+	Gap			gap = {position, from, go_on, reason, MR_NO_RECORD, MR_NO_RECORD};
 
 	return gap;
 }
 
 static Gap
-make_gap_behind(MrPosition *position, int64 from, int64 go_on, const char *reason, MrRecord met)
+make_gap_behind(MrPosition *position, int64 from, int64 go_on, const char *reason, MrRecord last, MrRecord anchor)
 {
 	Gap			gap = make_gap(position, from, go_on, reason);
 
-	gap.met = met;
+	gap.last = last;
+	gap.anchor = anchor;
 	return gap;
 }
 
@@ -131,9 +133,9 @@ judge_short(const MrIngest *ingest, MrConsumer *consumer, MrPosition *position, 
 			int64 low, int64 high)
 {
 	if (!another && is_there(consumer, position->partition, &position->last, high))
-		return make_gap_behind(position, position->next_offset, high, REASON_CUT, position->last);
+		return make_gap_behind(position, position->next_offset, high, REASON_CUT, position->last, position->last);
 	if (is_there(consumer, position->partition, &position->anchor, high))
-		return make_gap_behind(position, position->next_offset, high, REASON_CUT, position->anchor);
+		return make_gap_behind(position, position->next_offset, high, REASON_CUT, MR_NO_RECORD, position->anchor);
 	return make_gap(position, position->next_offset, begin_again(ingest, low, high),
 					another ? REASON_CREATED_AGAIN : REASON_SHORTER);
 }
@@ -145,7 +147,7 @@ judge_another(const MrIngest *ingest, MrConsumer *consumer, MrPosition *position
 {
 	if (is_there(consumer, position->partition, &position->anchor, high))
 		return make_gap_behind(position, position->anchor.offset + 1, position->next_offset, REASON_REWRITTEN,
-							   position->anchor);
+							   MR_NO_RECORD, position->anchor);
 	return make_gap(position, position->next_offset, begin_again(ingest, low, high),
 					REASON_CREATED_AGAIN);
 }
@@ -202,7 +204,7 @@ go_on(MrIngest *ingest, const Gap *gap)
 {
 	if (is_another_log(gap))
 		mr_catalog_lower_starts(ingest->feed->id, gap->position->partition, gap->go_on);
-	mr_offsets_move(gap->position, gap->go_on, gap->met);
+	mr_offsets_move(gap->position, gap->go_on, gap->last, gap->anchor);
 }
 
 /* gaps of these offsets; pass: whatever on_gap says */
@@ -264,6 +266,16 @@ record_gaps(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n)
 	begin();
 	if (n > 0 && lock_offsets(offsets))
 		record(ingest, offsets, gaps, n, false);
+	end(ingest, context);
+}
+
+void
+mr_gap_note_missed(const MrIngest *ingest, int32 partition, int64 low)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	begin();
+	mr_gap_insert(ingest->stream->relid, partition, 0, low, REASON_DELETED, true);
 	end(ingest, context);
 }
 

@@ -31,7 +31,7 @@
  * An anchor is at least this much older than the last message, once there is such a one.  A replica
  * that is elected though it lags behind has lagged for more than half a minute (replica.lag.time.max.ms).
  */
-#define ANCHOR_MS	300000
+#define ANCHOR_MS	120000
 
 static bool
 is_ours(const MrOffsets *offsets, int32 partition)
@@ -211,10 +211,11 @@ remember_last(MrPosition *position)
 }
 
 void
-mr_offsets_move(MrPosition *position, int64 offset, MrRecord met)
+mr_offsets_move(MrPosition *position, int64 offset, MrRecord last, MrRecord anchor)
 {
 	position->new_offset = offset;
-	position->new_last = position->new_anchor = met;
+	position->new_last = last;
+	position->new_anchor = anchor;
 	position->waiting = MR_NO_RECORD;
 	position->moved = true;
 }

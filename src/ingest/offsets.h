@@ -71,8 +71,11 @@ extern void mr_offsets_reset(MrOffsets *offsets);
 /* take note of a batch's messages: new_offset, messages, bytes, timestamp */
 extern void mr_offsets_count(MrOffsets *offsets, const MrMessage *messages, int n);
 
-/* after a gap, go on elsewhere; met: a message before that which is known to be there, or MR_NO_RECORD */
-extern void mr_offsets_move(MrPosition *position, int64 offset, MrRecord met);
+/*
+ * After a gap, go on elsewhere.  What is still there of what is remembered, or MR_NO_RECORD: last, the
+ * message directly before that offset; anchor, one before it.
+ */
+extern void mr_offsets_move(MrPosition *position, int64 offset, MrRecord last, MrRecord anchor);
 
 /* is there anything to write? */
 extern bool mr_offsets_dirty(const MrOffsets *offsets);

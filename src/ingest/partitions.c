@@ -3,18 +3,21 @@
  *		Which partitions the topic has by now, and reading those that are ours and new.
  *
  * A partition without an offset begins at its beginning: it was not there when the feed's
- * views were made.  If the feed has met others before, that is offset 0: what has been deleted since
- * the partition was added is a gap.  A topic that is not there, or has too few partitions, is a trouble to show
+ * views were made.  What the live feed has missed of one that was added meanwhile is a gap, which stops
+ * nothing: it may as well be that others were not met before.  A topic that is not there, or has too few partitions, is a trouble to show
  * and to wait for, not an error.
  */
 #include "millrace.h"
 
+#include "access/xact.h"
 #include "ingest/gap.h"
 #include "ingest/partitions.h"
 #include "ingest/slot.h"
 #include "kafka/ask.h"
 #include "kafka/assign.h"
+#include "transaction.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #define BROKER_TIMEOUT_MS	10000
 #define FIRST_ANSWER_MS		2000	/* after which a silent broker is a
@@ -23,13 +26,24 @@
 									 * are gone: brokers learn of new ones one
 									 * after the other */
 
-static bool
-knows_topic(const MrOffsets *offsets)
+/* the last partition that a live feed has met, in any of its workers; INT_MAX: of no interest */
+static int32
+last_met(const MrIngest *ingest)
 {
-	for (int i = 0; i < offsets->n; i++)
-		if (offsets->positions[i].stored)
-			return true;
-	return false;
+	int			n;
+	MrFeedOffset *rows;
+	MemoryContext context = CurrentMemoryContext;
+
+	if (!ingest->feed->live)
+		return PG_INT32_MAX;
+	mr_start_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	rows = mr_catalog_feed_offsets(ingest->feed->id, false, &n);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return n == 0 ? PG_INT32_MAX : rows[n - 1].partition;
 }
 
 /* partitions before n that are ours and have no offset: their beginning */
@@ -37,7 +51,7 @@ static void
 resolve_new(MrIngest *ingest, MrConsumer *consumer, int n)
 {
 	MrOffsets  *offsets = ingest->offsets;
-	bool		added = knows_topic(offsets);
+	int32		met = last_met(ingest);
 
 	for (int32 p = 0; p < n; p++)
 	{
@@ -47,10 +61,9 @@ resolve_new(MrIngest *ingest, MrConsumer *consumer, int n)
 
 		if (p % offsets->nshards != offsets->shard || mr_offsets_find(offsets, p))
 			continue;
-		if (added)
-			low = 0;
-		else
-			(void) mr_consumer_watermarks(consumer, &p, 1, &low, &high, BROKER_TIMEOUT_MS, false);
+		(void) mr_consumer_watermarks(consumer, &p, 1, &low, &high, BROKER_TIMEOUT_MS, false);
+		if (p > met && low > 0)
+			mr_gap_note_missed(ingest, p, low);
 		old = MemoryContextSwitchTo(ingest->context);
 		mr_offsets_add(offsets, p, low);
 		MemoryContextSwitchTo(old);

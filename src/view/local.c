@@ -367,7 +367,8 @@ mr_local_recompute(const MrView *view, const char *start_at)
 	foreach(lc, mr_catalog_tables_of_view(view->view))
 	{
 		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
-		require_not_in_use(lfirst_oid(lc));
+		if (from_rows)
+			require_not_in_use(lfirst_oid(lc));
 	}
 	mr_local_fill(view, from_rows);
 	mr_catalog_set_view_state(view->view, true, false, NULL);
