@@ -125,7 +125,8 @@ sql('DROP DATABASE restored');
 $load = start_traffic($topic, partitions => 2, from => $n + 1, pause => 0.05);
 $load->wait_more(300);
 system_or_bail('pg_dumpall', '-d', $node->connstr('postgres'), '-f', "$dir/all");
-my $elsewhere = new_node('elsewhere', extension => 0);
+# not a copy of a template, which has the same system identifier
+my $elsewhere = new_node('elsewhere', extension => 0, init => [ force_initdb => 1 ]);
 IPC::Run::run([ 'psql', '-Xq', '-d', $elsewhere->connstr('postgres'), '-f', "$dir/all" ], '<', \undef, '>', \$out, '2>', \$err);
 is(join("\n", grep { !/role ".*" already exists$/ } split /\n/, $err), '', 'a dump of all databases is restored into another cluster');
 is_paused($elsewhere, $_, "$_ in another cluster") foreach 'postgres', 'second';
