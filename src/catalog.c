@@ -21,6 +21,7 @@
 #include "access/xlog.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "catalog.h"
 #include "catalog/namespace.h"
@@ -29,6 +30,7 @@
 #include "planted.h"
 #include "shmem.h"
 #include "storage/lmgr.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
@@ -200,6 +202,16 @@ mr_catalog_text(uint64 row, int col, MemoryContext context)
 		return NULL;
 	result = TextDatumGetCString(datum);
 	return MemoryContextStrdup(context, result);
+}
+
+Datum
+mr_catalog_int8_array(const int64 *values, int n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * (n + 1));
+
+	for (int i = 0; i < n; i++)
+		elems[i] = Int64GetDatum(values[i]);
+	return PointerGetDatum(construct_array(elems, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }
 
 int64 *

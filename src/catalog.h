@@ -58,6 +58,9 @@ extern char *mr_catalog_text(uint64 row, int col, MemoryContext context);
 /* all columns of all rows, which are int8, row by row, in the scope's caller */
 extern int64 *mr_catalog_int8_rows(const MrCatalogScope *scope, int ncolumns, int *nrows);
 
+/* int8[] */
+extern Datum mr_catalog_int8_array(const int64 *values, int n);
+
 /*
  * A heavyweight lock on a row of one of our tables, until the end of the transaction: it queues, and
  * costs no WAL.  The second does not wait: false when somebody has what conflicts.

@@ -25,7 +25,6 @@
 #include "catalog/pg_type.h"
 #include "failpoint.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -584,16 +583,6 @@ mr_catalog_forget_unused_feeds(void)
 	return result;
 }
 
-static Datum
-int8_array(const int64 *values, int n)
-{
-	Datum	   *elems = palloc(sizeof(Datum) * (n + 1));
-
-	for (int i = 0; i < n; i++)
-		elems[i] = Int64GetDatum(values[i]);
-	return PointerGetDatum(construct_array(elems, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-}
-
 /*
  * Feeds that are live elsewhere, and those that are to be live here because none is, by stream: of
  * those that are well the one that has read the furthest, as all others wait for it to come as far.
@@ -628,7 +617,7 @@ mr_catalog_elect_feeds(void)
 	nlocked = mr_catalog_try_lock_feed_rows_by_id(feeds, n);
 	if (nlocked > 0)
 	{
-		ids = int8_array(feeds, nlocked);
+		ids = mr_catalog_int8_array(feeds, nlocked);
 		mr_catalog_run("UPDATE millrace.feed SET live = false, generation = generation + 1"
 					   " WHERE id = ANY ($1) AND id IN " LIVE_AWAY, false, 1, types, &ids, NULL);
 		mr_catalog_run("UPDATE millrace.feed SET live = true, generation = generation + 1"
@@ -672,7 +661,7 @@ mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 	int			nlocked = 0;
 	bool		result = true;
 
-	values[0] = int8_array(served, nserved);
+	values[0] = mr_catalog_int8_array(served, nserved);
 	mr_catalog_begin(&scope);
 	mr_catalog_run(WAITING_FEEDS, true, 1, types, values, NULL);
 	waiting = mr_catalog_int8_rows(&scope, 1, &n);
@@ -680,7 +669,7 @@ mr_catalog_merge_waiting_feeds(const int64 *served, int nserved)
 	for (int i = 0; i < n; i++)
 		if (mr_catalog_try_lock_feed(waiting[i]))
 			waiting[nlocked++] = waiting[i];
-	values[0] = int8_array(waiting, nlocked);
+	values[0] = mr_catalog_int8_array(waiting, nlocked);
 	mr_catalog_run(WAITING_PAIRS, true, 1, types, values, NULL);
 	pairs = mr_catalog_int8_rows(&scope, 2, &n);
 	mr_catalog_end(&scope);

@@ -43,21 +43,25 @@ lock_feed_of(Oid view, Oid stream)
 	}
 }
 
+void
+mr_catalog_lock_feeds_of_views(const List *views)
+{
+	ListCell   *lc;
+	ListCell   *lf;
+
+	foreach(lc, views)
+		foreach(lf, mr_catalog_streams_of_view(lfirst_oid(lc)))
+		if (!((MrFeed *) lfirst(lf))->live)
+		mr_catalog_lock_feed(((MrFeed *) lfirst(lf))->id, ExclusiveLock);
+	foreach(lc, views)
+		foreach(lf, mr_catalog_streams_of_view(lfirst_oid(lc)))
+		lock_feed_of(lfirst_oid(lc), ((MrFeed *) lfirst(lf))->stream);
+}
+
 List *
 mr_catalog_lock_feeds_of_view(Oid view)
 {
-	List	   *feeds = mr_catalog_streams_of_view(view);
-	ListCell   *lc;
-
-	foreach(lc, feeds)
-	{
-		const MrFeed *feed = lfirst(lc);
-
-		if (!feed->live)
-			mr_catalog_lock_feed(feed->id, ExclusiveLock);
-	}
-	foreach(lc, feeds)
-		lock_feed_of(view, ((MrFeed *) lfirst(lc))->stream);
+	mr_catalog_lock_feeds_of_views(list_make1_oid(view));
 	return mr_catalog_streams_of_view(view);
 }
 

@@ -22,7 +22,12 @@
 extern void mr_catalog_lock_feed(int64 feed, LOCKMODE mode);
 extern bool mr_catalog_try_lock_feed(int64 feed);
 
-/* ExclusiveLock on the feeds that a view follows by now, one for each stream; list of MrFeed * */
+/*
+ * ExclusiveLock on the feeds that these views (of Oid) follow by now, those that are not live before any
+ * live one, as a worker that joins does.  _of_view: of one, which are returned, one for each stream; list
+ * of MrFeed *.
+ */
+extern void mr_catalog_lock_feeds_of_views(const List *views);
 extern List *mr_catalog_lock_feeds_of_view(Oid view);
 
 /*

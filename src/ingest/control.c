@@ -87,23 +87,14 @@ oids_of(const List *views)
 	return result;
 }
 
-/*
- * Lock the feeds that are not live before any live one, as a worker that joins does; and all
- * of them before the rows.
- */
+/* all feeds before the rows */
 static void
 lock_feeds(const List *views)
 {
-	ListCell   *lc;
-	ListCell   *lf;
+	List	   *oids = oids_of(views);
 
-	foreach(lc, views)
-		foreach(lf, mr_catalog_streams_of_view(((MrView *) lfirst(lc))->view))
-		if (!((MrFeed *) lfirst(lf))->live)
-		mr_catalog_lock_feed(((MrFeed *) lfirst(lf))->id, ExclusiveLock);
-	foreach(lc, views)
-		(void) mr_catalog_lock_feeds_of_view(((MrView *) lfirst(lc))->view);
-	mr_catalog_lock_feed_rows(oids_of(views));
+	mr_catalog_lock_feeds_of_views(oids);
+	mr_catalog_lock_feed_rows(oids);
 }
 
 Datum

@@ -202,14 +202,10 @@ int
 mr_dead_letter_lock(Oid stream, const int64 *ids, int n, MrLetter *letters)
 {
 	Oid			types[] = {OIDOID, INT8ARRAYOID};
-	Datum		values[2] = {ObjectIdGetDatum(stream)};
-	Datum	   *elements = palloc(sizeof(Datum) * n);
+	Datum		values[] = {ObjectIdGetDatum(stream), mr_catalog_int8_array(ids, n)};
 	MrCatalogScope scope;
 	MemoryContext old;
 
-	for (int i = 0; i < n; i++)
-		elements[i] = Int64GetDatum(ids[i]);
-	values[1] = PointerGetDatum(construct_array(elements, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	mr_catalog_begin(&scope);
 	mr_catalog_run("SELECT id, view::oid, missed::oid[], partition, message_offset,"
 				   " message_timestamp, key, value, headers"

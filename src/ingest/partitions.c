@@ -4,8 +4,8 @@
  *
  * A partition without an offset begins at its beginning: it was not there when the feed's
  * views were made.  What the live feed has missed of one that was added meanwhile is a gap, which stops
- * nothing: it may as well be that others were not met before.  A topic that is not there, or has too few partitions, is a trouble to show
- * and to wait for, not an error.
+ * nothing: it may as well be that others were not met before.  A topic that is not there, or has too
+ * few partitions, is a trouble to show and to wait for, not an error.
  */
 #include "millrace.h"
 

@@ -485,20 +485,16 @@ static void
 set_waiting(List *goals, bool waiting)
 {
 	ListCell   *lc;
+	bool		shadows = false;
 
-	if (IsolationUsesXactSnapshot())
-		return;
 	foreach(lc, goals)
-	{
-		const Goal *goal = lfirst(lc);
-
-		if (!OidIsValid(goal->shadow))
-			continue;
-		if (waiting)
-			mr_catalog_shadow_wait_begin();
-		else
-			mr_catalog_shadow_wait_end();
-	}
+		shadows = shadows || OidIsValid(((const Goal *) lfirst(lc))->shadow);
+	if (!shadows || IsolationUsesXactSnapshot())
+		return;
+	if (waiting)
+		mr_catalog_shadow_wait_begin();
+	else
+		mr_catalog_shadow_wait_end();
 }
 
 static bool
