@@ -155,17 +155,14 @@ mr_catalog_set_resume_offset(int64 feed, int32 partition, int64 offset)
 						 3, types, values, NULL);
 }
 
-/* where views of feed $1 begin */
-#define LOWER_STARTS(offset)	"UPDATE millrace.view_start w SET from_offset = " offset
-#define OF_VIEWS				" WHERE s.feed = $1 AND w.view = s.view AND w.stream = s.stream"
-
 void
 mr_catalog_lower_starts(int64 feed, int32 partition, int64 offset)
 {
 	Oid			types[] = {INT8OID, INT4OID, INT8OID};
 	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(partition), Int64GetDatum(offset)};
 
-	mr_catalog_run_alone(LOWER_STARTS("$3") " FROM millrace.view_stream s" OF_VIEWS
+	mr_catalog_run_alone("UPDATE millrace.view_start w SET from_offset = $3 FROM millrace.view_stream s"
+						 " WHERE s.feed = $1 AND w.view = s.view AND w.stream = s.stream"
 						 " AND w.partition = $2 AND w.from_offset > $3", 3, types, values, NULL);
 }
 
@@ -175,9 +172,6 @@ mr_catalog_pass_gaps(int64 feed)
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
 
-	mr_catalog_run_alone(LOWER_STARTS("o.resume_offset") " FROM millrace.feed_offset o, millrace.view_stream s" OF_VIEWS
-						 " AND o.feed = $1 AND o.partition = w.partition"
-						 " AND o.resume_offset <= o.next_offset AND o.resume_offset < w.from_offset", 1, types, values, NULL);
 	mr_catalog_run_alone("WITH o AS (UPDATE millrace.feed_offset o SET next_offset = resume_offset,"
 						 " resume_offset = NULL, last_offset = NULL, last_checksum = NULL,"
 						 " anchor_offset = NULL, anchor_checksum = NULL"
@@ -641,11 +635,11 @@ contains(const int64 *ids, int n, int64 id)
 #define WAITING_PAIRS \
 	"WITH w AS (SELECT f.id, f.stream, ARRAY(SELECT concat_ws(':', o.partition, o.next_offset, o.last_offset, o.last_checksum)" \
 	" FROM millrace.feed_offset o WHERE o.feed = f.id ORDER BY o.partition) AS place," \
-	" f.cluster, f.last_error IS NULL AS well" \
+	" f.cluster, f.last_error IS NULL AS well, f.slow" \
 	" FROM millrace.feed f WHERE f.id = ANY ($1) AND NOT f.stopped" \
 	" AND (SELECT bool_and(v.active AND NOT v.failed) FROM millrace.view_stream s" \
 	" JOIN millrace.continuous_view v USING (view) WHERE s.feed = f.id)), " \
-	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, cluster, place, well) AS into FROM w)" \
+	" g AS (SELECT id, min(id) OVER (PARTITION BY stream, cluster, place, well, slow) AS into FROM w)" \
 	" SELECT id, \"into\" FROM g WHERE id <> \"into\""
 
 bool

@@ -264,6 +264,24 @@ foreach my $on_gap (qw(earliest stop))
 	is_part("${name}_view", 'id <= 60 OR id BETWEEN 101 AND 140', "$on_gap: as have others");
 }
 
+# So does one that was not active meanwhile, though it stands further on than the live one, and has nothing to take before.
+stream('absent', options => { on_gap => 'earliest' });
+send_events('absent', 0, 1 .. 50);
+wait_latest($node, 'absent_view');
+$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('absent_late', \$\$"
+	  . sprintf($query, 'absent') . "\$\$, start_at => 'latest')");
+wait_latest($node, 'absent_late');
+wait_joined($node, 'absent');
+$node->safe_psql('postgres', q{SELECT millrace.deactivate('absent_late')});
+create_again('absent');
+send_events('absent', 0, 101 .. 105);
+is_part('absent_view', 'id <= 50 OR id BETWEEN 101 AND 105', 'the live view has begun with the new log');
+$node->safe_psql('postgres', q{SELECT millrace.activate('absent_late')});
+wait_joined($node, 'absent');
+send_events('absent', 0, 106 .. 140);
+is_part('absent_late', 'id BETWEEN 101 AND 140', 'a view that joins it does not miss the beginning');
+is_part('absent_view', 'id <= 50 OR id BETWEEN 101 AND 140', 'nor has the other one missed anything');
+
 # Rebuilt, a view takes what there is, though its offset in the former log was higher, and the stream
 # has no end where that would be seen.
 stream('busy', options => { on_gap => 'earliest' });

@@ -91,7 +91,12 @@ reaches(MrIngest *ingest, const MrFeedOffset *live, int nlive, const MrMessage *
 			return false;
 		if (position->next_offset > live[i].next_offset)
 		{
-			if (!starts_later(ingest, position->partition, position->next_offset))
+			/*
+			 * what was taken there is of another log, if the live feed will
+			 * not come as far
+			 */
+			if (position->last.offset >= live[i].next_offset ||
+				!starts_later(ingest, position->partition, position->next_offset))
 				return false;
 		}
 		else if (reach_of(position, messages, n, ends, nends) < live[i].next_offset)
@@ -301,6 +306,7 @@ mr_catchup_is_same_log(MrIngest *ingest)
 		return true;
 	ingest->other_log = true;
 	mr_catalog_bump_feed(ingest->live_feed);
+	mr_catalog_changed();
 	return false;
 }
 

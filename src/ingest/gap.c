@@ -63,6 +63,7 @@ typedef struct Gap
 	int64		from;
 	int64		go_on;
 	const char *reason;
+	bool		another_log;	/* more than messages that are too old */
 	MrRecord	last;			/* what is still there before go_on */
 	MrRecord	anchor;
 } Gap;
@@ -112,8 +113,17 @@ begin_again(const MrIngest *ingest, int64 low, int64 high)
 static Gap
 make_gap(MrPosition *position, int64 from, int64 go_on, const char *reason)
 {
-	Gap			gap = {position, from, go_on, reason, MR_NO_RECORD, MR_NO_RECORD};
+	Gap			gap = {position, from, go_on, reason, true, MR_NO_RECORD, MR_NO_RECORD};
 
+	return gap;
+}
+
+static Gap
+make_gap_of_deleted(MrPosition *position, int64 go_on)
+{
+	Gap			gap = make_gap(position, position->next_offset, go_on, REASON_DELETED);
+
+	gap.another_log = false;
 	return gap;
 }
 
@@ -158,7 +168,7 @@ judge(const MrIngest *ingest, MrConsumer *consumer, MrPosition *position, bool a
 	  int64 low, int64 high, Gap *gap)
 {
 	if (position->next_offset < low)
-		*gap = make_gap(position, position->next_offset, begin_again(ingest, low, high), REASON_DELETED);
+		*gap = make_gap_of_deleted(position, begin_again(ingest, low, high));
 	else if (position->next_offset > high)
 		*gap = judge_short(ingest, consumer, position, another, low, high);
 	else if (another)
@@ -182,29 +192,13 @@ stop_feed(const MrIngest *ingest, const Gap *gap)
 	mr_catalog_changed();
 }
 
-/* is it more than messages that are too old? */
-static bool
-is_another_log(const Gap *gap)
-{
-	return gap->go_on < gap->position->next_offset || gap->from < gap->position->next_offset;
-}
-
 static bool
 is_any_another_log(const Gap *gaps, int n)
 {
 	for (int i = 0; i < n; i++)
-		if (is_another_log(&gaps[i]))
+		if (gaps[i].another_log)
 			return true;
 	return false;
-}
-
-/* in another log, views that were to begin further on begin here */
-static void
-go_on(MrIngest *ingest, const Gap *gap)
-{
-	if (is_another_log(gap))
-		mr_catalog_lower_starts(ingest->feed->id, gap->position->partition, gap->go_on);
-	mr_offsets_move(gap->position, gap->go_on, gap->last, gap->anchor);
 }
 
 /* gaps of these offsets; pass: whatever on_gap says */
@@ -224,10 +218,13 @@ record(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n, bool pass)
 
 		mr_gap_insert(ingest->stream->relid, gap->position->partition, gap->from, gap->go_on,
 					  gap->reason, !stops);
+		/* there, views that were to begin further on begin here */
+		if (gap->another_log)
+			mr_catalog_lower_starts(ingest->feed->id, gap->position->partition, gap->go_on);
 		if (stops)
 			mr_catalog_set_resume_offset(ingest->feed->id, gap->position->partition, gap->go_on);
 		else
-			go_on(ingest, gap);
+			mr_offsets_move(gap->position, gap->go_on, gap->last, gap->anchor);
 	}
 	if (stops)
 		stop_feed(ingest, &gaps[0]);
