@@ -9,15 +9,12 @@
  */
 #include "millrace.h"
 
-#include "access/xact.h"
 #include "ingest/gap.h"
 #include "ingest/partitions.h"
 #include "ingest/slot.h"
 #include "kafka/ask.h"
 #include "kafka/assign.h"
-#include "transaction.h"
 #include "utils/memutils.h"
-#include "utils/snapmgr.h"
 
 #define BROKER_TIMEOUT_MS	10000
 #define FIRST_ANSWER_MS		2000	/* after which a silent broker is a
@@ -26,24 +23,16 @@
 									 * are gone: brokers learn of new ones one
 									 * after the other */
 
-/* the last partition that a live feed has met, in any of its workers; INT_MAX: of no interest */
+/* the last partition that this worker of a live feed has met; INT_MAX: none, or of no interest */
 static int32
 last_met(const MrIngest *ingest)
 {
-	int			n;
-	MrFeedOffset *rows;
-	MemoryContext context = CurrentMemoryContext;
+	const MrOffsets *offsets = ingest->offsets;
 
-	if (!ingest->feed->live)
-		return PG_INT32_MAX;
-	mr_start_transaction();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	MemoryContextSwitchTo(context);
-	rows = mr_catalog_feed_offsets(ingest->feed->id, false, &n);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	return n == 0 ? PG_INT32_MAX : rows[n - 1].partition;
+	for (int i = offsets->n - 1; ingest->feed->live && i >= 0; i--)
+		if (offsets->positions[i].stored)
+			return offsets->positions[i].partition;
+	return PG_INT32_MAX;
 }
 
 /* partitions before n that are ours and have no offset: their beginning */
@@ -137,6 +126,8 @@ mr_partitions_find(MrPartitions *partitions, MrWorkerSlot *slot, MrIngest *inges
 	partitions->fewer_since = 0;
 	if (n > partitions->n)
 	{
+		if (!mr_gap_check_cluster(ingest, consumer, n))
+			return MR_FOUND_ANOTHER;
 		resolve_new(ingest, consumer, n);
 		assign(ingest, consumer, partitions->n, n);
 		partitions->n = n;
