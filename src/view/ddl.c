@@ -418,6 +418,8 @@ mr_create_continuous_view(PG_FUNCTION_ARGS)
 	expiry = expiry_from_args(&args, query, view.settings);
 	tables = mr_local_tables(query);
 	from_rows = tables != NIL && mr_local_from_beginning(args.start_at);
+	if (from_rows)
+		mr_local_require_not_in_use(tables);
 	analysis = analyze_query(args.query, query, expiry, tables, InvalidOid);
 	permission_walker((Node *) query, NULL);
 	(void) mr_plan_partial(analysis);

@@ -138,7 +138,6 @@ lock_table(Oid relid)
 	LockRelationOid(relid, ShareRowExclusiveLock);
 	if (get_rel_name(relid) == NULL || !mr_catalog_is_attached(relid))
 		return false;
-	require_not_in_use(relid);
 	view = mr_catalog_view_of_changes(relid);
 	if (OidIsValid(view))
 		mr_target_require_owner(view);
@@ -169,6 +168,15 @@ mr_local_tables(Query *query)
 			result = lappend_oid(result, relid);
 	}
 	return result;
+}
+
+void
+mr_local_require_not_in_use(const List *tables)
+{
+	ListCell   *lc;
+
+	foreach(lc, tables)
+		require_not_in_use(lfirst_oid(lc));
 }
 
 /* of a virtual generated column, which 18 has, rows have no value */

@@ -18,6 +18,9 @@
  */
 extern List *mr_local_tables(Query *query);
 
+/* ERROR when a statement of this session uses one of these tables, which are to fill a view */
+extern void mr_local_require_not_in_use(const List *tables);
+
 /* ERROR when an INSERT does not give the value of one of these columns of a table */
 extern void mr_local_check_columns(Oid relid, const Bitmapset *attrs);
 
