@@ -176,6 +176,8 @@ mr_recover_rest(MrWorkerSlot *slot)
 		return false;
 	if (slot->catch_up)
 		rest(slot, view, trouble);
+	else
+		mr_slot_set_trouble(slot, view, trouble);
 	pfree(trouble);
 	forget_trouble(slot->feed);
 	return slow;
