@@ -15,8 +15,8 @@
 # Here a chunk is a piece of a malloc'd block, and a read behind its end is not seen; --under asan is for that.
 # A chunk that is used for the second time counts as written, too.
 #
-# All is some thirty times slower, the whole takes most of an hour; MILLRACE_TIMEOUT (here 7200) has to be enough for the
-# slowest test, and all regression tests count as one.
+# All is some thirty times slower, the whole takes an hour or two; MILLRACE_TIMEOUT (here 7200) has to be enough for the
+# slowest test, and all regression tests count as one.  The rest of t/ would take hours more; --only names what is wanted.
 
 VALGRIND_SUPPRESSIONS=$MILLRACE_CACHE/valgrind-$PG_MAJOR.supp
 
@@ -27,8 +27,10 @@ under_make=(PROFILE='-g -O1 -fno-omit-frame-pointer -fdebug-prefix-map=$(CURDIR)
 # All of sql/ but what computes much (sketches, view_ordered, view_own_aggregates), what goes by the clock
 # (view_window waits for moments that have passed by then), and what is about other people's libraries
 # (view_extensions, view_postgis: tdigest's states have padding that was never written).
-under_only=(001_first aggregates stream_insert stream_options streams table_streams transform transform_constraints
-	transform_stream view_aggregates view_chained view_changes view_clauses view_combine view_create view_dead_letters
+# Of t/ what every message passes through: first steps, kills, catching up, workers, transactions, errors, gaps.
+under_only=(001_first 002_must_show 003_kills 004_catchup 005_workers 006_transactions 007_broker 008_errors 009_gaps
+	aggregates stream_insert stream_options streams table_streams transform transform_constraints transform_stream
+	view_aggregates view_chained view_changes view_clauses view_combine view_create view_dead_letters
 	view_distinct view_grouping view_joins view_lifecycle view_names view_rare view_refuse view_retention view_settings
 	view_states view_time view_types view_union)
 TIMEOUT=${MILLRACE_TIMEOUT:-7200}
