@@ -86,11 +86,12 @@ sub topic_name
 	return "${base}_$run";
 }
 
-# Options: partitions (1), config ({}), broker.  Returns when it can be used.
+# Options: partitions (1), replicas (1; or on which brokers: '2:3'), config ({}), broker.
+# Returns when it can be used.
 sub create_topic
 {
 	my ($topic, %opt) = @_;
-	client($opt{broker})->command('create', $topic, $opt{partitions} // 1, 1, %{ $opt{config} // {} });
+	client($opt{broker})->command('create', $topic, $opt{partitions} // 1, $opt{replicas} // 1, %{ $opt{config} // {} });
 	return $topic;
 }
 

@@ -19,6 +19,8 @@
  *	begin
  *	commit, abort						waits until readers see the end of it
  *	create TOPIC PARTITIONS REPLICATION [NAME VALUE]...
+ *										REPLICATION: so many replicas; or, of one
+ *										partition, on which brokers, as in 2:3
  *	delete TOPIC
  *	partitions TOPIC COUNT				adds partitions up to COUNT
  *	truncate TOPIC PARTITION OFFSET		deletes what lies before
@@ -28,10 +30,13 @@
  *										at most that of an open transaction's
  *										beginning, if not told otherwise by
  *										isolation.level=read_uncommitted
+ *	replicas TOPIC PARTITION			answers with the leader and those in sync,
+ *										as in 2 2:3; or not: ask again
  *
  *-------------------------------------------------------------------------
  */
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -339,6 +344,45 @@ wait_partitions(const char *name, int count)
 	fail("topic \"%s\" did not get %d partitions", name, count);
 }
 
+/* on these brokers, the first of which leads */
+static void
+place(rd_kafka_NewTopic_t *new, const char *brokers, char *err, size_t len)
+{
+	int32_t		ids[16];
+	size_t		n = 0;
+
+	for (const char *id = brokers; id != NULL && n < 16; id = strchr(id, ':'), id += id != NULL)
+		ids[n++] = atoi(id);
+	rd_kafka_NewTopic_set_replica_assignment(new, 0, ids, n, err, len);
+}
+
+/*
+ * Of a partition; leader -1: it has none.  No answer where none comes soon: the broker asked may
+ * just have been killed.
+ */
+static void
+show_replicas(const char *name, int partition, char *text, size_t len)
+{
+	rd_kafka_topic_t *topic = rd_kafka_topic_new(rk, name, NULL);
+	const rd_kafka_metadata_t *metadata;
+
+	if (rd_kafka_metadata(rk, 0, topic, &metadata, 1000) == RD_KAFKA_RESP_ERR_NO_ERROR)
+	{
+		const rd_kafka_metadata_topic_t *found = &metadata->topics[0];
+
+		for (int i = 0; i < found->partition_cnt; i++)
+			if (found->partitions[i].id == partition)
+			{
+				int			used = snprintf(text, len, "%d ", found->partitions[i].leader);
+
+				for (int j = 0; j < found->partitions[i].isr_cnt; j++)
+					used += snprintf(text + used, len - used, j ? ":%d" : "%d", found->partitions[i].isrs[j]);
+			}
+		rd_kafka_metadata_destroy(metadata);
+	}
+	rd_kafka_topic_destroy(topic);
+}
+
 static void
 administer(Field * f, int n)
 {
@@ -350,9 +394,12 @@ administer(Field * f, int n)
 
 	if (strcmp(command, "create") == 0)
 	{
-		rd_kafka_NewTopic_t *new = rd_kafka_NewTopic_new(topic, atoi(f[2].data), atoi(f[3].data),
+		bool		placed = strchr(f[3].data, ':') != NULL;
+		rd_kafka_NewTopic_t *new = rd_kafka_NewTopic_new(topic, atoi(f[2].data), placed ? -1 : atoi(f[3].data),
 														 err, sizeof(err));
 
+		if (new != NULL && placed)
+			place(new, f[3].data, err, sizeof(err));
 		for (i = 4; new != NULL && i + 1 < n; i += 2)
 			rd_kafka_NewTopic_set_config(new, f[i].data, f[i + 1].data);
 		if (new != NULL)
@@ -426,7 +473,7 @@ execute(Field * f, int n)
 	{
 		{"send", 6}, {"flush", 1}, {"begin", 1}, {"commit", 1}, {"abort", 1},
 		{"create", 4}, {"delete", 2}, {"partitions", 3}, {"truncate", 4}, {"watermarks", 3},
-		{"allow", 3}, {"forbid", 3}
+		{"allow", 3}, {"forbid", 3}, {"replicas", 3}
 	};
 	const int	ncommands = sizeof(commands) / sizeof(commands[0]);
 	const char *command = f[0].data;
@@ -476,6 +523,8 @@ execute(Field * f, int n)
 			fail("%s", rd_kafka_err2str(err));
 		snprintf(text, sizeof(text), "%lld %lld", (long long) low, (long long) high);
 	}
+	else if (strcmp(command, "replicas") == 0)
+		show_replicas(f[1].data, atoi(f[2].data), text, sizeof(text));
 	else if (strcmp(command, "allow") == 0 || strcmp(command, "forbid") == 0)
 		control_access(strcmp(command, "allow") == 0, f[1].data, f[2].data);
 	else
