@@ -82,9 +82,9 @@ leave_others(MrWorkerSlot *slot, Oid view, const char *text)
 	return leave != NIL;
 }
 
-/* errors of this view since the last success, this one included */
+/* errors of this view and kind since the last success, this one included */
 static int
-count_blame(MrRecovery *recovery, Oid view)
+count_blame(MrRecovery *recovery, Oid view, bool passing)
 {
 	MemoryContext old;
 	MrBlame    *blame;
@@ -93,12 +93,13 @@ count_blame(MrRecovery *recovery, Oid view)
 	foreach(lc, recovery->blamed)
 	{
 		blame = lfirst(lc);
-		if (blame->view == view)
+		if (blame->view == view && blame->passing == passing)
 			return ++blame->errors;
 	}
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	blame = palloc(sizeof(MrBlame));
 	blame->view = view;
+	blame->passing = passing;
 	blame->errors = 1;
 	recovery->blamed = lappend(recovery->blamed, blame);
 	MemoryContextSwitchTo(old);
@@ -228,12 +229,13 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 		   const ErrorData *error, MrTakePhase phase)
 {
 	MrFault		fault = mr_take_fault(phase, error);
-	bool		again = count_blame(recovery, view) >= ERRORS_MAX;
+	bool		back = may_come_back(view, error);
+	bool		again = count_blame(recovery, view, back || fault == MR_FAULT_PASSING) >= ERRORS_MAX;
 	char	   *text = error_text(error);
 
 	if (phase != MR_TAKE_OTHER && be_careful(recovery, fault, again))
 		return;
-	if (may_come_back(view, error))
+	if (back)
 		fault = MR_FAULT_PASSING;
 	if (fault != MR_FAULT_PASSING && (again || fault != MR_FAULT_INTERNAL))
 		part_with_view(slot, view, MR_PART_FAILED, text);

@@ -19,6 +19,8 @@
 typedef struct MrBlame
 {
 	Oid			view;
+	bool		passing;		/* those that may pass by themselves, which
+								 * say nothing of others */
 	int			errors;
 } MrBlame;
 
