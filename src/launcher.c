@@ -27,6 +27,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "elapsed.h"
 #include "failpoint.h"
 #include "ingest/session.h"
 #include "launcher.h"
@@ -259,7 +260,7 @@ mr_launcher_probe_later(void)
 {
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
 	mr_shared->probe = true;
-	mr_shared->probe_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MR_RETRY_INTERVAL_MS);
+	mr_shared->probe_after = TimestampTzPlusMilliseconds(mr_steady_time(), MR_RETRY_INTERVAL_MS);
 	LWLockRelease(mr_shared->lock);
 }
 
@@ -271,7 +272,7 @@ probe_due(void)
 
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
 	if (mr_shared->probe)
-		result = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), mr_shared->probe_after);
+		result = TimestampDifferenceMilliseconds(mr_steady_time(), mr_shared->probe_after);
 	if (result == 0)
 		mr_shared->probe = false;
 	LWLockRelease(mr_shared->lock);

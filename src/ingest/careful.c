@@ -9,6 +9,7 @@
  */
 #include "millrace.h"
 
+#include "elapsed.h"
 #include "failpoint.h"
 #include "ingest/careful.h"
 #include "ingest/intake.h"
@@ -65,7 +66,7 @@ shorten(const MrIsolation *isolation, int n)
 int
 mr_careful_feed(MrIngest *ingest, int n)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CAREFUL_STEP_MS);
+	TimestampTz deadline = TimestampTzPlusMilliseconds(mr_steady_time(), CAREFUL_STEP_MS);
 	ListCell   *lc;
 
 	foreach(lc, ingest->views)

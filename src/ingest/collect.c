@@ -18,6 +18,7 @@
  */
 #include "millrace.h"
 
+#include "elapsed.h"
 #include "ingest/collect.h"
 #include "ingest/session.h"
 #include "kafka/ask.h"
@@ -104,7 +105,7 @@ static long
 time_left(MrCollector *collector, bool queue_empty)
 {
 	double		pace = Min((double) mr_commit_interval, PACE * expected_step_ms(collector));
-	long		elapsed = (long) TimestampDifferenceMilliseconds(collector->last_commit, GetCurrentTimestamp());
+	long		elapsed = (long) TimestampDifferenceMilliseconds(collector->last_commit, mr_steady_time());
 	long		left = (long) pace - elapsed;
 
 	if (portion_full(collector))
@@ -255,7 +256,7 @@ mr_collect_source(MrCollector *collector)
 void
 mr_collect_committed(MrCollector *collector, int64 nmessages, TimestampTz began)
 {
-	collector->last_commit = GetCurrentTimestamp();
+	collector->last_commit = mr_steady_time();
 	collector->last_step_ms = TimestampDifferenceMilliseconds(began, collector->last_commit);
 	collector->last_step_messages = nmessages;
 }

@@ -26,6 +26,7 @@
 #include "access/xact.h"
 #include "catalog_feed_lock.h"
 #include "catalog_rebuild.h"
+#include "elapsed.h"
 #include "failpoint.h"
 #include "ingest/exchange.h"
 #include "ingest/lock.h"
@@ -161,7 +162,7 @@ tidy_pending(void)
 static void
 pause_for(Pending *shadow, long pause, long *nap_ms)
 {
-	shadow->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+	shadow->not_before = TimestampTzPlusMilliseconds(mr_steady_time(), pause);
 	*nap_ms = Min(*nap_ms, pause);
 }
 
@@ -388,7 +389,7 @@ mr_exchange_shadows(long *nap_ms)
 	{
 		const MrView *shadow = lfirst(lc);
 		Pending    *wait = find_pending(shadow->view);
-		TimestampTz now = GetCurrentTimestamp();
+		TimestampTz now = mr_steady_time();
 
 		wait->ready = true;
 		if (wait->not_before > now)

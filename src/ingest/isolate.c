@@ -23,6 +23,7 @@
 #include "millrace.h"
 
 #include "access/xact.h"
+#include "elapsed.h"
 #include "ingest/isolate.h"
 #include "ingest/view_limit.h"
 #include "miscadmin.h"
@@ -157,7 +158,7 @@ refuse(MrIsolation *isolation, int row)
 	isolation->excluded[row] = true;
 	if (row >= isolation->seen)
 		count_excess(isolation, row);
-	if (isolation->deadline != 0 && GetCurrentTimestamp() > isolation->deadline)
+	if (isolation->deadline != 0 && mr_steady_time() > isolation->deadline)
 		isolation->late = true;
 }
 

@@ -10,6 +10,7 @@
 
 #include "access/xact.h"
 #include "catalog_expiry.h"
+#include "elapsed.h"
 #include "ingest/local_expiry.h"
 #include "ingest/local_view.h"
 #include "ingest/recover.h"
@@ -108,7 +109,7 @@ void
 mr_local_expire(long *nap_ms)
 {
 	static TimestampTz next = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = mr_steady_time();
 	List	   *views;
 	ListCell   *lc;
 

@@ -20,6 +20,7 @@
 
 #include "catalog/pg_type.h"
 #include "catalog_feed_lock.h"
+#include "elapsed.h"
 #include "failpoint.h"
 #include "ingest/offsets.h"
 #include "stream/epoch.h"
@@ -73,7 +74,7 @@ init_position(MrPosition *position, const MrFeedOffset *row, bool stored)
 	position->last = row->last;
 	position->anchor = row->anchor;
 	position->waiting = row->last;
-	position->anchored_at = GetCurrentTimestamp();
+	position->anchored_at = mr_steady_time();
 	reset_position(position);
 }
 
@@ -193,7 +194,7 @@ mr_offsets_reset(MrOffsets *offsets)
 static void
 remember_last(MrPosition *position)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = mr_steady_time();
 
 	if (position->message == NULL)
 		return;

@@ -9,6 +9,7 @@
  */
 #include "millrace.h"
 
+#include "elapsed.h"
 #include "ingest/gap.h"
 #include "ingest/partitions.h"
 #include "ingest/slot.h"
@@ -111,7 +112,7 @@ mr_partitions_find(MrPartitions *partitions, MrWorkerSlot *slot, MrIngest *inges
 										   slot->state == MR_WORKER_RETRYING
 										   ? BROKER_TIMEOUT_MS : FIRST_ANSWER_MS, true);
 
-	partitions->looked_at = GetCurrentTimestamp();
+	partitions->looked_at = mr_steady_time();
 	if (n <= 0)
 	{
 		if (n == 0)

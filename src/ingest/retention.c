@@ -19,6 +19,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "elapsed.h"
 #include "failpoint.h"
 #include "ingest/lock.h"
 #include "ingest/open.h"
@@ -332,7 +333,7 @@ remove_from_view(const MrIngest *ingest, const MrIngestView *view, TimestampTz u
 		{
 			CHECK_FOR_INTERRUPTS();
 			left = remove_some(ingest, view, lfirst(lc));
-		} while (left && GetCurrentTimestamp() < until);
+		} while (left && mr_steady_time() < until);
 		more = more || left;
 	}
 	if (view->changes && view->view->target == view->view->view)
@@ -341,7 +342,7 @@ remove_from_view(const MrIngest *ingest, const MrIngestView *view, TimestampTz u
 		{
 			CHECK_FOR_INTERRUPTS();
 			left = remove_changes(ingest, view);
-		} while (left && GetCurrentTimestamp() < until);
+		} while (left && mr_steady_time() < until);
 		more = more || left;
 	}
 	return more;
@@ -350,7 +351,7 @@ remove_from_view(const MrIngest *ingest, const MrIngestView *view, TimestampTz u
 bool
 mr_retention_remove(MrIngest *ingest)
 {
-	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REMOVE_MS);
+	TimestampTz until = TimestampTzPlusMilliseconds(mr_steady_time(), REMOVE_MS);
 	bool		more = false;
 	ListCell   *lc;
 

@@ -20,6 +20,7 @@
 #include "blame.h"
 #include "catalog_rebuild.h"
 #include "catalog_table.h"
+#include "elapsed.h"
 #include "fmgr.h"
 #include "ingest/monitor.h"
 #include "kafka/ask.h"
@@ -371,7 +372,7 @@ leave_out_open_transactions(Goal *goal)
 static long
 ms_until(TimestampTz when)
 {
-	return TimestampDifferenceMilliseconds(GetCurrentTimestamp(), when);
+	return TimestampDifferenceMilliseconds(mr_steady_time(), when);
 }
 
 /* is a worker that the goal needs in wait for a lock of this transaction? */
@@ -427,7 +428,7 @@ check_not_awaited(const Goal *goal, OwnLocks *own)
 {
 	if (ms_until(own->look_at) > 0)
 		return;
-	own->look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OWN_LOCKS_MS);
+	own->look_at = TimestampTzPlusMilliseconds(mr_steady_time(), OWN_LOCKS_MS);
 	look(goal, own);
 	if (own->met < OWN_LOCKS_MET)
 		return;
@@ -446,7 +447,7 @@ wait_for_goal(Goal *goal, TimestampTz deadline, TimestampTz markers_until)
 {
 	ConditionVariable *progress = mr_shmem_progress(goal->stream);
 	bool		forever = deadline == DT_NOEND;
-	OwnLocks	own = {.look_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OWN_LOCKS_MS)};
+	OwnLocks	own = {.look_at = TimestampTzPlusMilliseconds(mr_steady_time(), OWN_LOCKS_MS)};
 
 	ConditionVariablePrepareToSleep(progress);
 	while (!all_reached(list_make1(goal)))
@@ -461,7 +462,7 @@ wait_for_goal(Goal *goal, TimestampTz deadline, TimestampTz markers_until)
 			ConditionVariableCancelSleep();
 			markers_until = DT_NOEND;
 			if (ask_again_beyond_end(goal))
-				markers_until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MARKERS_MS);
+				markers_until = TimestampTzPlusMilliseconds(mr_steady_time(), MARKERS_MS);
 			else
 				leave_out_open_transactions(goal);
 			ConditionVariablePrepareToSleep(progress);
@@ -507,7 +508,7 @@ wait_for_all(List *goals, TimestampTz deadline, bool latest)
 	foreach(lc, goals)
 	{
 		TimestampTz markers_until = latest
-		? TimestampTzPlusMilliseconds(GetCurrentTimestamp(), MARKERS_MS) : DT_NOEND;
+		? TimestampTzPlusMilliseconds(mr_steady_time(), MARKERS_MS) : DT_NOEND;
 
 		if (!wait_for_goal(lfirst(lc), deadline, markers_until))
 			return false;
@@ -532,6 +533,8 @@ static TimestampTz
 deadline_after(FunctionCallInfo fcinfo, int arg)
 {
 	Interval	zero = {0};
+	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz end;
 
 	if (PG_ARGISNULL(arg))
 		return DT_NOEND;
@@ -539,15 +542,15 @@ deadline_after(FunctionCallInfo fcinfo, int arg)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("timeout must not be negative")));
-	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												   TimestampTzGetDatum(GetCurrentTimestamp()),
-												   PG_GETARG_DATUM(arg)));
+	end = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												  TimestampTzGetDatum(now), PG_GETARG_DATUM(arg)));
+	return end == DT_NOEND ? end : mr_steady_time() + (end - now);
 }
 
 static int
 broker_timeout(TimestampTz deadline)
 {
-	long		rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+	long		rest = TimestampDifferenceMilliseconds(mr_steady_time(), deadline);
 
 	return (int) Max(BROKER_TIMEOUT_MIN_MS, Min(rest, BROKER_TIMEOUT_MS));
 }

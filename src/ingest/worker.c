@@ -237,7 +237,7 @@ courtesy(MrWorker *worker)
 {
 	MrOffsets  *offsets = worker->ingest->offsets;
 	MrPartitionOffset *parts;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = mr_steady_time();
 
 	if (worker->slot->catch_up || worker->ingest->sink != NULL || now - worker->courtesy_at < 5 * USECS_PER_SEC)
 		return;
@@ -256,7 +256,7 @@ courtesy(MrWorker *worker)
 static void
 expire(MrWorker *worker)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = mr_steady_time();
 
 	if (now < worker->expiry_at || worker->slot->shard != 0)
 		return;
@@ -367,7 +367,7 @@ static bool
 take_step(MrWorker *worker)
 {
 	MrStepSource source;
-	TimestampTz began = GetCurrentTimestamp();
+	TimestampTz began = mr_steady_time();
 	MrStepResult result;
 	bool		cut;
 	bool		shortened;
@@ -475,7 +475,7 @@ look_around(MrWorker *worker)
 {
 	MrPartitionsFound found;
 
-	if (!TimestampDifferenceExceeds(worker->partitions.looked_at, GetCurrentTimestamp(), METADATA_INTERVAL_MS))
+	if (!TimestampDifferenceExceeds(worker->partitions.looked_at, mr_steady_time(), METADATA_INTERVAL_MS))
 		return true;
 	found = find_partitions(worker);
 	return found == MR_FOUND_ALL || found == MR_FOUND_NO_ANSWER;

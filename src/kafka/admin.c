@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "elapsed.h"
 #include "kafka/admin.h"
 #include "kafka/client.h"
 #include "miscadmin.h"
@@ -45,7 +46,7 @@ create_admin(List *props, const char *topic, int timeout_ms)
 	Admin	   *admin = palloc0(sizeof(Admin));
 
 	admin->topic = topic;
-	admin->end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	admin->end = TimestampTzPlusMilliseconds(mr_steady_time(), timeout_ms);
 	admin->client = mr_client_create(RD_KAFKA_PRODUCER, props, NULL, NULL,
 									 release_admin, admin, NULL);
 	admin->trouble = mr_client_trouble(admin->client);
@@ -57,7 +58,7 @@ create_admin(List *props, const char *topic, int timeout_ms)
 static int
 remaining_ms(Admin *admin)
 {
-	return (int) TimestampDifferenceMilliseconds(GetCurrentTimestamp(), admin->end);
+	return (int) TimestampDifferenceMilliseconds(mr_steady_time(), admin->end);
 }
 
 static void

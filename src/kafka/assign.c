@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "elapsed.h"
 #include "kafka/assign.h"
 #include "kafka/consumer_internal.h"
 #include "utils/memutils.h"
@@ -80,7 +81,7 @@ start_status(MrConsumer *consumer, int32 partition, int64 offset)
 
 	continuity = mr_consumer_continuity(consumer, status);
 	continuity->state = MR_RECALL_NONE;
-	continuity->heard_at = GetCurrentTimestamp();
+	continuity->heard_at = mr_steady_time();
 }
 
 rd_kafka_topic_partition_list_t *
@@ -126,7 +127,7 @@ forget_positions(MrConsumer *consumer)
 		rd_kafka_topic_partition_list_destroy(consumer->positions);
 	consumer->positions = NULL;
 	consumer->heard = false;
-	consumer->last_probe = GetCurrentTimestamp();
+	consumer->last_probe = mr_steady_time();
 	consumer->stall.asked = 0;
 }
 

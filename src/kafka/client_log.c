@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "elapsed.h"
 #include "kafka/client_log.h"
 #include "utils/timestamp.h"
 
@@ -101,7 +102,7 @@ is_permitted(const char *line, int64 *suppressed)
 {
 	uint32		hash = kind_of(line);
 	int			i = hash % LOG_KINDS;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = mr_steady_time();
 
 	if (log_kinds[i].hash == hash &&
 		!TimestampDifferenceExceeds(log_kinds[i].at, now, LOG_REPEAT_MS))

@@ -401,7 +401,7 @@ passes(MrConsumer *consumer, MrPartitionStatus *status, const MrMessage *msg)
 static int
 take_batch(MrConsumer *consumer, MrMessage *msgs)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = mr_steady_time();
 	int			n = consumer->nbatch;
 	int			taken = 0;
 
@@ -447,7 +447,7 @@ nudge(MrConsumer *consumer, bool waiting)
 	if (!consumer->nudging ||
 		(consumer->unnudged < NUDGE_MESSAGES && consumer->unnudged_bytes < NUDGE_BYTES))
 		return;
-	now = GetCurrentTimestamp();
+	now = mr_steady_time();
 	if (!waiting && !TimestampDifferenceExceeds(consumer->last_nudge, now, NUDGE_INTERVAL_MS))
 		return;
 	mr_client_nudge(consumer->client);
@@ -476,7 +476,7 @@ any_doubt(MrConsumer *consumer)
 		continuity = mr_consumer_continuity(consumer, status);
 		if (continuity->pauses == consumer->pauses)
 			continue;
-		now = now == 0 ? GetCurrentTimestamp() : now;
+		now = now == 0 ? mr_steady_time() : now;
 		if (mr_continuity_in_doubt(continuity, now))
 		{
 			continuity->state = MR_RECALL_WANTED;
@@ -563,7 +563,7 @@ take_answer(MrConsumer *consumer)
 		mr_stall_judge(consumer, err);
 		return;
 	}
-	consumer->last_probe = GetCurrentTimestamp();
+	consumer->last_probe = mr_steady_time();
 	if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
 		judge_topic(consumer, mr_client_partitions(consumer->client));
 	else
@@ -577,7 +577,7 @@ probe(MrConsumer *consumer)
 	if (mr_client_asking(consumer->client))
 		return;
 	if (needs_probe(consumer) &&
-		TimestampDifferenceExceeds(consumer->last_probe, GetCurrentTimestamp(), PROBE_INTERVAL_MS))
+		TimestampDifferenceExceeds(consumer->last_probe, mr_steady_time(), PROBE_INTERVAL_MS))
 	{
 		consumer->asked = MR_ASKED_TOPIC;
 		mr_client_ask_async(consumer->client, mr_question_topic(consumer->topic), PROBE_TIMEOUT_MS);
@@ -606,7 +606,7 @@ int
 mr_consumer_poll(MrConsumer *consumer, MrMessage *msgs, int max, int timeout_ms)
 {
 	TimestampTz end = timeout_ms > 0 ?
-	TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms) : 0;
+	TimestampTzPlusMilliseconds(mr_steady_time(), timeout_ms) : 0;
 	uint64		events = consumer->events;
 	bool		latch = false;
 	int			n;
@@ -620,7 +620,7 @@ mr_consumer_poll(MrConsumer *consumer, MrMessage *msgs, int max, int timeout_ms)
 		probe(consumer);
 		if (timeout_ms <= 0 || latch || consumer->events != events)
 			break;
-		remaining = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+		remaining = TimestampDifferenceMilliseconds(mr_steady_time(), end);
 		if (remaining <= 0)
 			break;
 		nudge(consumer, true);

@@ -21,6 +21,7 @@
 
 #include <limits.h>
 
+#include "elapsed.h"
 #include "kafka/producer_error.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -198,7 +199,7 @@ typedef rd_kafka_error_t *(*TransactionCall) (rd_kafka_t *rk, int timeout_ms);
 static void
 pause_call(MrProducer *producer, TransactionCall call, int ms, TimestampTz *asked)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = mr_steady_time();
 	bool		deciding = call == rd_kafka_commit_transaction &&
 	(*asked != 0 || rd_kafka_outq_len(mr_client_handle(producer->client)) == 0);
 
@@ -220,7 +221,7 @@ static void
 complete(MrProducer *producer, TransactionCall call, const char *what, int timeout_ms, int down_ms)
 {
 	rd_kafka_t *rk = mr_client_handle(producer->client);
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = mr_steady_time();
 	TimestampTz asked = 0;
 
 	for (;;)
@@ -237,7 +238,7 @@ complete(MrProducer *producer, TransactionCall call, const char *what, int timeo
 
 		mr_client_serve(producer->client);
 		mr_producer_check_login(producer, what);
-		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(),
+		if (TimestampDifferenceExceeds(start, mr_steady_time(),
 									   mr_trouble_is_down(producer->trouble) ? down_ms : timeout_ms))
 			mr_producer_throw_timed_out(producer, what);
 		pause_call(producer, call, slow ? 0 : SLICE_MS, &asked);
@@ -304,13 +305,13 @@ is_visible(MrProducer *producer, ProducerTopic *topic)
 static void
 wait_until_visible(MrProducer *producer)
 {
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), VISIBLE_TIMEOUT_MS);
+	TimestampTz end = TimestampTzPlusMilliseconds(mr_steady_time(), VISIBLE_TIMEOUT_MS);
 
 	HOLD_INTERRUPTS();
 	mr_client_serve(producer->client);
 	for (ProducerTopic *topic = producer->topics; topic != NULL; topic = topic->next)
 	{
-		while (!is_visible(producer, topic) && GetCurrentTimestamp() < end)
+		while (!is_visible(producer, topic) && mr_steady_time() < end)
 			mr_client_rest(producer->client, VISIBLE_WAIT_MS);
 	}
 	RESUME_INTERRUPTS();
@@ -346,7 +347,7 @@ mr_producer_commit(MrProducer *producer)
 bool
 mr_producer_abort(MrProducer *producer)
 {
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = mr_steady_time();
 
 	while (producer->in_transaction && !producer->dead)
 	{
@@ -359,7 +360,7 @@ mr_producer_abort(MrProducer *producer)
 			producer->in_transaction = false;
 		else if (!rd_kafka_error_is_retriable(error) ||
 				 rd_kafka_error_code(error) == RD_KAFKA_RESP_ERR__CONFLICT ||
-				 TimestampDifferenceExceeds(start, GetCurrentTimestamp(), patience))
+				 TimestampDifferenceExceeds(start, mr_steady_time(), patience))
 			producer->dead = true;
 		if (error != NULL)
 			rd_kafka_error_destroy(error);
@@ -396,7 +397,7 @@ bool
 mr_producer_settle(MrProducer *producer)
 {
 	rd_kafka_t *rk = mr_client_handle(producer->client);
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_TIMEOUT_MS);
+	TimestampTz end = TimestampTzPlusMilliseconds(mr_steady_time(), SETTLE_TIMEOUT_MS);
 	int			queued = rd_kafka_outq_len(rk);
 	bool		too_large;
 
@@ -407,9 +408,9 @@ mr_producer_settle(MrProducer *producer)
 		mr_producer_check_failure(producer);
 		mr_producer_check_login(producer, "finish");
 		if (rd_kafka_outq_len(rk) < queued)
-			end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), SETTLE_TIMEOUT_MS);
+			end = TimestampTzPlusMilliseconds(mr_steady_time(), SETTLE_TIMEOUT_MS);
 		queued = rd_kafka_outq_len(rk);
-		if (GetCurrentTimestamp() >= end)
+		if (mr_steady_time() >= end)
 			mr_producer_throw_timed_out(producer, "finish");
 		mr_client_pause(producer->client, 0);
 	}

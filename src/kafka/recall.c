@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "elapsed.h"
 #include "kafka/ask.h"
 #include "kafka/assign.h"
 #include "kafka/consumer_internal.h"
@@ -48,14 +49,14 @@ static MrConsumer *
 recall(MrConsumer *consumer, const MrPartitionResume *parts, int n, int timeout_ms)
 {
 	MrConsumer *recaller = recaller_of(consumer);
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	TimestampTz end = TimestampTzPlusMilliseconds(mr_steady_time(), timeout_ms);
 	MrMessage	msgs[16];
 
 	mr_consumer_assign(recaller, NULL, 0);
 	mr_consumer_resume(recaller, parts, n);
 	while (is_recalling(recaller))
 	{
-		long		remaining = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
+		long		remaining = TimestampDifferenceMilliseconds(mr_steady_time(), end);
 
 		if (remaining <= 0 || mr_trouble_kind(recaller->trouble) == MR_KAFKA_AUTH)
 			mr_consumer_throw_no_answer(recaller, RD_KAFKA_RESP_ERR__TIMED_OUT);
@@ -87,7 +88,7 @@ rest(MrConsumer *recaller)
 static void
 take_results(MrConsumer *consumer, MrConsumer *recaller)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = mr_steady_time();
 
 	for (int i = 0; i < consumer->nstatus; i++)
 	{
@@ -149,7 +150,7 @@ mr_consumer_doubt(MrConsumer *consumer)
 bool
 mr_consumer_may_doubt(MrConsumer *consumer)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = mr_steady_time();
 
 	for (int i = 0; i < consumer->nstatus; i++)
 	{

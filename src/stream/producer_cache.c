@@ -15,6 +15,7 @@
  */
 #include "millrace.h"
 
+#include "elapsed.h"
 #include "stream/option.h"
 #include "stream/producer_cache.h"
 
@@ -131,7 +132,7 @@ MrProducer *
 mr_cached_producer(Oid serverid, Oid userid)
 {
 	CachedProducer *cached = find(serverid, userid);
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = mr_steady_time();
 
 	register_callbacks();
 	if (cached != NULL && is_stale(cached, now))

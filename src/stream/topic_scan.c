@@ -17,6 +17,7 @@
  */
 #include "millrace.h"
 
+#include "elapsed.h"
 #include "stream/topic_scan.h"
 
 #include "kafka/ask.h"
@@ -297,7 +298,7 @@ skip_to_oldest(MrTopicScan *scan, int32 partition, int64 position)
 static void
 check_ends(MrTopicScan *scan)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = mr_steady_time();
 	int			n;
 	const MrPartitionStatus *status;
 
@@ -353,7 +354,7 @@ check_trouble(MrTopicScan *scan)
 	MrErrorKind kind = mr_consumer_error(scan->consumer, &message);
 	bool		impatient;
 
-	impatient = TimestampDifferenceExceeds(scan->last_progress, GetCurrentTimestamp(), PATIENCE_MS);
+	impatient = TimestampDifferenceExceeds(scan->last_progress, mr_steady_time(), PATIENCE_MS);
 	if (!mr_consumer_is_lost(scan->consumer) &&
 		(kind == MR_KAFKA_OK || (kind == MR_KAFKA_TRANSIENT && !impatient)))
 		return;
@@ -455,7 +456,7 @@ mr_topic_scan_next(MrTopicScan *scan)
 					  &scan->stopped->rejected[0].reject);
 
 	/* a cursor may have rested for long */
-	scan->last_progress = GetCurrentTimestamp();
+	scan->last_progress = mr_steady_time();
 	while (scan->nactive > 0)
 	{
 		int			n;
@@ -471,7 +472,7 @@ mr_topic_scan_next(MrTopicScan *scan)
 			check_ends(scan);
 		}
 		else
-			scan->last_progress = GetCurrentTimestamp();
+			scan->last_progress = mr_steady_time();
 
 		n = select_wanted(scan);
 		check_positions(scan);
