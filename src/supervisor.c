@@ -24,6 +24,7 @@
 
 #include "access/xact.h"
 #include "catalog_feed.h"
+#include "elapsed.h"
 #include "failpoint.h"
 #include "ingest/exchange.h"
 #include "ingest/local_expiry.h"
@@ -53,6 +54,8 @@ typedef struct Wanted
 	int			shard;
 	int			nshards;
 	bool		catch_up;
+	TimestampTz rested;			/* since when it might be started again; 0: it
+								 * has not run */
 } Wanted;
 
 static List *
@@ -65,6 +68,7 @@ append_wanted(List *list, const MrFeed *feed, int shard, int nshards)
 	wanted->shard = shard;
 	wanted->nshards = nshards;
 	wanted->catch_up = !feed->live && !feed->apart;
+	wanted->rested = 0;
 	return lappend(list, wanted);
 }
 
@@ -106,11 +110,19 @@ wanted_workers(const List *stubborn)
 	return result;
 }
 
-/* feeds of this database that a worker looks after */
+/* nobody is in it, and who was may be started again */
+static bool
+has_rested(const MrWorkerSlot *slot, TimestampTz now)
+{
+	return slot->state == MR_WORKER_EXITED && slot->not_before <= now;
+}
+
+/* feeds of this database that a worker looks after, or rests from */
 static int64 *
 served_feeds(int *n)
 {
 	int64	   *result = palloc(sizeof(int64) * mr_shared->nslots);
+	TimestampTz now = mr_steady_time();
 
 	*n = 0;
 	LWLockAcquire(mr_shared->lock, LW_SHARED);
@@ -118,7 +130,7 @@ served_feeds(int *n)
 	{
 		const MrWorkerSlot *slot = &mr_shared->workers[i];
 
-		if (slot->state != MR_WORKER_FREE && slot->database == MyDatabaseId)
+		if (slot->state != MR_WORKER_FREE && !has_rested(slot, now) && slot->database == MyDatabaseId)
 			result[(*n)++] = slot->feed;
 	}
 	LWLockRelease(mr_shared->lock);
@@ -182,26 +194,65 @@ slot_serves(const MrWorkerSlot *slot, const Wanted *wanted)
 		slot->nshards == wanted->nshards && slot->catch_up == wanted->catch_up;
 }
 
-/* is somebody looking after it already, or is it too early to try again? */
-static bool
-is_served(const Wanted *wanted, TimestampTz now, long *nap_ms)
+/* the slot that serves it, or did; -1: none */
+static int
+slot_of(const Wanted *wanted)
 {
 	for (int i = 0; i < mr_shared->nslots; i++)
-	{
-		MrWorkerSlot *slot = &mr_shared->workers[i];
+		if (slot_serves(&mr_shared->workers[i], wanted))
+			return i;
+	return -1;
+}
 
-		if (!slot_serves(slot, wanted))
-			continue;
-		if (slot->state != MR_WORKER_EXITED)
-			return true;
-		if (slot->not_before > now)
-		{
-			*nap_ms = Min(*nap_ms, (long) ((slot->not_before - now) / 1000) + 1);
-			return true;
-		}
-		slot->state = MR_WORKER_FREE;
+/* is somebody looking after it already, or is it too early to try again? */
+static bool
+is_served(int own_slot, TimestampTz now, long *nap_ms)
+{
+	const MrWorkerSlot *slot = &mr_shared->workers[own_slot];
+
+	if (own_slot < 0 || has_rested(slot, now))
+		return false;
+	if (slot->state != MR_WORKER_EXITED)
+		return true;
+	*nap_ms = Min(*nap_ms, (long) ((slot->not_before - now) / 1000) + 1);
+	return true;
+}
+
+/*
+ * Who catches up comes after others, and first who has not run yet or has rested for the longest time, so
+ * that all have their turn where places are few.
+ */
+static int
+compare_wanted(const ListCell *a, const ListCell *b)
+{
+	const Wanted *wa = lfirst(a);
+	const Wanted *wb = lfirst(b);
+
+	if (wa->catch_up != wb->catch_up)
+		return wa->catch_up ? 1 : -1;
+	if (wa->rested != wb->rested)
+		return wa->rested > wb->rested ? 1 : -1;
+	if (wa->feed != wb->feed)
+		return wa->feed > wb->feed ? 1 : -1;
+	return wa->shard - wb->shard;
+}
+
+static void
+sort_by_turn(List *list)
+{
+	ListCell   *lc;
+
+	LWLockAcquire(mr_shared->lock, LW_SHARED);
+	foreach(lc, list)
+	{
+		Wanted	   *wanted = lfirst(lc);
+		int			slot = slot_of(wanted);
+
+		if (slot >= 0 && mr_shared->workers[slot].state == MR_WORKER_EXITED)
+			wanted->rested = mr_shared->workers[slot].not_before;
 	}
-	return false;
+	LWLockRelease(mr_shared->lock);
+	list_sort(list, compare_wanted);
 }
 
 static int
@@ -222,6 +273,22 @@ count_catch_up(void)
 	return n;
 }
 
+/* for one that has none: a free one, or one that is only kept to tell whose turn it is; -1: none */
+static int
+find_slot(TimestampTz now)
+{
+	int			result = -1;
+
+	for (int i = 0; i < mr_shared->nslots; i++)
+	{
+		if (mr_shared->workers[i].state == MR_WORKER_FREE)
+			return i;
+		if (has_rested(&mr_shared->workers[i], now))
+			result = i;
+	}
+	return result;
+}
+
 /* why not all workers run that should; *nap_ms: look again by then */
 typedef struct Lack
 {
@@ -235,18 +302,18 @@ static int
 reserve_worker(const Wanted *wanted, Lack *lack)
 {
 	int			result = -1;
-	TimestampTz now = GetCurrentTimestamp();
+	int			own;
+	TimestampTz now = mr_steady_time();
 
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
-	if (is_served(wanted, now, &lack->nap_ms) || mr_shmem_is_blocked(MyDatabaseId))
+	own = slot_of(wanted);
+	if (is_served(own, now, &lack->nap_ms) || mr_shmem_is_blocked(MyDatabaseId))
 		result = -1;
 	else if (wanted->catch_up && count_catch_up() >= mr_catchup_workers)
 		lack->crowded = true;
 	else
 	{
-		for (int i = 0; i < mr_shared->nslots && result < 0; i++)
-			if (mr_shared->workers[i].state == MR_WORKER_FREE)
-				result = i;
+		result = own >= 0 ? own : find_slot(now);
 		lack->shortage = lack->shortage || result < 0;
 	}
 	if (result >= 0)
@@ -277,7 +344,7 @@ release_unstarted(int slot_index, const char *error, long wait_ms)
 	if (slot->pid == 0 && slot->state == MR_WORKER_STARTING)
 	{
 		slot->state = MR_WORKER_EXITED;
-		slot->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), wait_ms);
+		slot->not_before = TimestampTzPlusMilliseconds(mr_steady_time(), wait_ms);
 		mr_shmem_set_error(slot, error, GetCurrentTimestamp());
 	}
 	LWLockRelease(mr_shared->lock);
@@ -450,6 +517,7 @@ mr_supervisor_main(Datum arg)
 		if (!extension)
 			proc_exit(0);
 		free_unwanted_slots(wanted);
+		sort_by_turn(wanted);
 		foreach(lc, wanted)
 			start_worker(lfirst(lc), &lack);
 		mr_launcher_note_shortage(&mr_shared->databases[index].shortage, lack.shortage);

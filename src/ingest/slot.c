@@ -26,16 +26,15 @@ worker_exit(int code, Datum arg)
 {
 	MrWorkerSlot *slot = &mr_shared->workers[DatumGetInt32(arg)];
 	Oid			database = slot->database;
-	TimestampTz now = GetCurrentTimestamp();
 
 	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
 	slot->pid = 0;
 	slot->latch = NULL;
 	slot->exit_code = code;
-	slot->not_before = TimestampTzPlusMilliseconds(now, code == 0 ? rest_ms : 1000);
+	slot->not_before = TimestampTzPlusMilliseconds(mr_steady_time(), code == 0 ? rest_ms : 1000);
 	slot->state = MR_WORKER_EXITED;
 	if (code != 0)
-		mr_shmem_set_error(slot, "the process was terminated, or ended with an error that is in the server's log", now);
+		mr_shmem_set_error(slot, "the process was terminated, or ended with an error that is in the server's log", GetCurrentTimestamp());
 	LWLockRelease(mr_shared->lock);
 	mr_shmem_exited(database);
 	ConditionVariableBroadcast(&mr_shared->exits);
@@ -72,6 +71,9 @@ mr_slot_attach(int index)
 void
 mr_slot_give_place(long ms)
 {
+	LWLockAcquire(mr_shared->lock, LW_EXCLUSIVE);
+	own_slot->last_error[0] = '\0'; /* it is in no trouble any more */
+	LWLockRelease(mr_shared->lock);
 	rest_ms = ms;
 	proc_exit(0);
 }
