@@ -55,6 +55,7 @@ typedef struct Field
 	size_t		len;
 }			Field;
 
+static rd_kafka_conf_t *conf;
 static rd_kafka_t *rk;
 static char failure[512];		/* the first since the last answer, or empty */
 static long delivered;			/* since the last answer */
@@ -79,6 +80,17 @@ fail(const char *fmt,...)
 	va_start(args, fmt);
 	vsnprintf(failure, sizeof(failure), fmt, args);
 	va_end(args);
+}
+
+static bool
+open_handle(void)
+{
+	char		err[512];
+
+	rk = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_dup(conf), err, sizeof(err));
+	if (rk == NULL)
+		fail("%s", err);
+	return rk != NULL;
 }
 
 static void
@@ -447,7 +459,14 @@ administer(Field * f, int n)
 	if (strcmp(command, "create") == 0 || strcmp(command, "partitions") == 0)
 		wait_partitions(topic, atoi(f[2].data));
 	else if (strcmp(command, "delete") == 0)
+	{
 		wait_partitions(topic, 0);
+		/* librdkafka 2.4 to 2.8 may crash when a topic of the same name comes with another id */
+		rd_kafka_flush(rk, patience_ms);
+		rd_kafka_destroy(rk);
+		if (!open_handle())
+			exit(1);
+	}
 }
 
 static void
@@ -535,7 +554,6 @@ execute(Field * f, int n)
 int
 main(int argc, char **argv)
 {
-	rd_kafka_conf_t *conf = rd_kafka_conf_new();
 	char		err[512];
 	int			transactional = 0;
 	char	   *line = NULL;
@@ -547,6 +565,7 @@ main(int argc, char **argv)
 		return 2;
 	if (getenv("PG_TEST_TIMEOUT_DEFAULT") && atoi(getenv("PG_TEST_TIMEOUT_DEFAULT")) > 0)
 		patience_ms = atoi(getenv("PG_TEST_TIMEOUT_DEFAULT")) * 1000 / 3;
+	conf = rd_kafka_conf_new();
 	rd_kafka_conf_set(conf, "bootstrap.servers", argv[1], NULL, 0);
 	rd_kafka_conf_set(conf, "linger.ms", "0", NULL, 0);
 	rd_kafka_conf_set(conf, "queue.buffering.max.kbytes", "262144", NULL, 0);
@@ -569,10 +588,9 @@ main(int argc, char **argv)
 			return 1;
 		}
 	}
-	rk = rd_kafka_new(RD_KAFKA_PRODUCER, conf, err, sizeof(err));
-	if (rk == NULL)
+	if (!open_handle())
 	{
-		printf("error %s\n", err);
+		printf("error %s\n", failure);
 		return 1;
 	}
 	if (transactional)
