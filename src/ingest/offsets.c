@@ -202,7 +202,9 @@ remember_last(MrPosition *position)
 		position->new_anchor = position->last;
 	else if (TimestampDifferenceExceeds(position->anchored_at, now, ANCHOR_MS))
 	{
-		position->new_anchor = position->waiting;
+		/* none has waited where the log has just begun, or begun again */
+		if (position->waiting.offset >= 0)
+			position->new_anchor = position->waiting;
 		position->waiting = position->last;
 		position->anchored_at = now;
 	}
