@@ -102,7 +102,7 @@ reaches(MrIngest *ingest, const MrFeedOffset *live, int nlive, const MrMessage *
 		else if (reach_of(position, messages, n, ends, nends) < live[i].next_offset)
 			return false;
 	}
-	/* partitions that the live worker has not met yet must be new to us, too */
+	/* of partitions that the live worker has not met yet nothing was taken */
 	for (int i = 0; i < ingest->offsets->n; i++)
 	{
 		const MrPosition *position = &ingest->offsets->positions[i];
@@ -110,7 +110,7 @@ reaches(MrIngest *ingest, const MrFeedOffset *live, int nlive, const MrMessage *
 
 		for (int j = 0; j < nlive; j++)
 			known = known || live[j].partition == position->partition;
-		if (!known && position->stored)
+		if (!known && position->stored && position->next_offset > 0)
 			return false;
 	}
 	return true;
