@@ -54,6 +54,7 @@ CREATE TABLE millrace.feed (
   live        boolean NOT NULL DEFAULT false,
   apart       boolean NOT NULL DEFAULT false, -- never live: of a transform into a stream
   log         integer NOT NULL DEFAULT 1,     -- changes when the topic's log is found to be another
+  partitions  integer,                        -- that the topic had when it was last looked at
   stopped     boolean NOT NULL DEFAULT false, -- by on_error or on_gap = stop, or another cluster
   last_error  text,                           -- why; not stopped: a view has left others to try again by itself
   slow        boolean NOT NULL DEFAULT false, -- because it takes longer than others can wait

@@ -146,13 +146,16 @@ mr_catalog_adopt_view(Oid view)
 }
 
 void
-mr_catalog_set_resume_offset(int64 feed, int32 partition, int64 offset)
+mr_catalog_set_resume_offset(int64 feed, int32 partition, int64 offset, MrRecord last, MrRecord anchor)
 {
-	Oid			types[] = {INT8OID, INT4OID, INT8OID};
-	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(partition), Int64GetDatum(offset)};
+	Oid			types[] = {INT8OID, INT4OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(partition), Int64GetDatum(offset),
+		Int64GetDatum(last.offset), Int64GetDatum((int64) last.checksum),
+	Int64GetDatum(anchor.offset), Int64GetDatum((int64) anchor.checksum)};
 
-	mr_catalog_run_alone("UPDATE millrace.feed_offset SET resume_offset = $3 WHERE feed = $1 AND partition = $2",
-						 3, types, values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.feed_offset SET resume_offset = $3,"
+						 " last_offset = nullif($4, -1), last_checksum = $5, anchor_offset = nullif($6, -1), anchor_checksum = $7"
+						 " WHERE feed = $1 AND partition = $2", 7, types, values, NULL);
 }
 
 void
@@ -173,9 +176,7 @@ mr_catalog_pass_gaps(int64 feed)
 	Datum		values[] = {Int64GetDatum(feed)};
 
 	mr_catalog_run_alone("WITH o AS (UPDATE millrace.feed_offset o SET next_offset = resume_offset,"
-						 " resume_offset = NULL, last_offset = NULL, last_checksum = NULL,"
-						 " anchor_offset = NULL, anchor_checksum = NULL"
-						 " WHERE o.feed = $1 AND resume_offset IS NOT NULL RETURNING partition, next_offset)"
+						 " resume_offset = NULL WHERE o.feed = $1 AND resume_offset IS NOT NULL RETURNING partition, next_offset)"
 						 " UPDATE millrace.gap g SET passed = true FROM o, millrace.feed f"
 						 " WHERE f.id = $1 AND g.stream = f.stream AND NOT g.passed"
 						 " AND g.partition = o.partition AND g.to_offset = o.next_offset",
@@ -224,9 +225,41 @@ void
 mr_catalog_set_other_cluster(int64 feed, const char *other)
 {
 	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(feed), CStringGetTextDatum(other)};
+	Datum		values[] = {Int64GetDatum(feed), other ? CStringGetTextDatum(other) : (Datum) 0};
 
-	mr_catalog_run_alone("UPDATE millrace.feed SET other_cluster = $2 WHERE id = $1", 2, types, values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.feed SET other_cluster = $2 WHERE id = $1", 2, types, values, other ? NULL : " n");
+}
+
+int
+mr_catalog_feed_partitions(int64 feed)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(feed)};
+	MrCatalogScope scope;
+	int			result = -1;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT partitions FROM millrace.feed WHERE id = $1 AND partitions IS NOT NULL", true, 1, types, values, NULL);
+	if (SPI_processed > 0)
+		result = DatumGetInt32(mr_catalog_value(0, 1));
+	mr_catalog_end(&scope);
+	return result;
+}
+
+bool
+mr_catalog_change_feed_partitions(int64 feed, int from, int to)
+{
+	Oid			types[] = {INT8OID, INT4OID, INT4OID};
+	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(from), Int32GetDatum(to)};
+	MrCatalogScope scope;
+	bool		result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("UPDATE millrace.feed SET partitions = $3 WHERE id = $1 AND coalesce(partitions, -1) = $2",
+				   false, 3, types, values, NULL);
+	result = SPI_processed == 1;
+	mr_catalog_end(&scope);
+	return result;
 }
 
 /* ---------- feeds ---------- */
@@ -458,7 +491,7 @@ mr_catalog_split_view(Oid view, Oid stream, int64 feed)
 	Datum		move_values[] = {Int64GetDatum(result), ObjectIdGetDatum(view), ObjectIdGetDatum(stream)};
 
 	mr_catalog_run_alone("UPDATE millrace.feed f SET cluster = o.cluster, other_cluster = o.other_cluster,"
-						 " apart = o.apart, log = o.log FROM millrace.feed o WHERE f.id = $1 AND o.id = $2",
+						 " apart = o.apart, log = o.log, partitions = o.partitions FROM millrace.feed o WHERE f.id = $1 AND o.id = $2",
 						 2, copy_types, copy_values, NULL);
 	mr_catalog_run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset, \"timestamp\", last_offset,"
 						 " last_checksum, anchor_offset, anchor_checksum, resume_offset, messages, bytes, tombstones, skipped)"

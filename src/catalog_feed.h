@@ -63,10 +63,10 @@ extern void mr_catalog_adopt_stream(Oid stream);
 extern void mr_catalog_adopt_view(Oid view);
 
 /*
- * A feed has stopped at a gap: where each partition goes on, once it is to.  The second lets
- * it stand there.
+ * A feed has stopped at a gap: where each partition goes on, once it is to, and which messages it will
+ * know the log by.  The second lets it stand there.
  */
-extern void mr_catalog_set_resume_offset(int64 feed, int32 partition, int64 offset);
+extern void mr_catalog_set_resume_offset(int64 feed, int32 partition, int64 offset, MrRecord last, MrRecord anchor);
 extern void mr_catalog_pass_gaps(int64 feed);
 
 /* views of the feed that were to begin further on in a partition begin at this offset of another log */
@@ -79,6 +79,13 @@ extern void mr_catalog_lower_starts(int64 feed, int32 partition, int64 offset);
 extern MrFeedCluster *mr_catalog_feed_cluster(int64 feed);
 extern bool mr_catalog_set_cluster(int64 feed, const char *from, const char *to);
 extern void mr_catalog_set_other_cluster(int64 feed, const char *other);
+
+/*
+ * How many partitions the topic had when a feed's worker looked last, -1: none has looked.  Change that;
+ * false: another one has.
+ */
+extern int	mr_catalog_feed_partitions(int64 feed);
+extern bool mr_catalog_change_feed_partitions(int64 feed, int from, int to);
 
 /* Feeds */
 extern int64 mr_catalog_insert_feed(Oid stream);

@@ -145,7 +145,8 @@ judge_short(const MrIngest *ingest, MrConsumer *consumer, MrPosition *position, 
 	if (!another && is_there(consumer, position->partition, &position->last, high))
 		return make_gap_behind(position, position->next_offset, high, REASON_CUT, position->last, position->last);
 	if (is_there(consumer, position->partition, &position->anchor, high))
-		return make_gap_behind(position, position->next_offset, high, REASON_CUT, MR_NO_RECORD, position->anchor);
+		return make_gap_behind(position, another ? position->anchor.offset + 1 : position->next_offset, high,
+							   another ? REASON_REWRITTEN : REASON_CUT, MR_NO_RECORD, position->anchor);
 	return make_gap(position, position->next_offset, begin_again(ingest, low, high),
 					another ? REASON_CREATED_AGAIN : REASON_SHORTER);
 }
@@ -186,7 +187,7 @@ stop_feed(const MrIngest *ingest, const Gap *gap)
 	mr_catalog_stop_feed(ingest->feed,
 						 psprintf("partition %d: offset %lld is not available: %s; millrace.activate() goes on at offset %lld",
 								  gap->position->partition,
-								  (long long) gap->position->next_offset, gap->reason,
+								  (long long) gap->from, gap->reason,
 								  (long long) gap->go_on),
 						 InvalidOid);
 	mr_catalog_changed();
@@ -222,7 +223,8 @@ record(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n, bool pass)
 		if (gap->another_log)
 			mr_catalog_lower_starts(ingest->feed->id, gap->position->partition, gap->go_on);
 		if (stops)
-			mr_catalog_set_resume_offset(ingest->feed->id, gap->position->partition, gap->go_on);
+			mr_catalog_set_resume_offset(ingest->feed->id, gap->position->partition, gap->go_on,
+										 gap->last, gap->anchor);
 		else
 			mr_offsets_move(gap->position, gap->go_on, gap->last, gap->anchor);
 	}
@@ -266,13 +268,38 @@ record_gaps(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n)
 	end(ingest, context);
 }
 
-void
-mr_gap_note_missed(const MrIngest *ingest, int32 partition, int64 low)
+static int
+known_partitions(const MrIngest *ingest)
 {
 	MemoryContext context = CurrentMemoryContext;
+	int			result;
 
 	begin();
-	mr_gap_insert(ingest->stream->relid, partition, 0, low, REASON_DELETED, true);
+	result = mr_catalog_feed_partitions(ingest->feed->id);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return result;
+}
+
+void
+mr_gap_note_partitions(const MrIngest *ingest, MrConsumer *consumer, int npartitions)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int			known = known_partitions(ingest);
+	int			first = known < 0 ? npartitions : known;
+	int64	   *low = palloc0(sizeof(int64) * npartitions);
+	int64		high;
+
+	if (known == npartitions)
+		return;
+	for (int32 p = first; p < npartitions; p++)
+		(void) mr_consumer_watermarks(consumer, &p, 1, &low[p], &high, BROKER_TIMEOUT_MS, false);
+	begin();
+	if (mr_catalog_change_feed_partitions(ingest->feed->id, known, npartitions))
+		for (int32 p = first; p < npartitions; p++)
+			if (low[p] > 0)
+				mr_gap_insert(ingest->stream->relid, p, 0, low[p], REASON_DELETED, true);
 	end(ingest, context);
 }
 
@@ -400,11 +427,11 @@ all_created_again(const MrIngest *ingest, MrConsumer *consumer, MrOffsets *offse
 		int64		low = 0;
 		int64		high = 0;
 
-		if (position->next_offset == 0)
-			continue;
 		if (position->partition < npartitions)
 			(void) mr_consumer_watermarks(consumer, &position->partition, 1, &low, &high,
 										  BROKER_TIMEOUT_MS, false);
+		if (position->next_offset == 0 && low == 0)
+			continue;
 		gaps[n++] = make_gap(position, position->next_offset, begin_again(ingest, low, high), reason);
 	}
 	return n;

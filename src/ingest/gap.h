@@ -14,8 +14,11 @@
  */
 extern bool mr_gap_check(MrIngest *ingest, MrConsumer *consumer);
 
-/* what came before the first offset of a partition that the feed has not met yet; in a transaction of its own */
-extern void mr_gap_note_missed(const MrIngest *ingest, int32 partition, int64 low);
+/*
+ * The topic has so many partitions: what the feed has missed of those that were added since one of its
+ * workers looked last is recorded, in a transaction of its own.
+ */
+extern void mr_gap_note_partitions(const MrIngest *ingest, MrConsumer *consumer, int npartitions);
 
 /* did the feed take messages from a partition that is not among the first npartitions? */
 extern bool mr_gap_misses_partitions(const MrIngest *ingest, int npartitions);

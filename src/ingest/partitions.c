@@ -3,9 +3,8 @@
  *		Which partitions the topic has by now, and reading those that are ours and new.
  *
  * A partition without an offset begins at its beginning: it was not there when the feed's
- * views were made.  What the live feed has missed of one that was added meanwhile is a gap, which stops
- * nothing: it may as well be that others were not met before.  A topic that is not there, or has too
- * few partitions, is a trouble to show and to wait for, not an error.
+ * views were made.  What a feed has missed of one that was added meanwhile is a gap, which stops nothing.
+ * A topic that is not there, or has too few partitions, is a trouble to show and to wait for, not an error.
  */
 #include "millrace.h"
 
@@ -24,24 +23,11 @@
 									 * are gone: brokers learn of new ones one
 									 * after the other */
 
-/* the last partition that this worker of a live feed has met; INT_MAX: none, or of no interest */
-static int32
-last_met(const MrIngest *ingest)
-{
-	const MrOffsets *offsets = ingest->offsets;
-
-	for (int i = offsets->n - 1; ingest->feed->live && i >= 0; i--)
-		if (offsets->positions[i].stored)
-			return offsets->positions[i].partition;
-	return PG_INT32_MAX;
-}
-
 /* partitions before n that are ours and have no offset: their beginning */
 static void
 resolve_new(MrIngest *ingest, MrConsumer *consumer, int n)
 {
 	MrOffsets  *offsets = ingest->offsets;
-	int32		met = last_met(ingest);
 
 	for (int32 p = 0; p < n; p++)
 	{
@@ -52,8 +38,6 @@ resolve_new(MrIngest *ingest, MrConsumer *consumer, int n)
 		if (p % offsets->nshards != offsets->shard || mr_offsets_find(offsets, p))
 			continue;
 		(void) mr_consumer_watermarks(consumer, &p, 1, &low, &high, BROKER_TIMEOUT_MS, false);
-		if (p > met && low > 0)
-			mr_gap_note_missed(ingest, p, low);
 		old = MemoryContextSwitchTo(ingest->context);
 		mr_offsets_add(offsets, p, low);
 		MemoryContextSwitchTo(old);
@@ -129,6 +113,7 @@ mr_partitions_find(MrPartitions *partitions, MrWorkerSlot *slot, MrIngest *inges
 	{
 		if (!mr_gap_check_cluster(ingest, consumer, n))
 			return MR_FOUND_ANOTHER;
+		mr_gap_note_partitions(ingest, consumer, n);
 		resolve_new(ingest, consumer, n);
 		assign(ingest, consumer, partitions->n, n);
 		partitions->n = n;
