@@ -43,6 +43,8 @@ leave(Oid view, MrParting how, const char *error)
 		MrFeed	   *feed = lfirst(lc);
 		int64		own = mr_catalog_split_view(view, feed->stream, feed->id);
 
+		/* nobody has accepted one: it would be met again */
+		mr_catalog_set_other_cluster(own, NULL);
 		if (how != MR_PART_FAILED)
 			mr_catalog_set_trouble(own, error, how == MR_PART_SLOW);
 	}
