@@ -60,6 +60,7 @@ typedef struct Replay
 	MrLetter	letters[LETTERS_AT_A_TIME];
 	bool		wanted[LETTERS_AT_A_TIME];	/* by a view that is still there */
 	bool		failed[LETTERS_AT_A_TIME];	/* for some view */
+	bool		locked;			/* all views' contents */
 	int64		succeeded;		/* letters, so far */
 } Replay;
 
@@ -279,6 +280,30 @@ forget_letter(Replay *replay, const MrLetter *letter)
 	MR_FAILPOINT("replay-letter-deleted");
 }
 
+/*
+ * All of them as soon as one message is to be fed: a worker locks them by oid in each step, and we may come to
+ * the one or the other's letters at any time.
+ */
+static void
+lock_all_contents(Replay *replay)
+{
+	bool		any = false;
+	ListCell   *lc;
+
+	for (int i = 0; i < replay->n; i++)
+		any = any || !replay->failed[i];
+	if (!any || replay->locked)
+		return;
+	foreach(lc, replay->ingest->views)
+	{
+		const MrView *view = ((const MrIngestView *) lfirst(lc))->view;
+
+		if (OidIsValid(view->matrel))
+			mr_catalog_lock_contents(view->view);
+	}
+	replay->locked = true;
+}
+
 /* decode, feed, and forget what succeeded */
 static void
 replay_in_hand(Replay *replay)
@@ -296,6 +321,7 @@ replay_in_hand(Replay *replay)
 	MR_FAILPOINT("replay-decoded");
 	keep_rejected(replay);
 	memcpy(rejected, replay->failed, sizeof(bool) * replay->n);
+	lock_all_contents(replay);
 	foreach(lc, replay->ingest->views)
 		feed_view(replay, lfirst(lc));
 	for (int i = 0; i < replay->n; i++)
