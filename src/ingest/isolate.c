@@ -183,8 +183,12 @@ static void
 probe_halves(MrIsolation *isolation, int first, int last)
 {
 	int			middle = first + (last - first) / 2;
+	int			n = count_to_two(isolation, first, last);
 
-	if (count_to_two(isolation, first, last) == 1)
+	/* some plans fail over nothing, too */
+	if (n == 0)
+		return;
+	if (n == 1)
 	{
 		refuse_only_row(isolation, first, last);
 		return;
