@@ -41,8 +41,15 @@ leave(Oid view, MrParting how, const char *error)
 	foreach(lc, feeds)
 	{
 		MrFeed	   *feed = lfirst(lc);
-		int64		own = mr_catalog_split_view(view, feed->stream, feed->id);
+		int64		own;
 
+		/*
+		 * nobody is held up there, and its own would go on without being told
+		 * to
+		 */
+		if (feed->stopped && how != MR_PART_FAILED)
+			continue;
+		own = mr_catalog_split_view(view, feed->stream, feed->id);
 		/* nobody has accepted one: it would be met again */
 		mr_catalog_set_other_cluster(own, NULL);
 		if (how != MR_PART_FAILED)
