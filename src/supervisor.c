@@ -208,9 +208,12 @@ slot_of(const Wanted *wanted)
 static bool
 is_served(int own_slot, TimestampTz now, long *nap_ms)
 {
-	const MrWorkerSlot *slot = &mr_shared->workers[own_slot];
+	const MrWorkerSlot *slot;
 
-	if (own_slot < 0 || has_rested(slot, now))
+	if (own_slot < 0)
+		return false;
+	slot = &mr_shared->workers[own_slot];
+	if (has_rested(slot, now))
 		return false;
 	if (slot->state != MR_WORKER_EXITED)
 		return true;

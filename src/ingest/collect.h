@@ -51,7 +51,7 @@ extern MrStepSource mr_collect_source(MrCollector *collector);
  */
 extern const MrPartitionOffset *mr_collect_ends(MrCollector *collector, int *n);
 
-/* a step was committed: how long it took tells when the next one is due */
-extern void mr_collect_committed(MrCollector *collector, int64 nmessages, TimestampTz began);
+/* a step was committed, after so many ms, which tell when the next one is due */
+extern void mr_collect_committed(MrCollector *collector, int64 nmessages, double ms);
 
 #endif							/* MR_INGEST_COLLECT_H */

@@ -24,7 +24,6 @@
 #include "failpoint.h"
 #include "ingest/offsets.h"
 #include "stream/epoch.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -266,12 +265,6 @@ mr_offsets_dirty(const MrOffsets *offsets)
 	return false;
 }
 
-static Datum
-int8_array(Datum *elems, int n)
-{
-	return PointerGetDatum(construct_array(elems, n, INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-}
-
 /* one array for each of these */
 #define STORED_COLUMNS	11
 #define STORED_AS \
@@ -281,32 +274,32 @@ int8_array(Datum *elems, int n)
 static int
 collect_arrays(const MrOffsets *offsets, bool stored, Datum *arrays)
 {
-	Datum	   *columns[STORED_COLUMNS];
+	int64	   *columns[STORED_COLUMNS];
 	int			n = 0;
 
 	for (int c = 0; c < STORED_COLUMNS; c++)
-		columns[c] = palloc(sizeof(Datum) * (offsets->n + 1));
+		columns[c] = palloc(sizeof(int64) * (offsets->n + 1));
 	for (int i = 0; i < offsets->n; i++)
 	{
 		const MrPosition *position = &offsets->positions[i];
 
 		if (!position_dirty(position) || position->stored != stored)
 			continue;
-		columns[0][n] = Int64GetDatum(position->partition);
-		columns[1][n] = Int64GetDatum(position->new_offset);
-		columns[2][n] = Int64GetDatum(position->messages);
-		columns[3][n] = Int64GetDatum(position->bytes);
-		columns[4][n] = Int64GetDatum(position->tombstones);
-		columns[5][n] = Int64GetDatum(Min(position->timestamp_ms, MR_MAX_UNIX_MS));
-		columns[6][n] = Int64GetDatum(position->new_last.offset);
-		columns[7][n] = Int64GetDatum((int64) position->new_last.checksum);
-		columns[8][n] = Int64GetDatum(position->new_anchor.offset);
-		columns[9][n] = Int64GetDatum((int64) position->new_anchor.checksum);
-		columns[10][n] = Int64GetDatum(position->skipped);
+		columns[0][n] = position->partition;
+		columns[1][n] = position->new_offset;
+		columns[2][n] = position->messages;
+		columns[3][n] = position->bytes;
+		columns[4][n] = position->tombstones;
+		columns[5][n] = Min(position->timestamp_ms, MR_MAX_UNIX_MS);
+		columns[6][n] = position->new_last.offset;
+		columns[7][n] = position->new_last.checksum;
+		columns[8][n] = position->new_anchor.offset;
+		columns[9][n] = position->new_anchor.checksum;
+		columns[10][n] = position->skipped;
 		n++;
 	}
 	for (int c = 0; c < STORED_COLUMNS; c++)
-		arrays[c + 1] = int8_array(columns[c], n);
+		arrays[c + 1] = mr_catalog_int8_array(columns[c], n);
 	arrays[0] = Int64GetDatum(offsets->feed);
 	return n;
 }

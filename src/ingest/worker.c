@@ -171,13 +171,13 @@ open_attempt(MrWorker *worker)
 /* ---------- a step and what follows it ---------- */
 
 static void
-count_step(MrWorker *worker, TimestampTz began)
+count_step(MrWorker *worker)
 {
 	MrWorkerSlot *slot = worker->slot;
 	MrIngest   *ingest = worker->ingest;
 	int64		nmessages = ingest->ntaken;
 
-	mr_collect_committed(&worker->collector, nmessages, began);
+	mr_collect_committed(&worker->collector, nmessages, mr_ms_since(worker->step_since));
 	/* one without messages tells nothing of the views */
 	if (nmessages > 0)
 		mr_recover_success(&worker->recovery);
@@ -367,7 +367,6 @@ static bool
 take_step(MrWorker *worker)
 {
 	MrStepSource source;
-	TimestampTz began = mr_steady_time();
 	MrStepResult result;
 	bool		cut;
 	bool		shortened;
@@ -392,7 +391,7 @@ take_step(MrWorker *worker)
 	worker->in_step = false;
 	if (result == MR_STEP_STALE)
 		return false;
-	count_step(worker, began);
+	count_step(worker);
 	if (result != MR_STEP_COMMITTED)
 		proc_exit(0);
 	count_trial(worker);

@@ -360,6 +360,7 @@ void
 mr_local_recompute(const MrView *view, const char *start_at)
 {
 	bool		from_rows;
+	List	   *tables;
 	ListCell   *lc;
 
 	LockRelationOid(view->view, AccessShareLock);
@@ -372,12 +373,11 @@ mr_local_recompute(const MrView *view, const char *start_at)
 				errmsg("cannot compute continuous view \"%s\" anew from where it began", get_rel_name(view->view)),
 				errdetail("A table does not tell which of its rows were inserted since then."),
 				errhint("Use millrace.rebuild() with start_at => 'earliest' for all rows that the table holds, or with 'latest' to begin empty."));
-	foreach(lc, mr_catalog_tables_of_view(view->view))
-	{
+	tables = mr_catalog_tables_of_view(view->view);
+	foreach(lc, tables)
 		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
-		if (from_rows)
-			require_not_in_use(lfirst_oid(lc));
-	}
+	if (from_rows)
+		mr_local_require_not_in_use(tables);
 	mr_local_fill(view, from_rows);
 	mr_catalog_set_view_state(view->view, true, false, NULL);
 	if (start_at != NULL)
