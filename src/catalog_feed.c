@@ -316,6 +316,22 @@ mr_catalog_insert_feed_offset(int64 feed, int32 partition, int64 next_offset)
 						 3, types, values, NULL);
 }
 
+bool
+mr_catalog_begin_feed_partition(int64 feed, int32 partition, int64 next_offset)
+{
+	Oid			types[] = {INT8OID, INT4OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(partition), Int64GetDatum(next_offset)};
+	MrCatalogScope scope;
+	bool		result;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("INSERT INTO millrace.feed_offset (feed, partition, next_offset) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+				   false, 3, types, values, NULL);
+	result = SPI_processed == 1;
+	mr_catalog_end(&scope);
+	return result;
+}
+
 void
 mr_catalog_bump_feed(int64 feed)
 {

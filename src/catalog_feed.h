@@ -93,6 +93,9 @@ extern int64 mr_catalog_insert_feed(Oid stream);
 /* has the stream another topic than the one that its views' offsets belong to? */
 extern bool mr_catalog_topic_changed(Oid stream);
 extern void mr_catalog_insert_feed_offset(int64 feed, int32 partition, int64 next_offset);
+
+/* false: it has one already */
+extern bool mr_catalog_begin_feed_partition(int64 feed, int32 partition, int64 next_offset);
 extern void mr_catalog_bump_feed(int64 feed);
 extern void mr_catalog_set_feed_apart(int64 feed);
 extern void mr_catalog_set_another_log(int64 feed);

@@ -143,6 +143,43 @@ $node->safe_psql('postgres', "SELECT millrace.create_continuous_view('grown_late
 wait_latest($node, 'grown_late');
 is(gaps('grown'), "1|0|5\n2|0|5\n2|0|15", 'a new view misses nothing');
 
+# What is lost of partitions that were met by workers whose first steps fail
+$node->safe_psql('postgres', q{CREATE TABLE trouble (here boolean); INSERT INTO trouble VALUES (false);
+	CREATE FUNCTION untroubled(bigint) RETURNS bigint STABLE LANGUAGE plpgsql AS $$
+	BEGIN IF (SELECT here FROM public.trouble) THEN RAISE 'trouble' USING ERRCODE = '57000'; END IF; RETURN $1; END $$});
+my $troubled = 'SELECT count(*) AS n, sum(untroubled(id)) AS total FROM %s';
+sub troubled_view
+{
+	my ($name) = @_;
+	$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('${name}_troubled', '" . sprintf($troubled, $name) . "')");
+}
+sub is_troubled
+{
+	my ($name, $where, $text) = @_;
+	is_same($node, "${name}_troubled", sprintf($troubled, '(SELECT e.* FROM ' . events(1000) . " e WHERE $where) e"), $text);
+}
+$topics{added} = create_stream($node, 'added', event_columns(), options => { on_gap => 'earliest', workers => 2 });
+troubled_view('added');
+produce($topics{added}, 0, map { event($_) } 1 .. 10);
+wait_latest($node, 'added_troubled');
+$node->safe_psql('postgres', 'UPDATE trouble SET here = true');
+$topics{begun} = create_stream($node, 'begun', event_columns(), options => { on_gap => 'earliest' });
+produce($topics{begun}, 0, map { event($_) } 1 .. 10);
+troubled_view('begun');
+client()->command('partitions', $topics{added}, 3);
+produce($topics{added}, $_, map { event($_) } 100 * $_ + 1 .. 100 * $_ + 20) foreach 1, 2;
+wait_for($node, "SELECT partitions = 3 FROM millrace.feed WHERE stream = 'added'::regclass");
+wait_for($node, "SELECT partitions = 1 FROM millrace.feed WHERE stream = 'begun'::regclass");
+client()->command('truncate', $topics{added}, $_, 5) foreach 1, 2;
+client()->command('truncate', $topics{begun}, 0, 5);
+$node->safe_psql('postgres', 'UPDATE trouble SET here = false');
+wait_for($node, q{SELECT count(*) = 3 FROM millrace.gaps WHERE stream IN ('added'::regclass, 'begun'::regclass)});
+wait_latest($node, "${_}_troubled") foreach qw(added begun);
+is_troubled('added', 'id <= 10 OR id BETWEEN 106 AND 120 OR id BETWEEN 206 AND 220', 'added partitions, while steps failed');
+is(gaps('added'), "1|0|5\n2|0|5", 'what they have lost is a gap');
+is_troubled('begun', 'id BETWEEN 6 AND 10', 'a view whose first step failed');
+is(gaps('begun'), '0|0|5', 'what it has missed since it looked first is a gap');
+
 # Retention instead of an administrator
 my $retained = create_stream($node, 'retained', event_columns(),
 	config => { 'retention.bytes' => 1, 'segment.bytes' => 1048576 }, options => { on_gap => 'earliest' });

@@ -282,25 +282,40 @@ known_partitions(const MrIngest *ingest)
 	return result;
 }
 
+/* false: somebody else has changed what was known */
+static bool
+note_partitions(const MrIngest *ingest, int known, int npartitions, const int64 *low)
+{
+	MemoryContext context = CurrentMemoryContext;
+	bool		noted = true;
+
+	begin();
+	/* if the feed has become another one, it will be opened anew */
+	if (mr_offsets_lock_feed(ingest->offsets))
+		noted = mr_catalog_change_feed_partitions(ingest->feed->id, known, npartitions);
+	for (int32 p = Max(known, 0); noted && p < npartitions; p++)
+		if (mr_catalog_begin_feed_partition(ingest->feed->id, p, low[p]) && known >= 0 && low[p] > 0)
+			mr_gap_insert(ingest->stream->relid, p, 0, low[p], REASON_DELETED, true);
+	end(ingest, context);
+	return noted;
+}
+
 void
 mr_gap_note_partitions(const MrIngest *ingest, MrConsumer *consumer, int npartitions)
 {
-	MemoryContext context = CurrentMemoryContext;
-	int			known = known_partitions(ingest);
-	int			first = known < 0 ? npartitions : known;
 	int64	   *low = palloc0(sizeof(int64) * npartitions);
 	int64		high;
+	int			known;
 
-	if (known == npartitions)
-		return;
-	for (int32 p = first; p < npartitions; p++)
-		(void) mr_consumer_watermarks(consumer, &p, 1, &low[p], &high, BROKER_TIMEOUT_MS, false);
-	begin();
-	if (mr_catalog_change_feed_partitions(ingest->feed->id, known, npartitions))
-		for (int32 p = first; p < npartitions; p++)
-			if (low[p] > 0)
-				mr_gap_insert(ingest->stream->relid, p, 0, low[p], REASON_DELETED, true);
-	end(ingest, context);
+	do
+	{
+		CHECK_FOR_INTERRUPTS();
+		known = known_partitions(ingest);
+		if (known == npartitions)
+			return;
+		for (int32 p = Max(known, 0); p < npartitions; p++)
+			(void) mr_consumer_watermarks(consumer, &p, 1, &low[p], &high, BROKER_TIMEOUT_MS, false);
+	} while (!note_partitions(ingest, known, npartitions, low));
 }
 
 /* ---------- what partitions tell ---------- */

@@ -15,8 +15,9 @@
 extern bool mr_gap_check(MrIngest *ingest, MrConsumer *consumer);
 
 /*
- * The topic has so many partitions: what the feed has missed of those that were added since one of its
- * workers looked last is recorded, in a transaction of its own.
+ * The topic has so many partitions.  Those that were added since one of the feed's workers looked last get
+ * their offsets, all shards', and what has been missed of them is recorded, in a transaction of its own:
+ * what they lose from now on is a gap like others.
  */
 extern void mr_gap_note_partitions(const MrIngest *ingest, MrConsumer *consumer, int npartitions);
 

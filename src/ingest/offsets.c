@@ -105,6 +105,15 @@ mr_offsets_find(MrOffsets *offsets, int32 partition)
 	return bsearch(&key, offsets->positions, offsets->n, sizeof(MrPosition), compare_positions);
 }
 
+static void
+add_position(MrOffsets *offsets, const MrFeedOffset *row, bool stored)
+{
+	Assert(is_ours(offsets, row->partition));
+	offsets->positions = repalloc(offsets->positions, sizeof(MrPosition) * (offsets->n + 2));
+	init_position(&offsets->positions[offsets->n++], row, stored);
+	qsort(offsets->positions, offsets->n, sizeof(MrPosition), compare_positions);
+}
+
 void
 mr_offsets_add(MrOffsets *offsets, int32 partition, int64 next_offset)
 {
@@ -115,10 +124,18 @@ mr_offsets_add(MrOffsets *offsets, int32 partition, int64 next_offset)
 		.anchor = MR_NO_RECORD
 	};
 
-	Assert(is_ours(offsets, partition));
-	offsets->positions = repalloc(offsets->positions, sizeof(MrPosition) * (offsets->n + 2));
-	init_position(&offsets->positions[offsets->n++], &row, false);
-	qsort(offsets->positions, offsets->n, sizeof(MrPosition), compare_positions);
+	add_position(offsets, &row, false);
+}
+
+void
+mr_offsets_load_new(MrOffsets *offsets)
+{
+	int			n;
+	MrFeedOffset *rows = mr_catalog_feed_offsets(offsets->feed, false, &n);
+
+	for (int i = 0; i < n; i++)
+		if (is_ours(offsets, rows[i].partition) && !mr_offsets_find(offsets, rows[i].partition))
+			add_position(offsets, &rows[i], true);
 }
 
 /* do the locked rows say what we believe? */

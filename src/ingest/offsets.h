@@ -49,6 +49,9 @@ extern MrOffsets *mr_offsets_load(const MrFeed *feed, int shard, int nshards);
 /* NULL when the partition is not ours */
 extern MrPosition *mr_offsets_find(MrOffsets *offsets, int32 partition);
 
+/* take in partitions of the shard that got a row since; in a transaction */
+extern void mr_offsets_load_new(MrOffsets *offsets);
+
 /* take in a partition that has no row yet, to be read from next_offset */
 extern void mr_offsets_add(MrOffsets *offsets, int32 partition, int64 next_offset);
 

@@ -14,7 +14,9 @@
 #include "ingest/slot.h"
 #include "kafka/ask.h"
 #include "kafka/assign.h"
+#include "transaction.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #define BROKER_TIMEOUT_MS	10000
 #define FIRST_ANSWER_MS		2000	/* after which a silent broker is a
@@ -23,22 +25,49 @@
 									 * are gone: brokers learn of new ones one
 									 * after the other */
 
-/* partitions before n that are ours and have no offset: their beginning */
+static bool
+lacks(const MrIngest *ingest, int n)
+{
+	MrOffsets  *offsets = ingest->offsets;
+
+	for (int32 p = offsets->shard; p < n; p += offsets->nshards)
+		if (!mr_offsets_find(offsets, p))
+			return true;
+	return false;
+}
+
+/* partitions before n that are ours and that we do not know */
 static void
 resolve_new(MrIngest *ingest, MrConsumer *consumer, int n)
 {
 	MrOffsets  *offsets = ingest->offsets;
+	MemoryContext old = CurrentMemoryContext;
 
-	for (int32 p = 0; p < n; p++)
+	if (!lacks(ingest, n))
+		return;
+	mr_start_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(ingest->context);
+	mr_offsets_load_new(offsets);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	if (!lacks(ingest, n))
+		return;
+
+	/*
+	 * the feed has changed just now, so it will be opened anew; or rows are
+	 * gone
+	 */
+	for (int32 p = offsets->shard; p < n; p += offsets->nshards)
 	{
 		int64		low;
 		int64		high;
-		MemoryContext old;
 
-		if (p % offsets->nshards != offsets->shard || mr_offsets_find(offsets, p))
+		if (mr_offsets_find(offsets, p))
 			continue;
 		(void) mr_consumer_watermarks(consumer, &p, 1, &low, &high, BROKER_TIMEOUT_MS, false);
-		old = MemoryContextSwitchTo(ingest->context);
+		MemoryContextSwitchTo(ingest->context);
 		mr_offsets_add(offsets, p, low);
 		MemoryContextSwitchTo(old);
 	}
