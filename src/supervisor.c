@@ -54,8 +54,8 @@ typedef struct Wanted
 	int			shard;
 	int			nshards;
 	bool		catch_up;
-	TimestampTz rested;			/* since when it might be started again; 0: it
-								 * has not run */
+	TimestampTz rested;			/* since when it might be started again; 0: no
+								 * slot tells */
 } Wanted;
 
 static List *
@@ -221,9 +221,13 @@ is_served(int own_slot, TimestampTz now, long *nap_ms)
 	return true;
 }
 
+/* the feed that was the last one to get a place to catch up */
+static int64 last_turn = 0;
+
 /*
- * Who catches up comes after others, and first who has not run yet or has rested for the longest time, so
- * that all have their turn where places are few.
+ * Who catches up comes after others, and first who has no slot to tell how long it has rested, from the
+ * last one's turn on, or has rested for the longest time, so that all have their turn where places or slots
+ * are few.
  */
 static int
 compare_wanted(const ListCell *a, const ListCell *b)
@@ -235,6 +239,8 @@ compare_wanted(const ListCell *a, const ListCell *b)
 		return wa->catch_up ? 1 : -1;
 	if (wa->rested != wb->rested)
 		return wa->rested > wb->rested ? 1 : -1;
+	if (wa->catch_up && (wa->feed > last_turn) != (wb->feed > last_turn))
+		return wa->feed > last_turn ? -1 : 1;
 	if (wa->feed != wb->feed)
 		return wa->feed > wb->feed ? 1 : -1;
 	return wa->shard - wb->shard;
@@ -276,7 +282,10 @@ count_catch_up(void)
 	return n;
 }
 
-/* for one that has none: a free one, or one that is only kept to tell whose turn it is; -1: none */
+/*
+ * For one that has none: a free one, or of those that are only kept to tell whose turn it is that of who
+ * has rested for the longest time; -1: none
+ */
 static int
 find_slot(TimestampTz now)
 {
@@ -286,7 +295,8 @@ find_slot(TimestampTz now)
 	{
 		if (mr_shared->workers[i].state == MR_WORKER_FREE)
 			return i;
-		if (has_rested(&mr_shared->workers[i], now))
+		if (has_rested(&mr_shared->workers[i], now) &&
+			(result < 0 || mr_shared->workers[i].not_before < mr_shared->workers[result].not_before))
 			result = i;
 	}
 	return result;
@@ -333,6 +343,8 @@ reserve_worker(const Wanted *wanted, Lack *lack)
 		slot->shard = wanted->shard;
 		slot->nshards = wanted->nshards;
 		slot->catch_up = wanted->catch_up;
+		if (wanted->catch_up)
+			last_turn = wanted->feed;
 	}
 	LWLockRelease(mr_shared->lock);
 	return result;

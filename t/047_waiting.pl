@@ -14,13 +14,6 @@ my $node = new_node('main', conf => "millrace.retry_max_interval = 2s\n");
 
 sub query { return $node->safe_psql('postgres', $_[0]) }
 
-sub setting
-{
-	query("ALTER SYSTEM SET $_[0] = $_[1]");
-	query('SELECT pg_reload_conf()');
-	wait_for($node, "SELECT current_setting('$_[0]') = '$_[1]'");
-}
-
 sub create { query("SELECT millrace.create_continuous_view('$_[0]', \$\$$_[1]\$\$" . ($_[2] // '') . ')') }
 
 sub send_ids
@@ -89,8 +82,8 @@ query('DROP VIEW after, before');
 # --- who has the places -------------------------------------------------------
 
 # views of streams whose live feeds stand before a gap; more of them than could have had the place in the time that one
-# of them rests
-my @stands = map { "stands_$_" } 1 .. 4;
+# of them rests, and than there are slots for
+my @stands = map { "stands_$_" } 1 .. 6;
 my %stands;
 foreach my $stream (@stands)
 {
@@ -111,11 +104,16 @@ my $more = create_stream($node, 'goes_on', 'id bigint');
 create('goes', sum_of('goes_on'));
 send_ids($more, 0, 1 .. 5);
 is_count('goes', 'id <= 5', 'and one of another stream');
-setting('millrace.catchup_workers', 1);
+query('ALTER SYSTEM SET max_worker_processes = 5');
+query('ALTER SYSTEM SET millrace.catchup_workers = 1');
+$node->restart;
 create("waits_$_", sum_of($_)) foreach @stands;
 wait_for($node, q{SELECT count(*) = 1 FROM millrace.workers WHERE stream::text LIKE 'stands%' AND state = 'catching up' AND batches > 1});
 create('comes', sum_of('goes_on'));
 is_count('comes', 'id <= 5', 'those that can only wait let others have their place, by turns');
+query('ALTER SYSTEM RESET max_worker_processes');
+query('ALTER SYSTEM RESET millrace.catchup_workers');
+$node->restart;
 query("SELECT millrace.activate('first_$_')") foreach @stands;
 foreach my $stream (@stands)
 {
@@ -123,7 +121,6 @@ foreach my $stream (@stands)
 	is_count("first_$stream", 'id <= 5 OR id BETWEEN 9 AND 10', 'as does the one that they waited for');
 }
 query('DROP VIEW goes, comes, ' . join(', ', map { "first_$_, waits_$_" } @stands));
-setting('millrace.catchup_workers', 2);
 
 # --- another log --------------------------------------------------------------
 
