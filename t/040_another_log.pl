@@ -178,6 +178,43 @@ is(gaps('twice'), "0|30|25\n0|40|30", 'and both losses are recorded');
 send_dated('twice', 151 .. 155);
 is_part('twice_view', 'id <= 40 OR id BETWEEN 151 AND 155', 'twice: it goes on');
 
+# At once after its worker has opened the stream anew, to take in another view
+stream('soon', options => { on_gap => 'earliest' });
+send_events('soon', 0, 1 .. 20);
+is_part('soon_view', 'id <= 20', 'soon: as it was');
+$node->safe_psql('postgres', "SELECT millrace.create_continuous_view('soon_too', \$\$" . sprintf($query, 'soon') . "\$\$)");
+wait_joined($node, 'soon');
+create_again('soon');
+send_events('soon', 0, 101 .. 130);
+is_part($_, 'id <= 20 OR id BETWEEN 101 AND 130', "soon: $_") foreach qw(soon_view soon_too);
+is(gaps('soon'), '0|20|0', 'soon: and recorded');
+
+# A view of two streams, one of which has stopped, that cannot take messages of the other: it leaves the others there
+# only, and accepts nothing here.
+stream($_) foreach qw(stood went);
+$node->safe_psql('postgres', $_) foreach q{CREATE TABLE trouble (here boolean); INSERT INTO trouble VALUES (false);
+	CREATE FUNCTION untroubled(bigint) RETURNS bigint STABLE LANGUAGE plpgsql AS $$
+	BEGIN IF (SELECT here FROM public.trouble) THEN RAISE 'trouble' USING ERRCODE = '57000'; END IF; RETURN $1; END $$},
+  q{SELECT millrace.create_continuous_view('both_view', 'SELECT count(*) AS n, sum(untroubled(id)) AS ids, min(id) AS first,
+	max(id) AS last FROM (SELECT id FROM stood UNION ALL SELECT id FROM went) e')};
+send_events('stood', 0, 1 .. 20);
+send_events('went', 0, 201 .. 210);
+is_part('both_view', 'id <= 20 OR id BETWEEN 201 AND 210', 'both: as it was');
+create_again('stood');
+send_events('stood', 0, 101 .. 130);
+wait_state($node, 'stream', 'stood', 'stopped');
+$node->safe_psql('postgres', 'UPDATE trouble SET here = true');
+send_events('went', 0, 211 .. 220);
+is_part('went_view', 'id BETWEEN 201 AND 220', 'both: the others of the stream that goes on have left it behind');
+$node->safe_psql('postgres', 'UPDATE trouble SET here = false');
+wait_for($node, 'SELECT n = 40 FROM both_view');
+is_same($node, 'both_view', sprintf($query, '(SELECT e.* FROM ' . events(10000) . ' e WHERE id <= 20 OR id BETWEEN 201 AND 220)'),
+	'both: it follows them later, and takes nothing of a log that nobody has accepted');
+is($node->safe_psql('postgres', q{SELECT count(DISTINCT feed) FROM millrace.view_stream WHERE stream = 'stood'::regclass}), 1,
+	'both: where it stays with those that stand');
+$node->safe_psql('postgres', q{SELECT millrace.activate('stood')});
+is_part('both_view', 'id <= 20 OR id BETWEEN 101 AND 130 OR id BETWEEN 201 AND 220', 'both: until it is told to');
+
 # The very same messages are the same log, whoever wrote them.
 stream('copied');
 send_dated('copied', 1 .. 20);

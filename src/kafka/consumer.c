@@ -420,11 +420,11 @@ take_batch(MrConsumer *consumer, MrMessage *msgs)
 			MrContinuity *continuity = mr_consumer_continuity(consumer, status);
 
 			consumer->heard = true;
+			continuity->heard_at = now;
 			fill_message(&msgs[taken], rkmessage);
 			if (mr_continuity_is_plain(continuity, consumer->pauses) ||
 				passes(consumer, status, &msgs[taken]))
 			{
-				continuity->heard_at = now;
 				hand_out(consumer, status, &msgs[taken++], rkmessage);
 				continue;
 			}
@@ -479,7 +479,7 @@ any_doubt(MrConsumer *consumer)
 		now = now == 0 ? mr_steady_time() : now;
 		if (mr_continuity_in_doubt(continuity, now))
 		{
-			continuity->state = MR_RECALL_WANTED;
+			mr_continuity_doubt(continuity);
 			result = true;
 		}
 	}

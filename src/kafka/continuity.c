@@ -64,10 +64,31 @@ judge_rest(MrContinuity *continuity, const MrMessage *msg, int64 position)
 }
 
 bool
+mr_continuity_may_doubt(const MrContinuity *continuity)
+{
+	return continuity->last.offset >= 0 &&
+		(continuity->state == MR_RECALL_NONE || continuity->state == MR_RECALL_DONE);
+}
+
+bool
 mr_continuity_in_doubt(const MrContinuity *continuity, TimestampTz now)
 {
-	return continuity->state == MR_RECALL_NONE && continuity->last.offset >= 0 &&
+	return mr_continuity_may_doubt(continuity) &&
 		TimestampDifferenceExceeds(continuity->heard_at, now, PAUSE_MS);
+}
+
+void
+mr_continuity_doubt(MrContinuity *continuity)
+{
+	continuity->before = continuity->state;
+	continuity->state = MR_RECALL_WANTED;
+}
+
+void
+mr_continuity_confirm(MrContinuity *continuity, TimestampTz now)
+{
+	continuity->state = continuity->before;
+	continuity->heard_at = now;
 }
 
 MrVerdict

@@ -24,6 +24,7 @@ typedef struct MrContinuity
 	MrRecord	last;			/* the message that the caller took last */
 	int64		end;			/* what he has not passed when he took it */
 	MrRecallState state;
+	MrRecallState before;		/* it was wanted */
 	bool		met;			/* the last recall found it */
 	uint64		pauses;			/* the consumer's, when a message came last */
 	TimestampTz heard_at;		/* when that was */
@@ -43,8 +44,15 @@ mr_continuity_is_plain(const MrContinuity *continuity, uint64 pauses)
 	return continuity->state == MR_RECALL_NONE && continuity->pauses == pauses;
 }
 
+/* Is there something to recall, and no recall in hand? */
+extern bool mr_continuity_may_doubt(const MrContinuity *continuity);
+
 /* Does a message that comes after a pause give reason to doubt? */
 extern bool mr_continuity_in_doubt(const MrContinuity *continuity, TimestampTz now);
+
+/* a recall elsewhere is wanted; it has found nothing against the log */
+extern void mr_continuity_doubt(MrContinuity *continuity);
+extern void mr_continuity_confirm(MrContinuity *continuity, TimestampTz now);
 
 /*
  * What is to become of a message that is not plain?  position: the next offset that the caller

@@ -96,8 +96,7 @@ take_results(MrConsumer *consumer, MrConsumer *recaller)
 
 		if (continuity->state != MR_RECALL_WANTED)
 			continue;
-		continuity->state = MR_RECALL_NONE;
-		continuity->heard_at = now;
+		mr_continuity_confirm(continuity, now);
 		if (recall_result(recaller, consumer->status[i].partition) != MR_RECALLED_ANOTHER)
 			continue;
 		/* no message of it is plain any more */
@@ -140,9 +139,9 @@ mr_consumer_doubt(MrConsumer *consumer)
 	{
 		MrContinuity *continuity = &consumer->continuity[i];
 
-		if (continuity->last.offset >= 0 && continuity->state == MR_RECALL_NONE &&
+		if (mr_continuity_may_doubt(continuity) &&
 			!consumer->status[i].another && !consumer->status[i].out_of_range)
-			continuity->state = MR_RECALL_WANTED;
+			mr_continuity_doubt(continuity);
 	}
 	mr_consumer_resolve_doubts(consumer);
 }
