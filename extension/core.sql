@@ -114,7 +114,7 @@ CREATE TABLE millrace.view_stream (
   home_cluster bigint NOT NULL,               -- where the numbers are right; see feed
   home_database oid NOT NULL,
   home_extension oid NOT NULL,
-  reached     boolean NOT NULL DEFAULT false, -- has stood at the end, or at the live position
+  reached     boolean NOT NULL DEFAULT false, -- has stood at the end, or at the live position, or holds as much as what it rebuilds
   PRIMARY KEY (view, stream)
 );
 CREATE INDEX view_stream_feed ON millrace.view_stream (feed);

@@ -100,22 +100,22 @@ mr_catalog_insert_shadow_stream(Oid view, Oid shadow, Oid stream, int64 feed)
 		4, types, values, NULL);
 }
 
-bool
-mr_catalog_shadows_reached(int64 feed)
-{
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(feed)};
-
-	return run("UPDATE millrace.view_stream s SET reached = true FROM millrace.continuous_view v"
-			   " WHERE s.feed = $1 AND NOT s.reached AND v.view = s.view AND v.rebuilds IS NOT NULL",
-			   1, types, values, NULL) > 0;
-}
-
 /* o: the shadow's place in one stream; v: the view's */
 #define HOLDS_AS_MUCH \
 	" NOT EXISTS (SELECT FROM millrace.feed_offset p WHERE p.feed = v.feed AND NOT EXISTS" \
 	" (SELECT FROM millrace.feed_offset q WHERE q.feed = o.feed AND q.partition = p.partition" \
 	" AND q.next_offset >= p.next_offset))"
+
+bool
+mr_catalog_shadows_reached(int64 feed, bool at_end)
+{
+	Oid			types[] = {INT8OID, BOOLOID};
+	Datum		values[] = {Int64GetDatum(feed), BoolGetDatum(at_end)};
+
+	return run("UPDATE millrace.view_stream o SET reached = true FROM millrace.continuous_view c, millrace.view_stream v"
+			   " WHERE o.feed = $1 AND NOT o.reached AND c.view = o.view AND v.view = c.rebuilds AND v.stream = o.stream"
+			   " AND ($2 OR" HOLDS_AS_MUCH ")", 2, types, values, NULL) > 0;
+}
 
 List *
 mr_catalog_ready_shadows(void)

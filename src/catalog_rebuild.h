@@ -23,8 +23,11 @@ extern MrView *mr_catalog_shadow_of(Oid view);
 extern void mr_catalog_insert_shadow(Oid view, Oid shadow, const char *start_at);
 extern void mr_catalog_insert_shadow_stream(Oid view, Oid shadow, Oid stream, int64 feed);
 
-/* a feed has stood at the end of its stream; true if that is news to a shadow on it */
-extern bool mr_catalog_shadows_reached(int64 feed);
+/*
+ * Of a stream that has no live feed: a feed stands at the end, or has gone on.  Its shadows have come far
+ * enough there, or where they hold as much as their views; true if that is news to one.
+ */
+extern bool mr_catalog_shadows_reached(int64 feed, bool at_end);
 
 /* shadows whose contents can take their views' places: List of MrView * */
 extern List *mr_catalog_ready_shadows(void);

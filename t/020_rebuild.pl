@@ -199,6 +199,21 @@ foreach my $victim (qw(worker postmaster))
 	is_same($node, 'divided', sprintf($divided, events($n)), 'as do the others');
 }
 
+# a stream's only view, while its topic never rests
+{
+	my $busy_topic = create_stream($node, 'busy', event_columns(), partitions => 2);
+	my $load = start_traffic($busy_topic, partitions => 2, chunk => 1);
+	sql("SELECT millrace.create_continuous_view('busy_k', \$\$" . sprintf($query, 'busy') . '$$)');
+	$load->wait_more(100);
+	sql(q{SELECT millrace.deactivate('busy_k')});
+	sql(q{SELECT millrace.rebuild('busy_k')});
+	wait_for($node, q{SELECT state = 'running' AND rebuild IS NULL FROM millrace.views WHERE view = 'busy_k'::regclass});
+	pass('rebuilt, a view that nobody else is with runs again');
+	my $sent = $load->stop;
+	wait_latest($node, 'busy_k');
+	is_same($node, 'busy_k', sprintf($query, events($sent)), 'and holds all');
+}
+
 # One that fails: the old contents stay, and it can go on.
 sql(q{CREATE ROLE poor; GRANT SELECT ON clicks, divisors TO poor; GRANT ALL ON SCHEMA public TO poor; SET ROLE poor;
 	SELECT millrace.create_continuous_view('poor_divided',

@@ -298,6 +298,39 @@ $node->safe_psql('postgres', q{SELECT millrace.activate('shrunk_view')});
 wait_joined($node, 'shrunk');
 is_part('shrunk_view', 'id <= 30 OR id BETWEEN 101 AND 120', 'is joined by one that did');
 
+# Several workers find out one after the other: the first has gone on by then.
+stream('halved', partitions => 4, options => { on_gap => 'earliest', workers => 2 });
+send_events('halved', $_ - 1, $_ * 10 - 9 .. $_ * 10) foreach 1 .. 4;
+is_part('halved_view', 'id <= 40', 'halved: as it was');
+my $second = q{FROM millrace.workers WHERE stream = 'halved'::regclass AND shard = 1};
+create_again('halved', partitions => 2);
+wait_for($node, "SELECT state = 'retrying' $second");
+my $since = $node->safe_psql('postgres', "SELECT last_error_at $second");
+wait_for($node, "SELECT state = 'retrying' AND last_error_at > timestamptz '$since' + '1s' $second");	# it has opened anew
+my $second_pid = $node->safe_psql('postgres', "SELECT pid $second");
+kill 'STOP', $second_pid;
+send_events('halved', 0, 101 .. 120);
+wait_for($node, q{SELECT count(*) = 4 FROM millrace.gaps WHERE stream = 'halved'::regclass});
+wait_for($node, 'SELECT n = 60 FROM halved_view');
+kill 'CONT', $second_pid;
+wait_for($node, "SELECT state = 'running' $second");
+send_events('halved', 1, 121 .. 130);
+is_part('halved_view', 'id <= 40 OR id BETWEEN 101 AND 130', 'halved: nothing is taken twice');
+is(gaps('halved'), join("\n", map { "$_|10|0" } 0 .. 3), 'halved: nor recorded');
+
+# A view that was to begin further on, and has not looked yet
+stream('due', options => { on_gap => 'earliest' });
+send_events('due', 0, 1 .. 50);
+is_part('due_view', 'id <= 50', 'due: as it was');
+$node->safe_psql('postgres', "BEGIN; SELECT millrace.create_continuous_view('due_new', \$\$" . sprintf($query, 'due') . "\$\$, start_at => 'latest');
+	SELECT millrace.deactivate('due_new'); COMMIT");
+create_again('due');
+send_events('due', 0, 101 .. 120);
+wait_for($node, q{SELECT count(*) = 1 FROM millrace.gaps WHERE stream = 'due'::regclass});
+is_part('due_view', 'id <= 50 OR id BETWEEN 101 AND 120', 'due: from its beginning');
+$node->safe_psql('postgres', q{SELECT millrace.activate('due_new')});
+is_part('due_new', 'id BETWEEN 101 AND 120', 'due: and for a view that had not begun');
+
 # A view does not join a live one that waits before a gap.
 stream('waits');
 send_events('waits', 0, 1 .. 20);

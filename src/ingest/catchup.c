@@ -75,8 +75,11 @@ reach_of(const MrPosition *position, const MrMessage *messages, int n,
 /* do we reach all the live offsets, with none passed? */
 static bool
 reaches(MrIngest *ingest, const MrFeedOffset *live, int nlive, const MrMessage *messages, int n,
-		const MrPartitionOffset *ends, int nends)
+		const MrStepSource *source)
 {
+	int			nends;
+	const MrPartitionOffset *ends = source->ends(source->arg, &nends);
+
 	for (int i = 0; i < nlive; i++)
 	{
 		MrPosition *position = mr_offsets_find(ingest->offsets, live[i].partition);
@@ -93,9 +96,10 @@ reaches(MrIngest *ingest, const MrFeedOffset *live, int nlive, const MrMessage *
 		{
 			/*
 			 * what was taken there is of another log, if the live feed will
-			 * not come as far
+			 * not come as far, and so is an offset beyond the end
 			 */
 			if (position->last.offset >= live[i].next_offset ||
+				source->end(source->arg, position->partition) < position->next_offset ||
 				!starts_later(ingest, position->partition, position->next_offset))
 				return false;
 		}
@@ -186,6 +190,21 @@ mr_catchup_cut(MrIngest *ingest, MrMessage *messages, int *n)
 	return true;
 }
 
+static bool
+has_shadow(const MrIngest *ingest)
+{
+	ListCell   *lc;
+
+	foreach(lc, ingest->views)
+	{
+		const MrView *view = ((MrIngestView *) lfirst(lc))->view;
+
+		if (view->target != view->view)
+			return true;
+	}
+	return false;
+}
+
 void
 mr_catchup_move(MrIngest *ingest, const MrPartitionOffset *ends, int nends, bool at_end)
 {
@@ -198,7 +217,7 @@ mr_catchup_move(MrIngest *ingest, const MrPartitionOffset *ends, int nends, bool
 			end = Min(end, live_offset(ingest->live, ingest->nlive, position->partition));
 		position->new_offset = Max(position->new_offset, end);
 	}
-	if (ingest->live == NULL && at_end && mr_catalog_shadows_reached(ingest->feed->id))
+	if (ingest->live == NULL && has_shadow(ingest) && mr_catalog_shadows_reached(ingest->feed->id, at_end))
 		mr_catalog_changed();
 }
 
@@ -267,8 +286,6 @@ bool
 mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 				 const MrStepSource *source, bool *cut)
 {
-	int			nends;
-	const MrPartitionOffset *ends = source->ends(source->arg, &nends);
 	int64		live_feed = mr_catalog_live_feed(ingest->stream->relid);
 	bool		joins = false;
 
@@ -279,7 +296,7 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 		return false;			/* nobody to overlap with: soon we are live
 								 * ourselves */
 	ingest->live = mr_catalog_feed_offsets(live_feed, false, &ingest->nlive);
-	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends) &&
+	if (reaches(ingest, ingest->live, ingest->nlive, messages, *n, source) &&
 		same_cluster(ingest, live_feed) && may_join(ingest, messages, *n, source))
 	{
 		MR_FAILPOINT("catchup-reached");
@@ -289,7 +306,7 @@ mr_catchup_limit(MrIngest *ingest, MrMessage *messages, int *n,
 		/* its last view may have left it while we waited */
 		if (mr_catalog_live_feed(ingest->stream->relid) != live_feed)
 			return mr_catchup_limit(ingest, messages, n, source, cut);
-		joins = reaches(ingest, ingest->live, ingest->nlive, messages, *n, ends, nends);
+		joins = reaches(ingest, ingest->live, ingest->nlive, messages, *n, source);
 		/* before any dead letter: DROP VIEW writes both in this order */
 		if (joins)
 			mr_catalog_lock_join(ingest->feed->id, live_feed);

@@ -217,8 +217,9 @@ record(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n, bool pass)
 	{
 		const Gap  *gap = &gaps[i];
 
-		mr_gap_insert(ingest->stream->relid, gap->position->partition, gap->from, gap->go_on,
-					  gap->reason, !stops);
+		if (gap->from != 0 || gap->go_on != 0)
+			mr_gap_insert(ingest->stream->relid, gap->position->partition, gap->from, gap->go_on,
+						  gap->reason, !stops);
 		/* there, views that were to begin further on begin here */
 		if (gap->another_log)
 			mr_catalog_lower_starts(ingest->feed->id, gap->position->partition, gap->go_on);
@@ -429,12 +430,16 @@ mr_gap_check(MrIngest *ingest, MrConsumer *consumer)
 	return false;
 }
 
-/* one gap for each partition of the feed that was read from: the topic is another one */
+/*
+ * The topic is another one: a gap for each partition of the feed, first those that were read from.  For others
+ * nothing is missing (from and go_on are 0), but views may have been going to begin further on.
+ */
 static int
 all_created_again(const MrIngest *ingest, MrConsumer *consumer, MrOffsets *offsets,
 				  int npartitions, const char *reason, Gap *gaps)
 {
 	int			n = 0;
+	int			end = offsets->n;
 
 	for (int i = 0; i < offsets->n; i++)
 	{
@@ -446,10 +451,11 @@ all_created_again(const MrIngest *ingest, MrConsumer *consumer, MrOffsets *offse
 			(void) mr_consumer_watermarks(consumer, &position->partition, 1, &low, &high,
 										  BROKER_TIMEOUT_MS, false);
 		if (position->next_offset == 0 && low == 0)
-			continue;
-		gaps[n++] = make_gap(position, position->next_offset, begin_again(ingest, low, high), reason);
+			gaps[--end] = make_gap(position, 0, 0, reason);
+		else
+			gaps[n++] = make_gap(position, position->next_offset, begin_again(ingest, low, high), reason);
 	}
-	return n;
+	return offsets->n;
 }
 
 void
@@ -457,10 +463,11 @@ mr_gap_fewer_partitions(MrIngest *ingest, MrConsumer *consumer, int npartitions)
 {
 	MrOffsets  *all = load_all_offsets(ingest);
 	Gap		   *gaps = palloc(sizeof(Gap) * (all->n + 1));
-	int			n = all_created_again(ingest, consumer, all, npartitions,
-									  REASON_FEWER_PARTITIONS, gaps);
 
-	record_gaps(ingest, all, gaps, n);
+	/* another shard may have done it meanwhile */
+	if (misses(all, npartitions))
+		record_gaps(ingest, all, gaps, all_created_again(ingest, consumer, all, npartitions,
+														 REASON_FEWER_PARTITIONS, gaps));
 }
 
 /* ---------- clusters ---------- */

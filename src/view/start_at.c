@@ -118,6 +118,7 @@ mr_start_at_store(const char *start_at, Oid view, Oid streamid, int64 feed)
 	MrStartKind kind = parse_start_at(start_at, &timestamp_ms);
 	MrConsumer *consumer;
 	MrPartitionOffset *parts;
+	char	   *cluster;
 	int			n;
 
 	if (kind == MR_START_EARLIEST)
@@ -125,8 +126,11 @@ mr_start_at_store(const char *start_at, Oid view, Oid streamid, int64 feed)
 	parts = partitions_of(streamid, &consumer, &n);
 	if (n > 0)
 		resolve(consumer, kind, timestamp_ms, parts, n);
+	cluster = mr_consumer_cluster_id(consumer);
 	mr_consumer_destroy(consumer);
 
+	if (n > 0 && cluster != NULL)
+		(void) mr_catalog_set_cluster(feed, NULL, cluster);
 	for (int i = 0; i < n; i++)
 	{
 		mr_catalog_insert_feed_offset(feed, parts[i].partition, parts[i].offset);
