@@ -116,11 +116,16 @@ produce($topic, 0, event(1));
 wait_latest($node, 'app.as_whom');
 is(sql('SELECT who, n FROM app.as_whom'), 'app|1', 'the query runs as its owner');
 
-# Planted: the function that the owner's view calls tries to become more.  A
-# volatile one inside, which may execute anything.
+# Planted: the function that the owner's view calls tries to become more, or to change views while one takes
+# messages.  A volatile one inside, which may execute anything.
 wait_joined($node, 'clicks');
 sql(q{
 	SET ROLE app;
+	CREATE TABLE app.facts (k integer);
+	INSERT INTO app.facts VALUES (1), (2);
+	SELECT millrace.attach_table('app.facts');
+	SELECT millrace.create_continuous_view('app.idle', 'SELECT count(*) AS n FROM app.facts');
+	SELECT millrace.deactivate('app.idle');
 	CREATE FUNCTION app.tries() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
 	DECLARE
 		got text := '';
@@ -129,7 +134,11 @@ sql(q{
 		FOREACH attempt IN ARRAY ARRAY['RESET ROLE', 'SET ROLE postgres', 'RESET SESSION AUTHORIZATION',
 			'SET SESSION AUTHORIZATION postgres', 'ALTER ROLE app SUPERUSER', 'SELECT FROM public.secret',
 			'CREATE TEMP TABLE planted ()', 'COPY (SELECT 1) TO PROGRAM ''true''',
-			'DECLARE kept CURSOR WITH HOLD FOR SELECT public.nobodys()', 'SELECT millrace.deactivate(''public.clicks'')']
+			'DECLARE kept CURSOR WITH HOLD FOR SELECT public.nobodys()', 'SELECT millrace.deactivate(''public.clicks'')',
+			'SELECT millrace.activate(''app.idle'')', 'SELECT millrace.deactivate(''app.as_whom'')',
+			'SELECT millrace.truncate_continuous_view(''app.as_whom'')', 'SELECT millrace.replay(''app.as_whom'')',
+			'SELECT millrace.set_retention(''app.idle'', ''1 day'', ''n'')', 'SELECT millrace.rebuild(''app.as_whom'')',
+			'SELECT millrace.detach_table(''app.facts'')']
 		LOOP
 			BEGIN
 				EXECUTE attempt;
@@ -146,7 +155,14 @@ produce($topic, 0, event(2));
 wait_latest($node, $_) foreach 'app.v', 'app.as_whom';
 is(sql(q{SELECT who, n FROM app.as_whom}), 'app|2', 'and cannot become more');
 is(sql(q{SELECT rolsuper FROM pg_roles WHERE rolname = 'app'}), 'f', 'nobody became superuser');
-sql('DROP VIEW app.as_whom');
+is(sql(q{SELECT state FROM millrace.views WHERE view = 'app.idle'::regclass}), 'paused', 'nor change views');
+
+# the same where a session fills a view
+my ($rc, $out, $err) = $node->psql('postgres', q{SET ROLE app; CREATE FUNCTION app.activates(integer) RETURNS integer
+	LANGUAGE plpgsql STABLE AS $$ BEGIN PERFORM millrace.activate('app.idle'); RETURN $1; END $$;
+	SELECT millrace.create_continuous_view('app.activating', 'SELECT k, sum(app.activates(k)) AS n FROM app.facts GROUP BY k')});
+like($err, qr/cannot execute activate\(\) within security-restricted operation/, 'which is refused there');
+sql('DROP VIEW app.as_whom, app.idle; DROP TABLE app.facts');
 
 # Objects planted in front of a superuser's view: what the query means was
 # decided when it was created.

@@ -105,7 +105,7 @@ mr_deactivate(PG_FUNCTION_ARGS)
 	List	   *views = mr_target_views(relid, &is_stream);
 	ListCell   *lc;
 
-	PreventCommandIfReadOnly("deactivate()");
+	mr_target_require_command("deactivate()");
 	mr_target_require_owner(relid);
 	lock_feeds(views);
 	foreach(lc, views)
@@ -163,7 +163,7 @@ mr_activate(PG_FUNCTION_ARGS)
 	List	   *views = mr_target_views(relid, &is_stream);
 	ListCell   *lc;
 
-	PreventCommandIfReadOnly("activate()");
+	mr_target_require_command("activate()");
 	mr_target_require_preload();
 	mr_target_require_owner(relid);
 	mr_catalog_lock_feed_rows(oids_of(views));
@@ -206,7 +206,7 @@ mr_truncate_continuous_view(PG_FUNCTION_ARGS)
 	MrGuise		guise;
 	ListCell   *lc;
 
-	PreventCommandIfReadOnly("truncate_continuous_view()");
+	mr_target_require_command("truncate_continuous_view()");
 	mr_target_refuse_transform(view, "Truncate its target; the transform goes on from where it stands.");
 	mr_target_require_owner(relid);
 	/* the view before its parts, as others do */

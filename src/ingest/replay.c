@@ -457,12 +457,12 @@ mr_replay(PG_FUNCTION_ARGS)
 
 	mr_target_require_owner(relid);
 	stream = is_stream ? relid : stream_of(linitial(views));
-	PreventCommandIfReadOnly("millrace.replay()");
 	if (mr_ingest_is_open())
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("cannot replay dead letters while messages are taken"),
 				 errdetail("millrace.replay() was called by a trigger of a transform's target, or by a function in a view's query.")));
+	mr_target_require_command("millrace.replay()");
 	if (filter != NULL)
 		check_filter(filter);
 	ids = select_letters(stream, is_stream ? InvalidOid : relid, filter);

@@ -178,6 +178,9 @@ with_view(MrIngest *ingest, MrIngestView *view, MrScanSource *source,
 	ErrorContextCallback callback = {error_context_stack, error_context, &place};
 	MrGuise		guise;
 
+	/* nothing that a view's query may call comes here */
+	if (mr_scan_source() != NULL)
+		elog(ERROR, "a view takes messages inside another one");
 	error_context_stack = &callback;
 	mr_take_blame(view->view->view);
 	mr_guise_begin(&guise, view->owner, view->view->settings);

@@ -268,7 +268,7 @@ lock_target(FunctionCallInfo fcinfo, const char *function)
 {
 	Oid			relid = mr_target_relation(fcinfo);
 
-	PreventCommandIfReadOnly(function);
+	mr_target_require_command(function);
 	PreventCommandDuringRecovery(function);
 	if (get_rel_name(relid) != NULL)
 		require_owner(relid);

@@ -140,7 +140,7 @@ mr_set_changes_retention(PG_FUNCTION_ARGS)
 	Interval   *retention = PG_ARGISNULL(1) ? NULL : PG_GETARG_INTERVAL_P(1);
 	Interval	zero = {0};
 
-	PreventCommandIfReadOnly("set_changes_retention()");
+	mr_target_require_command("set_changes_retention()");
 	PreventCommandDuringRecovery("set_changes_retention()");
 	(void) mr_target_view(relid);
 	mr_target_require_owner(relid);

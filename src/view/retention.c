@@ -200,7 +200,7 @@ mr_set_retention(PG_FUNCTION_ARGS)
 	MrView	   *view;
 	MrGuise		guise;
 
-	PreventCommandIfReadOnly("set_retention()");
+	mr_target_require_command("set_retention()");
 	PreventCommandDuringRecovery("set_retention()");
 	mr_target_refuse_transform(mr_target_view(relid), "Delete from its target what is too old.");
 	mr_target_require_owner(relid);

@@ -50,7 +50,7 @@ lock_target(FunctionCallInfo fcinfo, const char *function)
 {
 	Oid			relid = mr_target_relation(fcinfo);
 
-	PreventCommandIfReadOnly(function);
+	mr_target_require_command(function);
 	PreventCommandDuringRecovery(function);
 	mr_target_refuse_transform(mr_target_view(relid),
 							   "To write all rows again, empty its target, drop the transform and create it again.");
@@ -144,10 +144,6 @@ mr_rebuild(PG_FUNCTION_ARGS)
 	mr_target_require_preload();
 	if (start_at != NULL)
 		mr_start_at_check(start_at);
-	if (InSecurityRestrictedOperation())
-		ereport(ERROR,
-				errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				errmsg("cannot rebuild a continuous view within security-restricted operation"));
 	view = lock_target(fcinfo, "rebuild()");
 	if (mr_catalog_tables_of_view(view->view) != NIL)
 	{

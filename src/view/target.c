@@ -32,6 +32,16 @@ mr_target_require_owner(Oid relid)
 					   get_relkind_objtype(get_rel_relkind(relid)), get_rel_name(relid));
 }
 
+void
+mr_target_require_command(const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	if (InSecurityRestrictedOperation())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("cannot execute %s within security-restricted operation", function)));
+}
+
 static void
 require_relation(Oid relid)
 {

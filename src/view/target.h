@@ -24,6 +24,12 @@ extern void mr_target_refuse_transform(const MrView *view, const char *hint);
  */
 extern List *mr_target_views(Oid relid, bool *is_stream);
 
+/*
+ * ERROR where nothing may be changed: in a read-only transaction, or in what runs as another user, as
+ * functions in a view's query do.  function: with "()"
+ */
+extern void mr_target_require_command(const char *function);
+
 /* ERROR unless the current user owns the relation */
 extern void mr_target_require_owner(Oid relid);
 
