@@ -45,6 +45,25 @@ is((split /\n/, sql('SELECT 1;' . join('', map { qq{
 	INSERT INTO orders VALUES (9, 2); SELECT count(*) FROM pg_backend_memory_contexts WHERE name = 'millrace local view'}))[-1],
 	'1', 'a session forgets views that were dropped');
 
+# PL/pgSQL keeps the types of a table's columns for as long as a process lives.
+my $rated = create_stream($node, 'rated', event_columns());
+sql(q{
+	CREATE TABLE rates (k integer, rate integer);
+	INSERT INTO rates SELECT i, i FROM generate_series(0, 9) i;
+	CREATE FUNCTION rate_of(integer) RETURNS numeric LANGUAGE plpgsql STABLE AS $$
+		DECLARE r public.rates; BEGIN SELECT * INTO r FROM public.rates WHERE k = $1; RETURN r.rate * 2; END $$;
+	SELECT millrace.create_continuous_view('rated_too', 'SELECT count(*) AS n FROM rated');
+	SELECT millrace.create_continuous_view('by_rate', 'SELECT count(*) AS n, sum(rate_of(k)) AS rate FROM rated')});
+produce($rated, 0, map { event($_) } 1 .. 20);
+wait_latest($node, $_) foreach 'by_rate', 'rated_too';
+wait_joined($node, 'rated');
+produce($rated, 0, map { event($_) } 21 .. 30);
+wait_latest($node, 'by_rate');
+sql('ALTER TABLE rates ALTER rate TYPE numeric');
+produce($rated, 0, map { event($_) } 31 .. 40);
+wait_latest($node, $_) foreach 'by_rate', 'rated_too';
+is_same($node, 'by_rate', 'SELECT count(*) AS n, sum((i % 7) * 2) AS rate FROM generate_series(1, 40) i', 'a function that reads an altered table');
+
 # The rest needs to stop processes in the middle of something.
 ($rc) = $node->psql('postgres', q{
 	CREATE FUNCTION failpoint_arm(text, text, text, integer) RETURNS void LANGUAGE C AS 'millrace', 'mr_failpoint_arm';

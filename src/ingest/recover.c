@@ -22,6 +22,7 @@
 #include "ingest/slot.h"
 #include "ingest/take.h"
 #include "sink/stream_sink.h"
+#include "storage/ipc.h"
 #include "transaction.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -218,6 +219,16 @@ may_come_back(Oid view, const ErrorData *error)
 }
 
 /*
+ * PL/pgSQL keeps the types of what a function has read for as long as the process lives, and says so in this
+ * way when they have changed.  One that has taken nothing yet has kept nothing.
+ */
+static bool
+may_know_old_types(const MrWorkerSlot *slot, const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_DATATYPE_MISMATCH && slot->messages > 0;
+}
+
+/*
  * After an error that happened in a view's plan or merge.  One that a message may have caused
  * is followed by careful steps.  An error of the view's own is a verdict at once.  An
  * internal error is one when it comes again and again.  One that may pass (a joined foreign
@@ -233,6 +244,8 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 	bool		again = count_blame(recovery, view, back || fault == MR_FAULT_PASSING) >= ERRORS_MAX;
 	char	   *text = error_text(error);
 
+	if (may_know_old_types(slot, error))
+		proc_exit(0);			/* and be started again */
 	if (phase != MR_TAKE_OTHER && be_careful(recovery, fault, again))
 		return;
 	if (back)
