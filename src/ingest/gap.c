@@ -304,18 +304,25 @@ note_partitions(const MrIngest *ingest, int known, int npartitions, const int64 
 void
 mr_gap_note_partitions(const MrIngest *ingest, MrConsumer *consumer, int npartitions)
 {
-	int64	   *low = palloc0(sizeof(int64) * npartitions);
-	int64		high;
+	int32	   *partitions = palloc(sizeof(int32) * npartitions);
+	int64	   *low = palloc(sizeof(int64) * npartitions);
+	int64	   *high = palloc(sizeof(int64) * npartitions);
 	int			known;
 
+	for (int32 p = 0; p < npartitions; p++)
+		partitions[p] = p;
 	do
 	{
+		int			first;
+
 		CHECK_FOR_INTERRUPTS();
 		known = known_partitions(ingest);
 		if (known == npartitions)
 			return;
-		for (int32 p = Max(known, 0); p < npartitions; p++)
-			(void) mr_consumer_watermarks(consumer, &p, 1, &low[p], &high, BROKER_TIMEOUT_MS, false);
+		first = Min(Max(known, 0), npartitions);
+		if (first < npartitions)
+			(void) mr_consumer_watermarks(consumer, partitions + first, npartitions - first, low + first, high + first,
+										  BROKER_TIMEOUT_MS, false);
 	} while (!note_partitions(ingest, known, npartitions, low));
 }
 
