@@ -67,7 +67,7 @@ CREATE TABLE millrace.feed (
 CREATE UNIQUE INDEX feed_live ON millrace.feed (stream) WHERE live;
 COMMENT ON TABLE millrace.feed IS 'positions in streams: one live feed per stream, one more per group of views that is elsewhere';
 
--- A partition without a row is read from its oldest message.
+-- A partition without a row is read from its oldest message, and has one from when that is known.
 CREATE TABLE millrace.feed_offset (
   feed        bigint NOT NULL,
   partition   integer NOT NULL,

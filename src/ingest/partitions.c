@@ -3,7 +3,8 @@
  *		Which partitions the topic has by now, and reading those that are ours and new.
  *
  * A partition without an offset begins at its beginning: it was not there when the feed's
- * views were made.  What a feed has missed of one that was added meanwhile is a gap, which stops nothing.
+ * views were made.  It gets its offset when it is met, whatever becomes of the first step.  What a feed has missed
+ * of one that was added meanwhile is a gap, which stops nothing.
  * A topic that is not there, or has too few partitions, is a trouble to show and to wait for, not an error.
  */
 #include "millrace.h"
