@@ -9,7 +9,7 @@ use MillraceLoad;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main');
+my $node = new_node('main', conf => "millrace.retry_max_interval = 2s\n");
 my $query = 'SELECT count(*) AS n, sum(id) AS ids, min(id) AS first, max(id) AS last FROM %s e';
 my %topics;
 
