@@ -54,6 +54,7 @@ typedef struct MrWorkerSlot
 								 * they do */
 	int			exit_code;
 	TimestampTz not_before;		/* supervisor: do not start again before */
+	TimestampTz renewed_at;		/* to forget what it knew; kept for the next */
 	char		last_error[MR_ERROR_LENGTH];	/* empty: none */
 	Oid			blamed;			/* the view whose error it is, or InvalidOid */
 	TimestampTz last_error_at;

@@ -333,9 +333,11 @@ reserve_worker(const Wanted *wanted, Lack *lack)
 	{
 		MrWorkerSlot *slot = &mr_shared->workers[result];
 		uint32		generation = slot->generation + 1;
+		TimestampTz renewed_at = own >= 0 ? slot->renewed_at : 0;
 
 		memset(slot, 0, sizeof(MrWorkerSlot));
 		slot->generation = generation;
+		slot->renewed_at = renewed_at;
 		slot->state = MR_WORKER_STARTING;
 		slot->database = MyDatabaseId;
 		slot->stream = wanted->stream;

@@ -121,6 +121,18 @@ my ($ok, undef, $error) = $drop->finish;
 ok($ok, 'a view can be dropped while another one joins') or diag $error;
 wait_latest($node, 'letters');
 is(sql('SELECT ids, last FROM stays, joins'), '1|1', 'the others have all');
+# DROP VIEW of a stream's only view, whose worker is about to say where it begins
+$topic = create_stream($node, 'brief', event_columns(), partitions => 2);
+stop_at('catchup-looked');
+sql(q{SELECT millrace.create_continuous_view('short_lived', 'SELECT count(*) AS n FROM brief')});
+is_there();
+sql('DROP VIEW short_lived');
+wait_for($node, q{SELECT count(*) = 0 FROM millrace.feed WHERE stream = 'brief'::regclass});
+go_on();
+wait_for($node, q{SELECT count(*) = 0 FROM millrace.workers WHERE stream = 'brief'::regclass AND pid IS NOT NULL});
+is(sql('SELECT count(*) FROM millrace.feed_offset WHERE feed NOT IN (SELECT id FROM millrace.feed)'), 0,
+	'offsets of a feed that is gone are not written');
+
 unlike(slurp_file($node->logfile), qr/deadlock detected/, 'nobody has met a deadlock');
 
 done_testing();

@@ -25,6 +25,7 @@
 #include "millrace.h"
 
 #include "access/xact.h"
+#include "failpoint.h"
 #include "ingest/dead_letter.h"
 #include "ingest/gap.h"
 #include "ingest/monitor.h"
@@ -193,6 +194,22 @@ stop_feed(const MrIngest *ingest, const Gap *gap)
 	mr_catalog_changed();
 }
 
+/* is something missing, or only another log met before anything was taken? */
+static bool
+is_missing(const Gap *gap)
+{
+	return gap->from != 0 || gap->go_on != 0;
+}
+
+static bool
+is_any_missing(const Gap *gaps, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (is_missing(&gaps[i]))
+			return true;
+	return false;
+}
+
 static bool
 is_any_another_log(const Gap *gaps, int n)
 {
@@ -217,7 +234,7 @@ record(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n, bool pass)
 	{
 		const Gap  *gap = &gaps[i];
 
-		if (gap->from != 0 || gap->go_on != 0)
+		if (is_missing(gap))
 			mr_gap_insert(ingest->stream->relid, gap->position->partition, gap->from, gap->go_on,
 						  gap->reason, !stops);
 		/* there, views that were to begin further on begin here */
@@ -269,6 +286,23 @@ record_gaps(MrIngest *ingest, MrOffsets *offsets, const Gap *gaps, int n)
 	end(ingest, context);
 }
 
+/* of all shards */
+static MrOffsets *
+load_all_offsets(const MrIngest *ingest)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MrOffsets  *result;
+
+	mr_start_transaction();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(context);
+	result = mr_offsets_load(ingest->feed, 0, 1);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	return result;
+}
+
 static int
 known_partitions(const MrIngest *ingest)
 {
@@ -283,47 +317,56 @@ known_partitions(const MrIngest *ingest)
 	return result;
 }
 
-/* false: somebody else has changed what was known */
+/* partitions that are new, and their beginnings; false: somebody else has changed what was known */
 static bool
-note_partitions(const MrIngest *ingest, int known, int npartitions, const int64 *low)
+note_partitions(const MrIngest *ingest, int known, int npartitions, const int32 *added, const int64 *low, int n)
 {
 	MemoryContext context = CurrentMemoryContext;
-	bool		noted = true;
+	bool		ours;
+	bool		noted = false;
 
 	begin();
-	/* if the feed has become another one, it will be opened anew */
-	if (mr_offsets_lock_feed(ingest->offsets))
+
+	/*
+	 * if the feed has become another one, or is gone, the worker will find
+	 * out
+	 */
+	ours = mr_offsets_lock_feed(ingest->offsets);
+	if (ours)
 		noted = mr_catalog_change_feed_partitions(ingest->feed->id, known, npartitions);
-	for (int32 p = Max(known, 0); noted && p < npartitions; p++)
-		if (mr_catalog_begin_feed_partition(ingest->feed->id, p, low[p]) && known >= 0 && low[p] > 0)
-			mr_gap_insert(ingest->stream->relid, p, 0, low[p], REASON_DELETED, true);
+	for (int i = 0; noted && i < n; i++)
+		if (mr_catalog_begin_feed_partition(ingest->feed->id, added[i], low[i]) && known >= 0 && low[i] > 0)
+			mr_gap_insert(ingest->stream->relid, added[i], 0, low[i], REASON_DELETED, true);
 	end(ingest, context);
-	return noted;
+	return noted || !ours;
 }
 
 void
 mr_gap_note_partitions(const MrIngest *ingest, MrConsumer *consumer, int npartitions)
 {
-	int32	   *partitions = palloc(sizeof(int32) * npartitions);
+	int32	   *added = palloc(sizeof(int32) * npartitions);
 	int64	   *low = palloc(sizeof(int64) * npartitions);
 	int64	   *high = palloc(sizeof(int64) * npartitions);
 	int			known;
+	int			n;
 
-	for (int32 p = 0; p < npartitions; p++)
-		partitions[p] = p;
 	do
 	{
-		int			first;
+		MrOffsets  *all;
 
 		CHECK_FOR_INTERRUPTS();
 		known = known_partitions(ingest);
 		if (known == npartitions)
 			return;
-		first = Min(Max(known, 0), npartitions);
-		if (first < npartitions)
-			(void) mr_consumer_watermarks(consumer, partitions + first, npartitions - first, low + first, high + first,
-										  BROKER_TIMEOUT_MS, false);
-	} while (!note_partitions(ingest, known, npartitions, low));
+		all = load_all_offsets(ingest);
+		n = 0;
+		for (int32 p = Max(known, 0); p < npartitions; p++)
+			if (!mr_offsets_find(all, p))
+				added[n++] = p;
+		if (n > 0)
+			(void) mr_consumer_watermarks(consumer, added, n, low, high, BROKER_TIMEOUT_MS, false);
+		MR_FAILPOINT("catchup-looked");
+	} while (!note_partitions(ingest, known, npartitions, added, low, n));
 }
 
 /* ---------- what partitions tell ---------- */
@@ -366,23 +409,6 @@ ask_range(const MrIngest *ingest, MrConsumer *consumer, const MrPosition *positi
 	(void) mr_consumer_watermarks(consumer, &position->partition, 1, low, high, BROKER_TIMEOUT_MS, false);
 	if (position->next_offset > *high)
 		*high = real_end(ingest, position->partition);
-}
-
-/* of all shards */
-static MrOffsets *
-load_all_offsets(const MrIngest *ingest)
-{
-	MemoryContext context = CurrentMemoryContext;
-	MrOffsets  *result;
-
-	mr_start_transaction();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	MemoryContextSwitchTo(context);
-	result = mr_offsets_load(ingest->feed, 0, 1);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	return result;
 }
 
 static bool
@@ -497,7 +523,10 @@ stop_at_cluster(MrIngest *ingest, const char *id)
 	end(ingest, context);
 }
 
-/* leave out the partitions of which the new cluster has the last message */
+/*
+ * Leave out the partitions of which the new cluster has the last message.  If nothing is missing then, it has copies
+ * of the others, too.
+ */
 static int
 leave_out_copies(MrConsumer *consumer, Gap *gaps, int n, int npartitions)
 {
@@ -511,7 +540,7 @@ leave_out_copies(MrConsumer *consumer, Gap *gaps, int n, int npartitions)
 			!is_there(consumer, position->partition, &position->last, PG_INT64_MAX))
 			gaps[kept++] = gaps[i];
 	}
-	return kept;
+	return is_any_missing(gaps, kept) ? kept : 0;
 }
 
 /* All partitions at once, whichever shard comes first. */

@@ -31,6 +31,8 @@
 #define REST_MS				10000	/* of a view's feed that has left others */
 #define PEACE				3	/* a rival is gone when it was not heard of
 								 * for so many times the longest wait */
+#define RENEW_MS			60000	/* a process for changed types, at most
+									 * that often */
 #define ERRORS_MAX			3	/* of one view, without a success, that are no
 								 * verdict by themselves */
 
@@ -220,12 +222,14 @@ may_come_back(Oid view, const ErrorData *error)
 
 /*
  * PL/pgSQL keeps the types of what a function has read for as long as the process lives, and says so in this
- * way when they have changed.  One that has taken nothing yet has kept nothing.
+ * way when they have changed.  One that has taken nothing yet has kept nothing, and one that comes after such a
+ * one should not be in need of it soon.
  */
 static bool
 may_know_old_types(const MrWorkerSlot *slot, const ErrorData *error)
 {
-	return error->sqlerrcode == ERRCODE_DATATYPE_MISMATCH && slot->messages > 0;
+	return error->sqlerrcode == ERRCODE_DATATYPE_MISMATCH && slot->messages > 0 &&
+		(slot->renewed_at == 0 || TimestampDifferenceExceeds(slot->renewed_at, mr_steady_time(), RENEW_MS));
 }
 
 /*
@@ -245,7 +249,10 @@ judge_view(MrRecovery *recovery, MrWorkerSlot *slot, int nviews, Oid view,
 	char	   *text = error_text(error);
 
 	if (may_know_old_types(slot, error))
+	{
+		slot->renewed_at = mr_steady_time();
 		proc_exit(0);			/* and be started again */
+	}
 	if (phase != MR_TAKE_OTHER && be_careful(recovery, fault, again))
 		return;
 	if (back)

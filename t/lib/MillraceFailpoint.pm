@@ -88,15 +88,7 @@ sub create
 
 # ---------- whatever may be interrupted ----------
 
-# Like psql of the node.  A server that dies while the session begins ends psql before it has
-# read its input, which IPC::Run throws; that is a failed query as well.
-sub psql
-{
-	my @result = eval { $node->psql('postgres', @_) };
-	return @result if @result;
-	die $@ if $@ !~ /Broken pipe/;
-	return (2, '', $@);
-}
+sub psql { return psql_if_alive($node, 'postgres', @_) }
 
 # SQL in a session that may be killed; true when it went well
 sub attempt
@@ -245,7 +237,8 @@ my %commands = (
 
 sub terminate
 {
-	sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type ~ '^millrace .*($_[0])'");
+	# it may be the one that goes down with a process that is killed at this moment
+	insist("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type ~ '^millrace .*($_[0])'");
 }
 
 # What failed for good, as it may where an error is not one that passes, goes on when it is told to.

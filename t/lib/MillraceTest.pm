@@ -28,7 +28,7 @@ use Test::More;
 our @EXPORT = qw(
   new_node create_server topic_name create_topic create_stream
   bootstrap client producer produce produce_transaction watermarks
-  patience wait_for wait_latest is_same differences_told is_told worker_pid kill_process own_broker
+  patience wait_for psql_if_alive wait_latest is_same differences_told is_told worker_pid kill_process own_broker
 );
 
 my @brokers;
@@ -180,6 +180,17 @@ sub wait_for
 	  or die "timed out waiting for: $query\n";
 }
 
+# Like psql of the node.  A server that dies while the session begins ends psql before it has
+# read its input, which IPC::Run throws; that is a failed query as well.
+sub psql_if_alive
+{
+	my ($node, @query) = @_;
+	my @result = eval { $node->psql(@query) };
+	return @result if @result;
+	die $@ if $@ !~ /Broken pipe/;
+	return (2, '', $@);
+}
+
 # Waits until a view holds all that is in its topic now, for as many seconds (60) as patience()
 # makes of these; through a crash of the server, which somebody may just have caused.
 sub wait_latest
@@ -189,7 +200,7 @@ sub wait_latest
 	my $query = "SELECT millrace.wait_for_latest('$view', timeout => '$timeout')";
 	foreach (1 .. 10 * $PostgreSQL::Test::Utils::timeout_default)
 	{
-		my ($rc, $out, $err) = $node->psql($database // 'postgres', $query, on_error_stop => 1);
+		my ($rc, $out, $err) = psql_if_alive($node, $database // 'postgres', $query, on_error_stop => 1);
 		return if $rc == 0 && $out eq 't';
 		die "view $view did not reach the end of its topic in $timeout: $err\n"
 		  if $rc == 0 || $rc == 3;
