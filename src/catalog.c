@@ -124,15 +124,18 @@ mr_catalog_run(const char *sql, bool read_only, int nargs, const Oid *types,
 	return rc;
 }
 
-void
+int
 mr_catalog_run_alone(const char *sql, int nargs, const Oid *types,
 					 const Datum *values, const char *nulls)
 {
 	MrCatalogScope scope;
+	int			n;
 
 	mr_catalog_begin(&scope);
 	mr_catalog_run(sql, false, nargs, types, values, nulls);
+	n = (int) SPI_processed;
 	mr_catalog_end(&scope);
+	return n;
 }
 
 List *

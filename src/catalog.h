@@ -35,8 +35,8 @@ extern void mr_catalog_end(MrCatalogScope *scope);
 extern int	mr_catalog_run(const char *sql, bool read_only, int nargs, const Oid *types,
 						   const Datum *values, const char *nulls);
 
-/* one statement in a scope of its own, for those whose rows do not matter */
-extern void mr_catalog_run_alone(const char *sql, int nargs, const Oid *types,
+/* one statement in a scope of its own, for those whose rows do not matter; how many there were */
+extern int	mr_catalog_run_alone(const char *sql, int nargs, const Oid *types,
 								 const Datum *values, const char *nulls);
 
 /*

@@ -209,16 +209,10 @@ mr_catalog_set_cluster(int64 feed, const char *from, const char *to)
 	Oid			types[] = {INT8OID, TEXTOID, TEXTOID};
 	Datum		values[] = {Int64GetDatum(feed), from ? CStringGetTextDatum(from) : (Datum) 0,
 	CStringGetTextDatum(to)};
-	MrCatalogScope scope;
-	bool		result;
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("UPDATE millrace.feed SET cluster = $3, other_cluster = NULL"
-				   " WHERE id = $1 AND cluster IS NOT DISTINCT FROM $2",
-				   false, 3, types, values, from ? "   " : " n ");
-	result = SPI_processed == 1;
-	mr_catalog_end(&scope);
-	return result;
+	return mr_catalog_run_alone("UPDATE millrace.feed SET cluster = $3, other_cluster = NULL"
+								" WHERE id = $1 AND cluster IS NOT DISTINCT FROM $2",
+								3, types, values, from ? "   " : " n ") == 1;
 }
 
 void
@@ -251,15 +245,9 @@ mr_catalog_change_feed_partitions(int64 feed, int from, int to)
 {
 	Oid			types[] = {INT8OID, INT4OID, INT4OID};
 	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(from), Int32GetDatum(to)};
-	MrCatalogScope scope;
-	bool		result;
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("UPDATE millrace.feed SET partitions = $3 WHERE id = $1 AND coalesce(partitions, -1) = $2",
-				   false, 3, types, values, NULL);
-	result = SPI_processed == 1;
-	mr_catalog_end(&scope);
-	return result;
+	return mr_catalog_run_alone("UPDATE millrace.feed SET partitions = $3 WHERE id = $1 AND coalesce(partitions, -1) = $2",
+								3, types, values, NULL) == 1;
 }
 
 /* ---------- feeds ---------- */
@@ -321,15 +309,9 @@ mr_catalog_begin_feed_partition(int64 feed, int32 partition, int64 next_offset)
 {
 	Oid			types[] = {INT8OID, INT4OID, INT8OID};
 	Datum		values[] = {Int64GetDatum(feed), Int32GetDatum(partition), Int64GetDatum(next_offset)};
-	MrCatalogScope scope;
-	bool		result;
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("INSERT INTO millrace.feed_offset (feed, partition, next_offset) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-				   false, 3, types, values, NULL);
-	result = SPI_processed == 1;
-	mr_catalog_end(&scope);
-	return result;
+	return mr_catalog_run_alone("INSERT INTO millrace.feed_offset (feed, partition, next_offset) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+								3, types, values, NULL) == 1;
 }
 
 void

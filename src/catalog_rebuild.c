@@ -16,19 +16,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
-static int
-run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
-{
-	MrCatalogScope scope;
-	int			n;
-
-	mr_catalog_begin(&scope);
-	mr_catalog_run(sql, false, nargs, types, values, nulls);
-	n = (int) SPI_processed;
-	mr_catalog_end(&scope);
-	return n;
-}
-
 /* the shadows that a statement names by OID */
 static List *
 shadows_from(const char *sql, int nargs, const Oid *types, const Datum *values)
@@ -80,11 +67,11 @@ mr_catalog_insert_shadow(Oid view, Oid shadow, const char *start_at)
 	start_at ? CStringGetTextDatum(start_at) : (Datum) 0};
 
 	/* whatever columns there are */
-	run("INSERT INTO millrace.continuous_view SELECT r.* FROM millrace.continuous_view v,"
-		" jsonb_populate_record(v, jsonb_build_object('view', $2::text, 'matrel', $2::text,"
-		" 'rebuilds', $1::text, 'start_at', coalesce($3, v.start_at), 'active', true,"
-		" 'failed', false, 'last_error', NULL, 'last_error_at', NULL)) r"
-		" WHERE v.view = $1", 3, types, values, start_at ? "   " : "  n");
+	mr_catalog_run_alone("INSERT INTO millrace.continuous_view SELECT r.* FROM millrace.continuous_view v,"
+						 " jsonb_populate_record(v, jsonb_build_object('view', $2::text, 'matrel', $2::text,"
+						 " 'rebuilds', $1::text, 'start_at', coalesce($3, v.start_at), 'active', true,"
+						 " 'failed', false, 'last_error', NULL, 'last_error_at', NULL)) r"
+						 " WHERE v.view = $1", 3, types, values, start_at ? "   " : "  n");
 }
 
 void
@@ -94,10 +81,10 @@ mr_catalog_insert_shadow_stream(Oid view, Oid shadow, Oid stream, int64 feed)
 	Datum		values[] = {ObjectIdGetDatum(view), ObjectIdGetDatum(shadow),
 	ObjectIdGetDatum(stream), Int64GetDatum(feed)};
 
-	run("INSERT INTO millrace.view_stream"
-		" (view, stream, feed, columns, column_names, home_cluster, home_database, home_extension)"
-		" SELECT $2, stream, $4, columns, column_names, home_cluster, home_database, home_extension FROM millrace.view_stream WHERE view = $1 AND stream = $3",
-		4, types, values, NULL);
+	mr_catalog_run_alone("INSERT INTO millrace.view_stream"
+						 " (view, stream, feed, columns, column_names, home_cluster, home_database, home_extension)"
+						 " SELECT $2, stream, $4, columns, column_names, home_cluster, home_database, home_extension FROM millrace.view_stream WHERE view = $1 AND stream = $3",
+						 4, types, values, NULL);
 }
 
 /* o: the shadow's place in one stream; v: the view's */
@@ -112,9 +99,9 @@ mr_catalog_shadows_reached(int64 feed, bool at_end)
 	Oid			types[] = {INT8OID, BOOLOID};
 	Datum		values[] = {Int64GetDatum(feed), BoolGetDatum(at_end)};
 
-	return run("UPDATE millrace.view_stream o SET reached = true FROM millrace.continuous_view c, millrace.view_stream v"
-			   " WHERE o.feed = $1 AND NOT o.reached AND c.view = o.view AND v.view = c.rebuilds AND v.stream = o.stream"
-			   " AND ($2 OR" HOLDS_AS_MUCH ")", 2, types, values, NULL) > 0;
+	return mr_catalog_run_alone("UPDATE millrace.view_stream o SET reached = true FROM millrace.continuous_view c, millrace.view_stream v"
+								" WHERE o.feed = $1 AND NOT o.reached AND c.view = o.view AND v.view = c.rebuilds AND v.stream = o.stream"
+								" AND ($2 OR" HOLDS_AS_MUCH ")", 2, types, values, NULL) > 0;
 }
 
 List *
@@ -154,22 +141,22 @@ mr_catalog_adopt_shadow(const MrView *shadow)
 
 	mr_catalog_lock_feed_rows(list_make2_oid(shadow->target, shadow->view));
 	carry_counters(shadow);
-	run("UPDATE millrace.feed SET generation = generation + 1 WHERE id IN"
-		" (SELECT feed FROM millrace.view_stream WHERE view IN ($1, $2))", 2, types, values, NULL);
-	run("DELETE FROM millrace.view_stream WHERE view = $1 AND view <> $2", 2, types, values, NULL);
-	run("UPDATE millrace.view_stream SET view = $1 WHERE view = $2", 2, types, values, NULL);
-	run("DELETE FROM millrace.view_start WHERE view = $1 AND view <> $2", 2, types, values, NULL);
-	run("UPDATE millrace.view_start SET view = $1 WHERE view = $2", 2, types, values, NULL);
-	run("DELETE FROM millrace.dead_letter WHERE view = $1 AND view <> $2", 2, types, values, NULL);
-	run("UPDATE millrace.dead_letter SET view = $1 WHERE view = $2", 2, types, values, NULL);
-	run("UPDATE millrace.dead_letter"
-		" SET missed = array_replace(CASE WHEN $1 = $2 THEN missed"
-		" ELSE array_remove(missed, $1::regclass) END, $2::regclass, $1::regclass)"
-		" WHERE view IS NULL AND missed && ARRAY[$1, $2]::regclass[]", 2, types, values, NULL);
-	run("UPDATE millrace.continuous_view v SET active = true, failed = false, last_error = NULL,"
-		" last_error_at = NULL, start_at = s.start_at"
-		" FROM millrace.continuous_view s WHERE v.view = $1 AND s.view = $2", 2, types, values, NULL);
-	run("DELETE FROM millrace.continuous_view WHERE view = $2 AND view <> $1", 2, types, values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.feed SET generation = generation + 1 WHERE id IN"
+						 " (SELECT feed FROM millrace.view_stream WHERE view IN ($1, $2))", 2, types, values, NULL);
+	mr_catalog_run_alone("DELETE FROM millrace.view_stream WHERE view = $1 AND view <> $2", 2, types, values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.view_stream SET view = $1 WHERE view = $2", 2, types, values, NULL);
+	mr_catalog_run_alone("DELETE FROM millrace.view_start WHERE view = $1 AND view <> $2", 2, types, values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.view_start SET view = $1 WHERE view = $2", 2, types, values, NULL);
+	mr_catalog_run_alone("DELETE FROM millrace.dead_letter WHERE view = $1 AND view <> $2", 2, types, values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.dead_letter SET view = $1 WHERE view = $2", 2, types, values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.dead_letter"
+						 " SET missed = array_replace(CASE WHEN $1 = $2 THEN missed"
+						 " ELSE array_remove(missed, $1::regclass) END, $2::regclass, $1::regclass)"
+						 " WHERE view IS NULL AND missed && ARRAY[$1, $2]::regclass[]", 2, types, values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.continuous_view v SET active = true, failed = false, last_error = NULL,"
+						 " last_error_at = NULL, start_at = s.start_at"
+						 " FROM millrace.continuous_view s WHERE v.view = $1 AND s.view = $2", 2, types, values, NULL);
+	mr_catalog_run_alone("DELETE FROM millrace.continuous_view WHERE view = $2 AND view <> $1", 2, types, values, NULL);
 }
 
 /* ---------- who waits ---------- */
