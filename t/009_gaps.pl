@@ -144,10 +144,8 @@ wait_latest($node, 'grown_late');
 is(gaps('grown'), "1|0|5\n2|0|5\n2|0|15", 'a new view misses nothing');
 
 # What is lost of partitions that were met by workers whose first steps fail
-$node->safe_psql('postgres', q{CREATE TABLE trouble (here boolean); INSERT INTO trouble VALUES (false);
-	CREATE FUNCTION untroubled(bigint) RETURNS bigint STABLE LANGUAGE plpgsql AS $$
-	BEGIN IF (SELECT here FROM public.trouble) THEN RAISE 'trouble' USING ERRCODE = '57000'; END IF; RETURN $1; END $$});
-my $troubled = 'SELECT count(*) AS n, sum(untroubled(id)) AS total FROM %s';
+create_trouble($node, 'bigint');
+my $troubled = 'SELECT count(*) AS n, sum(troubled(id)) AS total FROM %s';
 sub troubled_view
 {
 	my ($name) = @_;

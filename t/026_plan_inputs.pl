@@ -121,6 +121,7 @@ my ($ok, undef, $error) = $drop->finish;
 ok($ok, 'a view can be dropped while another one joins') or diag $error;
 wait_latest($node, 'letters');
 is(sql('SELECT ids, last FROM stays, joins'), '1|1', 'the others have all');
+
 # DROP VIEW of a stream's only view, whose worker is about to say where it begins
 $topic = create_stream($node, 'brief', event_columns(), partitions => 2);
 stop_at('catchup-looked');

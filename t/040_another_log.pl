@@ -192,11 +192,10 @@ is(gaps('soon'), '0|20|0', 'soon: and recorded');
 # A view of two streams, one of which has stopped, that cannot take messages of the other: it leaves the others there
 # only, and accepts nothing here.
 stream($_) foreach qw(stood went);
-$node->safe_psql('postgres', $_) foreach q{CREATE TABLE trouble (here boolean); INSERT INTO trouble VALUES (false);
-	CREATE FUNCTION untroubled(bigint) RETURNS bigint STABLE LANGUAGE plpgsql AS $$
-	BEGIN IF (SELECT here FROM public.trouble) THEN RAISE 'trouble' USING ERRCODE = '57000'; END IF; RETURN $1; END $$},
-  q{SELECT millrace.create_continuous_view('both_view', 'SELECT count(*) AS n, sum(untroubled(id)) AS ids, min(id) AS first,
-	max(id) AS last FROM (SELECT id FROM stood UNION ALL SELECT id FROM went) e')};
+create_trouble($node, 'bigint');
+$node->safe_psql('postgres',
+  q{SELECT millrace.create_continuous_view('both_view', 'SELECT count(*) AS n, sum(troubled(id)) AS ids, min(id) AS first,
+	max(id) AS last FROM (SELECT id FROM stood UNION ALL SELECT id FROM went) e')});
 send_events('stood', 0, 1 .. 20);
 send_events('went', 0, 201 .. 210);
 is_part('both_view', 'id <= 20 OR id BETWEEN 201 AND 210', 'both: as it was');

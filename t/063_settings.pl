@@ -112,10 +112,8 @@ if (@in_database)
 }
 
 # Whoever waits long between two attempts hears that he should not any more.
-$node->safe_psql('postgres', $_) foreach q{CREATE TABLE trouble (here boolean); INSERT INTO trouble VALUES (true);
-	CREATE FUNCTION troubled(integer) RETURNS integer STABLE LANGUAGE plpgsql AS $$ BEGIN
-		IF (SELECT here FROM public.trouble) THEN RAISE 'trouble' USING ERRCODE = '57000'; END IF; RETURN $1; END $$},
-  q{ALTER SYSTEM SET millrace.retry_max_interval = '1h'}, 'SELECT pg_reload_conf()';
+create_trouble($node, 'integer');
+$node->safe_psql('postgres', $_) foreach 'UPDATE trouble SET here = true', q{ALTER SYSTEM SET millrace.retry_max_interval = '1h'}, 'SELECT pg_reload_conf()';
 my $patient_topic = create_stream($node, 'patient', event_columns());
 produce($patient_topic, 0, event(1));
 $node->safe_psql('postgres', q{SELECT millrace.create_continuous_view('waiting', 'SELECT troubled(k) AS k, count(*) AS n FROM patient GROUP BY 1')});

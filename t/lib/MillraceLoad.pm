@@ -22,7 +22,7 @@ use PostgreSQL::Test::Utils;
 use MillraceTest;
 
 our @EXPORT = qw(start_traffic events event event_columns background open_transaction wait_new_worker
-  kill_server restart_server wait_state wait_joined);
+  kill_server restart_server wait_state wait_joined create_trouble);
 
 my $number = 0;
 
@@ -222,6 +222,16 @@ sub wait_state
 {
 	my ($node, $what, $name, $state) = @_;
 	wait_for($node, "SELECT state FROM millrace.${what}s WHERE $what = '$name'::regclass", $state);
+}
+
+# A function troubled(type) that returns its argument, but while the table trouble says so it fails with an
+# error that may pass.
+sub create_trouble
+{
+	my ($node, $type) = @_;
+	$node->safe_psql('postgres', qq{CREATE TABLE trouble (here boolean); INSERT INTO trouble VALUES (false);
+		CREATE FUNCTION troubled($type) RETURNS $type STABLE LANGUAGE plpgsql AS \$\$ BEGIN
+			IF (SELECT here FROM public.trouble) THEN RAISE 'trouble' USING ERRCODE = '57000'; END IF; RETURN \$1; END \$\$});
 }
 
 # Waits until all views of a stream follow its live feed, and the workers that have brought them
