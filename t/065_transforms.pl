@@ -159,6 +159,31 @@ wait_latest($node, 'copy');
 my $lost = $n + 2;
 is(sql(q{SELECT string_agg(sqlstate, ' ') FROM millrace.dead_letters}), ($lost % 7 == 3 ? '' : '23505'), 'who came second is a dead letter');
 
+# What becomes of a partition below a partition is noticed, too.
+sql(q{CREATE TABLE deep (id bigint) PARTITION BY RANGE (id);
+	CREATE TABLE deeper PARTITION OF deep FOR VALUES FROM (0) TO (1000000000) PARTITION BY RANGE (id);
+	CREATE TABLE deepest PARTITION OF deeper FOR VALUES FROM (0) TO (500000000)});
+transform('deeply', 'SELECT id FROM clicks', 'deep');
+wait_latest($node, 'deeply');
+is_same($node, 'deep', sprintf('SELECT id FROM %s e', events($n + 2)), 'partitions of partitions');
+sql('ALTER TABLE deepest SET UNLOGGED');
+produce($topic, ($n + 3) % 2, event($n + 3));
+wait_state($node, 'view', 'deeply', 'failed');
+like(sql(q{SELECT last_error FROM millrace.views WHERE view = 'deeply'::regclass}), qr/unlogged/, 'one that would not survive a crash');
+sql('ALTER TABLE deepest SET LOGGED');
+sql(q{SELECT millrace.activate('deeply')});
+wait_latest($node, 'deeply');
+sql(q{CREATE FOREIGN DATA WRAPPER dummy; CREATE SERVER elsewhere FOREIGN DATA WRAPPER dummy;
+	CREATE FOREIGN TABLE abroad PARTITION OF deeper FOR VALUES FROM (500000000) TO (1000000000) SERVER elsewhere});
+produce($topic, ($n + 4) % 2, event($n + 4));
+wait_state($node, 'view', 'deeply', 'failed');
+like(sql(q{SELECT last_error FROM millrace.views WHERE view = 'deeply'::regclass}), qr/partitioned table "deep" cannot be the target/, 'one that would not commit with us');
+sql(q{DROP FOREIGN DATA WRAPPER dummy CASCADE; SELECT millrace.activate('deeply')});
+wait_latest($node, 'deeply');
+is_same($node, 'deep', sprintf('SELECT id FROM %s e', events($n + 4)), 'and without it, it has all');
+sql('DROP VIEW deeply');
+$n += 2;
+
 # The server stops at once while a transform waits for a key.
 $session = $node->background_psql('postgres');
 $session->query_safe('BEGIN; INSERT INTO copies (id) SELECT generate_series(' . ($n + 3) . ', ' . ($n + 4) . ');');

@@ -22,6 +22,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "view/guise.h"
+#include "view/transform.h"
 
 #define MIN_SORT_MEMORY_KB	64
 #define PROBED_ROWS			10	/* that a probe reads, more or less */
@@ -108,6 +109,10 @@ mr_take_plan(MrIngestView *view)
 	old = MemoryContextSwitchTo(view->plan_context);
 	view->plan = mr_plan_partial(view->analysis);
 	view->relations = list_copy(view->plan->relationOids);
+	/* partitions, at any depth, are to be looked at again when they change */
+	if (OidIsValid(view->view->sink))
+		view->plan->relationOids = list_concat_unique_oid(view->plan->relationOids,
+														  mr_transform_partitions(view->view->sink));
 	if (view->merge != NULL)
 		view->grouping = mr_grouping_create(view->plan, view->analysis);
 	MemoryContextSwitchTo(old);

@@ -289,6 +289,12 @@ assign(ParseState *pstate, const TargetEntry *shown)
 	return makeTargetEntry(expr, attno, pstrdup(shown->resname), false);
 }
 
+List *
+mr_transform_partitions(Oid sink)
+{
+	return get_rel_relkind(sink) == RELKIND_PARTITIONED_TABLE ? find_all_inheritors(sink, NoLock, NULL) : NIL;
+}
+
 Query *
 mr_transform_insert(const MrViewAnalysis *analysis)
 {

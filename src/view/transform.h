@@ -20,4 +20,10 @@ extern MrViewAnalysis *mr_transform_analyze(Query *query, Oid sink);
  */
 extern Query *mr_transform_insert(const MrViewAnalysis *analysis);
 
+/*
+ * The partitions of a sink, at any depth, which mr_transform_insert() looks at besides the sink itself; NIL when
+ * it has none.  Locks nothing.
+ */
+extern List *mr_transform_partitions(Oid sink);
+
 #endif							/* MR_VIEW_TRANSFORM_H */
