@@ -532,8 +532,8 @@ recover(MrWorker *worker)
 	MrTakePhase phase;
 	MrOverdue	overdue;
 	bool		slow;
-	bool		fenced;
-	bool		long_delivery;
+	bool		fenced = false;
+	bool		long_delivery = false;
 
 	HOLD_INTERRUPTS();
 	overdue = mr_view_limit_exceeded();
@@ -543,9 +543,13 @@ recover(MrWorker *worker)
 	AbortCurrentTransaction();
 	FlushErrorState();
 	view = mr_ingest_after_error(&phase);
-	worker->aloof = worker->aloof || (slow && worker->ingest != NULL && worker->ingest->holds_live);
-	fenced = worker->ingest != NULL && mr_step_over_is_fenced(worker->ingest);
-	long_delivery = worker->in_step && worker->ingest->sink != NULL && mr_ms_since(worker->step_since) > LONG_DELIVERY_MS;
+	if (worker->ingest != NULL)
+	{
+		worker->aloof = worker->aloof || (slow && worker->ingest->holds_live);
+		fenced = mr_step_over_is_fenced(worker->ingest);
+		long_delivery = worker->in_step && worker->ingest->sink != NULL &&
+			mr_ms_since(worker->step_since) > LONG_DELIVERY_MS;
+	}
 	worker->in_step = false;
 	MemoryContextSwitchTo(worker->life);
 	close_attempt(worker);
