@@ -404,4 +404,21 @@ is($node->safe_psql('postgres', q{SELECT rebuild IS NULL FROM millrace.views WHE
 $holder->end;
 is_part('busy_view', 'id BETWEEN 101 AND 130', 'and goes on with it');
 
+# The same range is lost of a topic, and of the one that comes after it.
+stream('lost_again', options => { on_gap => 'earliest' });
+wait_latest($node, 'lost_again_view');
+foreach my $first (100, 200)
+{
+	$node->safe_psql('postgres', q{SELECT millrace.deactivate('lost_again_view')});
+	send_events('lost_again', 0, $first + 1 .. $first + 10);
+	client()->command('truncate', $topics{lost_again}, 0, 10);
+	send_events('lost_again', 0, $first + 11 .. $first + 15);
+	$node->safe_psql('postgres', q{SELECT millrace.activate('lost_again_view')});
+	is_part('lost_again_view', "id BETWEEN 111 AND 115 OR id BETWEEN $first + 11 AND $first + 15", 'what is left is taken');
+	last if $first == 200;
+	create_again('lost_again');
+	wait_for($node, q{SELECT count(*) = 2 FROM millrace.gaps WHERE stream = 'lost_again'::regclass});
+}
+is(gaps('lost_again'), "0|0|10\n0|0|10\n0|15|0", 'each loss is recorded');
+
 done_testing();

@@ -304,8 +304,8 @@ mr_dead_letter_forget(Oid view)
 /* ---------- gaps ---------- */
 
 /*
- * Several feeds may meet the same gap, at any time.  What is no range, because a topic began
- * again, may happen with the same offsets once more.
+ * Several feeds may meet the same gap, at any time.  A topic that began again, which is no range, may do so with
+ * the same offsets once more, and then lose the same range as before.
  */
 void
 mr_gap_insert(Oid stream, int32 partition, int64 from_offset, int64 to_offset, const char *reason,
@@ -318,9 +318,11 @@ mr_gap_insert(Oid stream, int32 partition, int64 from_offset, int64 to_offset, c
 
 	mr_catalog_begin(&scope);
 	mr_catalog_run("INSERT INTO millrace.gap (stream, partition, from_offset, to_offset, reason, passed)"
-				   " SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM millrace.gap"
-				   " WHERE stream = $1 AND partition = $2 AND from_offset = $3 AND to_offset = $4"
-				   " AND passed = $6 AND ($4 > $3 OR detected_at > clock_timestamp() - interval '5 minutes'))",
+				   " SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM millrace.gap g"
+				   " WHERE stream = $1 AND partition = $2 AND from_offset = $3 AND to_offset = $4 AND passed = $6"
+				   " AND CASE WHEN $4 <= $3 THEN detected_at > clock_timestamp() - interval '5 minutes'"
+				   " ELSE NOT EXISTS (SELECT FROM millrace.gap later WHERE stream = $1 AND partition = $2"
+				   " AND later.id > g.id AND later.to_offset <= later.from_offset) END)",
 				   false, 6, types, values, NULL);
 	mr_catalog_end(&scope);
 }
