@@ -198,6 +198,20 @@ read_letter(uint64 row, MrLetter *letter)
 	message->headers = isnull ? NULL : PG_DETOAST_DATUM_COPY(datum);
 }
 
+void
+mr_dead_letter_lock_all(Oid stream, Datum ids)
+{
+	Oid			types[] = {OIDOID, INT8ARRAYOID};
+	Datum		values[] = {ObjectIdGetDatum(stream), ids};
+	MrCatalogScope scope;
+
+	mr_catalog_begin(&scope);
+	mr_catalog_run("SELECT count(*) FROM (SELECT FROM millrace.dead_letter d"
+				   " WHERE stream = $1 AND id IN (SELECT unnest($2)) ORDER BY id FOR UPDATE OF d) l",
+				   false, 2, types, values, NULL);
+	mr_catalog_end(&scope);
+}
+
 int
 mr_dead_letter_lock(Oid stream, const int64 *ids, int n, MrLetter *letters)
 {

@@ -28,6 +28,9 @@ typedef struct MrLetter
 /* the views that miss any of these letters (ids: int8 array); list of Oid, ascending */
 extern List *mr_dead_letter_views(Oid stream, Datum ids);
 
+/* Lock these letters (ids: int8 array), in order, as far as they are still there. */
+extern void mr_dead_letter_lock_all(Oid stream, Datum ids);
+
 /* Lock and read these letters, in order, as far as they are still there.  Returns how many. */
 extern int	mr_dead_letter_lock(Oid stream, const int64 *ids, int n, MrLetter *letters);
 

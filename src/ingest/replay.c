@@ -17,7 +17,7 @@
  *
  * Locking: one replay of a stream at a time (a heavyweight lock); then the views and matrels
  * by oid, so that nobody drops them, and no rebuild takes their place, before the letters are
- * read; then the letters' rows.  Merging locks out the workers of the same views, as theirs
+ * read; then the letters' rows, all of them.  Merging locks out the workers of the same views, as theirs
  * does, until the caller's transaction ends.
  *
  * Which letters: the filter is run in a query over millrace.dead_letters with the caller's
@@ -411,8 +411,12 @@ replay_letters(Oid stream, Datum ids, List *only)
 	/* behind the views, as DROP VIEW does */
 	mr_catalog_lock_letters(stream, ExclusiveLock);
 	check_deferred(views);
+	if (views == NIL)
+		return 0;
+	/* before any contents: a worker writes letters first, too */
+	mr_dead_letter_lock_all(stream, ids);
 	MR_FAILPOINT("replay-locked");
-	return views == NIL ? 0 : replay_into(stream, views, ids);
+	return replay_into(stream, views, ids);
 }
 
 /* the stream that a view reads */
