@@ -239,6 +239,12 @@ table_oid(const char *table)
 }
 
 void
+mr_catalog_lock_to_write(const char *table)
+{
+	LockRelationOid(table_oid(table), RowExclusiveLock);
+}
+
+void
 mr_catalog_lock_object(const char *table, Oid id, LOCKMODE mode)
 {
 	LockDatabaseObject(table_oid(table), id, 0, mode);

@@ -62,6 +62,12 @@ extern int64 *mr_catalog_int8_rows(const MrCatalogScope *scope, int ncolumns, in
 extern Datum mr_catalog_int8_array(const int64 *values, int n);
 
 /*
+ * Before rows of one of our tables are read or locked that will be written in this transaction: otherwise a
+ * REINDEX could lock the table between the two, and wait for the index that we have read.
+ */
+extern void mr_catalog_lock_to_write(const char *table);
+
+/*
  * A heavyweight lock on a row of one of our tables, until the end of the transaction: it queues, and
  * costs no WAL.  The second does not wait: false when somebody has what conflicts.
  */

@@ -186,6 +186,24 @@ foreach my $command ('VACUUM per_k_mrel', 'VACUUM FULL per_k_mrel', "CLUSTER per
 	$node->safe_psql('postgres', $command);
 	goes_on($_, $command) foreach qw(per_k joined);
 }
+SKIP:
+{
+	skip 'no failpoints', 1 if $no_failpoints;
+	# where it is large enough for its index to be used, which stays locked until a step ends
+	$node->safe_psql('postgres', 'INSERT INTO millrace.feed_offset (feed, partition, next_offset) SELECT 0, i, 0 FROM generate_series(1, 10000) i');
+	$node->safe_psql('postgres', 'ANALYZE millrace.feed_offset');
+	goes_on($_, 'an analyzed table of offsets') foreach qw(per_k joined);
+	stop_at('step-fed');
+	wait_for($node, 'SELECT failpoint_waiting() = 2');
+	my $reindex = background($node, 'REINDEX TABLE millrace.feed_offset');
+	wait_for($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE query LIKE 'REINDEX%' AND wait_event_type = 'Lock'});
+	go_on();
+	my ($ok, undef, $error) = $reindex->finish;
+	ok($ok, 'REINDEX in the midst of a step') or diag($error);
+	goes_on($_, 'REINDEX in the midst of a step') foreach qw(per_k joined);
+	$node->safe_psql('postgres', 'DELETE FROM millrace.feed_offset WHERE feed = 0');
+}
+unlike(slurp_file($node->logfile), qr/deadlock detected/, 'nor does any of these end in a deadlock');
 
 # A worker without work keeps no snapshot, and nothing from being frozen.
 $other_load->stop;

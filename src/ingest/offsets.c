@@ -170,6 +170,7 @@ mr_offsets_lock_feed(MrOffsets *offsets)
 	bool		result;
 
 	mr_catalog_lock_feed(offsets->feed, ShareLock);
+	mr_catalog_lock_to_write("feed");
 	mr_catalog_begin(&scope);
 	mr_catalog_run("SELECT 1 FROM millrace.feed WHERE id = $1 AND generation = $2",
 				   true, 2, types, values, NULL);
@@ -187,6 +188,7 @@ mr_offsets_lock(MrOffsets *offsets)
 	MrCatalogScope scope;
 	bool		result;
 
+	mr_catalog_lock_to_write("feed_offset");
 	mr_catalog_begin(&scope);
 	mr_catalog_run("SELECT partition, next_offset FROM millrace.feed_offset"
 				   " WHERE feed = $1 AND partition % $2 = $3 ORDER BY partition FOR UPDATE",
