@@ -100,15 +100,9 @@ try_lock_feed_row(int64 feed)
 {
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(feed)};
-	MrCatalogScope scope;
-	bool		result;
 
 	mr_catalog_lock_to_write("feed");
-	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT FROM millrace.feed WHERE id = $1 FOR UPDATE SKIP LOCKED", false, 1, types, values, NULL);
-	result = SPI_processed > 0;
-	mr_catalog_end(&scope);
-	return result;
+	return mr_catalog_run_alone("SELECT FROM millrace.feed WHERE id = $1 FOR UPDATE SKIP LOCKED", 1, types, values, NULL) > 0;
 }
 
 int

@@ -69,7 +69,6 @@ mr_dead_letter_insert(Oid stream, Oid view, const List *missed, const MrMessage 
 	Datum		values[11];
 	char		nulls[11 + 1] = "           ";
 	bool		no_headers;
-	MrCatalogScope scope;
 
 	values[0] = ObjectIdGetDatum(stream);
 	values[1] = ObjectIdGetDatum(view);
@@ -87,17 +86,15 @@ mr_dead_letter_insert(Oid stream, Oid view, const List *missed, const MrMessage 
 	values[10] = oid_array(missed);
 	nulls[10] = OidIsValid(view) ? 'n' : ' ';
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("INSERT INTO millrace.dead_letter AS d"
-				   " (stream, view, partition, message_offset, message_timestamp, key, value,"
-				   " headers, sqlstate, error, missed)"
-				   " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::regclass[])"
-				   " ON CONFLICT (stream, partition, message_offset, view, message_timestamp) DO UPDATE"
-				   " SET sqlstate = excluded.sqlstate, error = excluded.error, failed_at = excluded.failed_at,"
-				   " missed = CASE WHEN d.view IS NULL"
-				   " THEN ARRAY(SELECT unnest(d.missed) UNION SELECT unnest(excluded.missed)) END",
-				   false, 11, types, values, nulls);
-	mr_catalog_end(&scope);
+	mr_catalog_run_alone("INSERT INTO millrace.dead_letter AS d"
+						 " (stream, view, partition, message_offset, message_timestamp, key, value,"
+						 " headers, sqlstate, error, missed)"
+						 " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::regclass[])"
+						 " ON CONFLICT (stream, partition, message_offset, view, message_timestamp) DO UPDATE"
+						 " SET sqlstate = excluded.sqlstate, error = excluded.error, failed_at = excluded.failed_at,"
+						 " missed = CASE WHEN d.view IS NULL"
+						 " THEN ARRAY(SELECT unnest(d.missed) UNION SELECT unnest(excluded.missed)) END",
+						 11, types, values, nulls);
 }
 
 /* ---------- reading ---------- */
@@ -203,13 +200,10 @@ mr_dead_letter_lock_all(Oid stream, Datum ids)
 {
 	Oid			types[] = {OIDOID, INT8ARRAYOID};
 	Datum		values[] = {ObjectIdGetDatum(stream), ids};
-	MrCatalogScope scope;
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("SELECT count(*) FROM (SELECT FROM millrace.dead_letter d"
-				   " WHERE stream = $1 AND id IN (SELECT unnest($2)) ORDER BY id FOR UPDATE OF d) l",
-				   false, 2, types, values, NULL);
-	mr_catalog_end(&scope);
+	mr_catalog_run_alone("SELECT count(*) FROM (SELECT FROM millrace.dead_letter d"
+						 " WHERE stream = $1 AND id IN (SELECT unnest($2)) ORDER BY id FOR UPDATE OF d) l",
+						 2, types, values, NULL);
 }
 
 int
@@ -236,16 +230,6 @@ mr_dead_letter_lock(Oid stream, const int64 *ids, int n, MrLetter *letters)
 
 /* ---------- replayed letters ---------- */
 
-static void
-run_alone(const char *sql, int nargs, const Oid *types, const Datum *values)
-{
-	MrCatalogScope scope;
-
-	mr_catalog_begin(&scope);
-	mr_catalog_run(sql, false, nargs, types, values, NULL);
-	mr_catalog_end(&scope);
-}
-
 void
 mr_dead_letter_update(int64 id, const MrReject *reject)
 {
@@ -253,8 +237,8 @@ mr_dead_letter_update(int64 id, const MrReject *reject)
 	Datum		values[] = {Int64GetDatum(id), CStringGetTextDatum(unpack_sql_state(reject->sqlstate)),
 	CStringGetTextDatum(reject->text)};
 
-	run_alone("UPDATE millrace.dead_letter SET sqlstate = $2, error = $3, failed_at = clock_timestamp()"
-			  " WHERE id = $1", 3, types, values);
+	mr_catalog_run_alone("UPDATE millrace.dead_letter SET sqlstate = $2, error = $3, failed_at = clock_timestamp()"
+						 " WHERE id = $1", 3, types, values, NULL);
 }
 
 void
@@ -265,11 +249,11 @@ mr_dead_letter_narrow(int64 id, Oid view, const MrReject *reject)
 		CStringGetTextDatum(unpack_sql_state(reject->sqlstate)),
 	CStringGetTextDatum(reject->text)};
 
-	run_alone("INSERT INTO millrace.dead_letter"
-			  " (stream, view, partition, message_offset, message_timestamp, key, value,"
-			  " headers, sqlstate, error)"
-			  " SELECT stream, $2, partition, message_offset, message_timestamp, key, value,"
-			  " headers, $3, $4 FROM millrace.dead_letter WHERE id = $1", 4, types, values);
+	mr_catalog_run_alone("INSERT INTO millrace.dead_letter"
+						 " (stream, view, partition, message_offset, message_timestamp, key, value,"
+						 " headers, sqlstate, error)"
+						 " SELECT stream, $2, partition, message_offset, message_timestamp, key, value,"
+						 " headers, $3, $4 FROM millrace.dead_letter WHERE id = $1", 4, types, values, NULL);
 }
 
 void
@@ -278,7 +262,7 @@ mr_dead_letter_delete(int64 id)
 	Oid			types[] = {INT8OID};
 	Datum		values[] = {Int64GetDatum(id)};
 
-	run_alone("DELETE FROM millrace.dead_letter WHERE id = $1", 1, types, values);
+	mr_catalog_run_alone("DELETE FROM millrace.dead_letter WHERE id = $1", 1, types, values, NULL);
 }
 
 /* to whom a letter is missing still */
@@ -291,17 +275,11 @@ mr_dead_letter_fed(int64 id, const List *views)
 {
 	Oid			types[] = {INT8OID, OIDARRAYOID};
 	Datum		values[] = {Int64GetDatum(id), oid_array(views)};
-	MrCatalogScope scope;
-	bool		deleted;
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("DELETE FROM millrace.dead_letter WHERE id = $1 AND NOT EXISTS (SELECT " STILL_MISSED ")",
-				   false, 2, types, values, NULL);
-	deleted = SPI_processed > 0;
-	mr_catalog_end(&scope);
-	if (!deleted)
-		run_alone("UPDATE millrace.dead_letter SET missed = ARRAY(SELECT m " STILL_MISSED ") WHERE id = $1",
-				  2, types, values);
+	if (mr_catalog_run_alone("DELETE FROM millrace.dead_letter WHERE id = $1 AND NOT EXISTS (SELECT " STILL_MISSED ")",
+							 2, types, values, NULL) == 0)
+		mr_catalog_run_alone("UPDATE millrace.dead_letter SET missed = ARRAY(SELECT m " STILL_MISSED ") WHERE id = $1",
+							 2, types, values, NULL);
 }
 
 void
@@ -310,9 +288,9 @@ mr_dead_letter_forget(Oid view)
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(view)};
 
-	run_alone("DELETE FROM millrace.dead_letter WHERE view = $1", 1, types, values);
-	run_alone("UPDATE millrace.dead_letter SET missed = array_remove(missed, $1::regclass)"
-			  " WHERE view IS NULL AND $1 = ANY (missed)", 1, types, values);
+	mr_catalog_run_alone("DELETE FROM millrace.dead_letter WHERE view = $1", 1, types, values, NULL);
+	mr_catalog_run_alone("UPDATE millrace.dead_letter SET missed = array_remove(missed, $1::regclass)"
+						 " WHERE view IS NULL AND $1 = ANY (missed)", 1, types, values, NULL);
 }
 
 /* ---------- gaps ---------- */
@@ -328,15 +306,12 @@ mr_gap_insert(Oid stream, int32 partition, int64 from_offset, int64 to_offset, c
 	Oid			types[] = {OIDOID, INT4OID, INT8OID, INT8OID, TEXTOID, BOOLOID};
 	Datum		values[] = {ObjectIdGetDatum(stream), Int32GetDatum(partition), Int64GetDatum(from_offset),
 	Int64GetDatum(to_offset), CStringGetTextDatum(reason), BoolGetDatum(passed)};
-	MrCatalogScope scope;
 
-	mr_catalog_begin(&scope);
-	mr_catalog_run("INSERT INTO millrace.gap (stream, partition, from_offset, to_offset, reason, passed)"
-				   " SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM millrace.gap g"
-				   " WHERE stream = $1 AND partition = $2 AND from_offset = $3 AND to_offset = $4 AND passed = $6"
-				   " AND CASE WHEN $4 <= $3 THEN detected_at > clock_timestamp() - interval '5 minutes'"
-				   " ELSE NOT EXISTS (SELECT FROM millrace.gap later WHERE stream = $1 AND partition = $2"
-				   " AND later.id > g.id AND later.to_offset <= later.from_offset) END)",
-				   false, 6, types, values, NULL);
-	mr_catalog_end(&scope);
+	mr_catalog_run_alone("INSERT INTO millrace.gap (stream, partition, from_offset, to_offset, reason, passed)"
+						 " SELECT $1, $2, $3, $4, $5, $6 WHERE NOT EXISTS (SELECT FROM millrace.gap g"
+						 " WHERE stream = $1 AND partition = $2 AND from_offset = $3 AND to_offset = $4 AND passed = $6"
+						 " AND CASE WHEN $4 <= $3 THEN detected_at > clock_timestamp() - interval '5 minutes'"
+						 " ELSE NOT EXISTS (SELECT FROM millrace.gap later WHERE stream = $1 AND partition = $2"
+						 " AND later.id > g.id AND later.to_offset <= later.from_offset) END)",
+						 6, types, values, NULL);
 }

@@ -143,14 +143,18 @@ check_persistence(char persistence, const char *name)
 		refuse_sink("unlogged table", name, "It would lose its rows in a crash: use ALTER TABLE ... SET LOGGED.");
 }
 
+List *
+mr_transform_partitions(Oid sink)
+{
+	return get_rel_relkind(sink) == RELKIND_PARTITIONED_TABLE ? find_all_inheritors(sink, NoLock, NULL) : NIL;
+}
+
 static void
 check_partitions(Relation rel)
 {
 	ListCell   *lc;
 
-	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
-		return;
-	foreach(lc, find_all_inheritors(RelationGetRelid(rel), NoLock, NULL))
+	foreach(lc, mr_transform_partitions(RelationGetRelid(rel)))
 	{
 		Oid			relid = lfirst_oid(lc);
 
@@ -287,12 +291,6 @@ assign(ParseState *pstate, const TargetEntry *shown)
 											 shown->resname, attno, NIL, -1);
 
 	return makeTargetEntry(expr, attno, pstrdup(shown->resname), false);
-}
-
-List *
-mr_transform_partitions(Oid sink)
-{
-	return get_rel_relkind(sink) == RELKIND_PARTITIONED_TABLE ? find_all_inheritors(sink, NoLock, NULL) : NIL;
 }
 
 Query *
